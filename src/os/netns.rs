@@ -1,0 +1,85 @@
+//! Network namespaces: naming them, entering them, coming back.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+/// Where `ip netns` and we keep named namespaces.
+pub const NAMED: &str = "/run/netns";
+
+/// An open network namespace; it lives at least as long as this handle.
+#[derive(Debug)]
+pub struct NetNs {
+    file: File,
+    path: PathBuf,
+}
+
+/// A namespace could not be opened, made or entered.
+#[derive(Debug, thiserror::Error)]
+#[error("network namespace {}: cannot {operation}: {source}", path.display())]
+pub struct NetNsError {
+    /// What was being done.
+    pub operation: &'static str,
+    /// Which namespace.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl NetNs {
+    /// Opens the namespace file at `path` (`/proc/PID/ns/net`, `/run/netns/NAME`).
+    pub fn open(path: &Path) -> Result<Self, NetNsError> {
+        let file = File::open(path).map_err(|source| NetNsError { operation: "open it", path: path.into(), source })?;
+        Ok(Self { file, path: path.into() })
+    }
+
+    /// Opens the namespace that `ip netns` knows by this name.
+    pub fn named(name: &str) -> Result<Self, NetNsError> {
+        Self::open(&Path::new(NAMED).join(name))
+    }
+
+    /// The calling thread's own.
+    pub fn current() -> Result<Self, NetNsError> {
+        Self::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// Makes a new one, entered by the calling thread. It has nothing but a loopback link that is down.
+    pub fn unshare() -> Result<Self, NetNsError> {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NetNsError {
+            operation: "make a new one",
+            path: PathBuf::from("/proc/thread-self/ns/net"),
+            source: errno.into(),
+        })?;
+        Self::current()
+    }
+
+    /// Moves the calling thread into it.
+    pub fn enter(&self) -> Result<(), NetNsError> {
+        setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| NetNsError {
+            operation: "enter it",
+            path: self.path.clone(),
+            source: errno.into(),
+        })
+    }
+
+    /// Runs `work` with the calling thread inside, and brings the thread back.
+    ///
+    /// # Errors
+    /// When either way is barred. A thread that cannot come back is of no use to anyone, so that
+    /// error is returned instead of what `work` gave.
+    pub fn run<T>(&self, work: impl FnOnce() -> T) -> Result<T, NetNsError> {
+        let home = Self::current()?;
+        self.enter()?;
+        let done = work();
+        home.enter()?;
+        Ok(done)
+    }
+
+    /// The handle's file, to be kept across an exec or bound to a name.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
