@@ -2,8 +2,10 @@
 //! touched the firewall?*
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod doctor;
 pub mod host;
 #[cfg(target_os = "linux")]
 pub mod os;
+pub mod probe;
 pub mod view;
 pub mod wire;

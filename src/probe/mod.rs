@@ -1,0 +1,4 @@
+//! Probes.
+
+pub mod exchange;
+pub mod http;
