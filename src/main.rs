@@ -1,3 +1,7 @@
 //! Parse, dispatch, exit code; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    reachwhy::cli::main()
+}

@@ -83,3 +83,29 @@ impl NetNs {
         &self.file
     }
 }
+
+/// Moves the whole process into a named namespace as `ip netns exec NAME` does: the network, a
+/// `/sys` that shows it, and the files of `/etc/netns/NAME` in place of those in `/etc`.
+///
+/// Must be called while the process has one thread: a mount namespace is left by all or none.
+///
+/// # Errors
+/// When the namespace does not exist or may not be entered. The mounts are done as far as they are
+/// allowed: without them the network is still the right one.
+pub fn become_host(name: &str) -> Result<(), NetNsError> {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+    NetNs::named(name)?.enter()?;
+    let none: Option<&str> = None;
+    if unshare(CloneFlags::CLONE_NEWNS).is_err()
+        || mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).is_err()
+    {
+        return Ok(());
+    }
+    if umount2("/sys", MntFlags::MNT_DETACH).is_ok() {
+        let _ = mount(Some(name), "/sys", Some("sysfs"), MsFlags::empty(), none);
+    }
+    for entry in std::fs::read_dir(Path::new("/etc/netns").join(name)).into_iter().flatten().flatten() {
+        let _ = mount(Some(&entry.path()), &Path::new("/etc").join(entry.file_name()), none, MsFlags::MS_BIND, none);
+    }
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! `reachwhy agent`: the far end of a vantage. Not for people; the doctor starts it.
+
+use crate::doctor::vantage::agent;
+use crate::os::netns;
+
+use super::Failure;
+
+/// What an agent is told.
+#[derive(Debug, clap::Args)]
+pub struct AgentArgs {
+    /// Enter this named network namespace first, as `ip netns exec` does
+    #[arg(long, value_name = "NAME")]
+    netns: Option<String>,
+}
+
+/// Enters the namespace, then answers until the input ends.
+pub fn run(args: &AgentArgs) -> anyhow::Result<u8> {
+    if let Some(name) = &args.netns {
+        netns::become_host(name).map_err(|error| Failure::unknown(error, None))?;
+    }
+    agent::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
+    Ok(0)
+}

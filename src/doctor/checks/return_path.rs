@@ -1,0 +1,196 @@
+//! Does the server know the way back, and does its next hop answer?
+
+use super::super::causes::{Code, Layer};
+use super::super::diagnosis::{Confidence, Status, Where};
+use super::super::evidence::Direction;
+use super::{Finding, Round, address, neighbour};
+use crate::host::{NudState, RouteKind, RouteResult, fib};
+
+/// The server's own route that decides the way back to the client: in words, and as `ip route` selects it.
+pub(super) fn way_back(round: &Round<'_>) -> Option<(String, String)> {
+    let server = round.known.server.as_ref()?;
+    let route = fib::explain_route(&server.end.facts, round.known.source?, None).route?;
+    Some((route.to_string(), route.selector()))
+}
+
+/// No way back at all: a finding that says so, or whose rule or route forbids it.
+pub(super) fn missing(round: &Round<'_>) -> Option<Finding> {
+    let known = round.known;
+    let (server, client) = (known.server.as_ref()?, known.source?);
+    let RouteResult::Refused { errno } = &server.end.route.as_ref()?.result else { return None };
+    if let Some(prefix) = address::wrong_prefix(round, Where::Server) {
+        return Some(prefix);
+    }
+    let said = format!("the server's kernel answers {errno} to `ip route get {client}`");
+    let why = fib::explain_route(&server.end.facts, client, None);
+    let rule = why.rule.filter(crate::host::PolicyRule::refuses);
+    if let Some(rule) = rule {
+        return Some(
+            Finding::new(
+                Code::RoutePolicyRule,
+                Where::Server,
+                rule.to_string(),
+                format!("Policy rule `{rule}` of the server refuses answers to {client}."),
+            )
+            .seen(said, "netlink RTM_GETROUTE on the server")
+            .fix("delete the rule", format!("ip rule del {}", rule.selector()), format!("ip rule add {}", rule.selector())),
+        );
+    }
+    let device = known.address.and_then(|own| server.owns(own)).map_or("DEVICE", |entry| entry.interface.as_str());
+    let finding = match why.route.filter(|route| route.kind != RouteKind::Unicast) {
+        Some(route) => Finding::new(
+            Code::RouteReturnMissing,
+            Where::Server,
+            route.to_string(),
+            format!("Route `{route}` of the server takes the answers to {client}."),
+        )
+        .fix("delete the route", format!("ip route del {}", route.selector()), format!("ip route add {}", route.selector())),
+        None => Finding::new(
+            Code::RouteReturnMissing,
+            Where::Server,
+            format!("a route to {client}"),
+            format!("A route back to {client} is missing on the server: requests arrive and answers have no way."),
+        )
+        .fix(
+            "add the way back through the server's gateway",
+            format!("ip route add {client} via GATEWAY dev {device}"),
+            format!("ip route del {client} via GATEWAY dev {device}"),
+        ),
+    };
+    let drops = ["IpOutNoRoutes", "Ip6OutNoRoutes"].iter().find_map(|name| server.grew(name).filter(|n| *n > 0).map(|n| format!("{name} +{n}")));
+    Some(
+        finding
+            .seen(said, "netlink RTM_GETROUTE on the server")
+            .seen_if(drops.map(|drops| super::Observation::new(drops, "nstat on the server"))),
+    )
+}
+
+pub(super) fn route(round: &mut Round<'_>) {
+    let id = "server.route";
+    let known = round.known;
+    let Some(server) = &known.server else { return };
+    let Some(answer) = &server.end.route else { return };
+    match &answer.result {
+        RouteResult::Found { gateway, interface, .. } => {
+            let via = gateway.map_or_else(|| "on the link".to_owned(), |gateway| format!("via {gateway}"));
+            let out = interface.as_deref().unwrap_or("?");
+            let came = server.frames.iter().flatten().find(|f| !f.outgoing && known.is_flow(f, Direction::Request));
+            let text = format!("back to {} {via}, dev {out}", answer.destination);
+            match came {
+                Some(frame) if frame.interface != out && !known.reached() && out != "lo" => {
+                    let text = format!("{text}, though requests come in on {}", frame.interface);
+                    round.note(Status::Warn, Layer::Route, id, text);
+                }
+                _ => {
+                    round.pass(Layer::Route, id, text.clone());
+                    round.rule_out(Code::RouteReturnMissing, format!("the server's kernel has a way {text}"));
+                }
+            }
+        }
+        RouteResult::Refused { .. } if known.reached() => {
+            round.note(Status::Warn, Layer::Route, id, "the kernel names no way back, yet answers come");
+        }
+        RouteResult::Refused { errno } => match missing(round) {
+            Some(finding) => round.fail(id, finding),
+            None => {
+                round.note(Status::Warn, Layer::Route, id, format!("no way back: {errno}"));
+            }
+        },
+    }
+}
+
+/// Answers that pass the server's filter and never leave, or leave to the wrong station.
+pub(super) fn neighbour(round: &mut Round<'_>) {
+    let id = "server.neighbour";
+    let known = round.known;
+    let (Some(server), Some(client)) = (&known.server, known.source) else { return };
+    if known.reached() || known.is_self() {
+        return;
+    }
+    let Some(RouteResult::Found { kind: RouteKind::Unicast, gateway, interface, .. }) =
+        server.end.route.as_ref().map(|route| &route.result)
+    else {
+        return;
+    };
+    let hop = gateway.unwrap_or(client);
+    let out = interface.as_deref().unwrap_or("?");
+    let entry = server.neighbour(hop);
+    let handed = server.through("postrouting", Direction::Reply).map(|(_, last)| last);
+    let left = known.on_wire(server, Direction::Reply);
+    let wrong_way = || {
+        let came = server.frames.iter().flatten().find(|f| !f.outgoing && known.is_flow(f, Direction::Request))?;
+        (came.interface != out && out != "lo").then(|| came.interface.clone())
+    };
+    if handed.is_some_and(|n| n > 0) && left == Some(0) {
+        let state = entry.map_or_else(|| "no entry".to_owned(), |e| format!("{:?}", e.state).to_uppercase());
+        let silent = entry.is_none_or(|entry| matches!(entry.state, NudState::Failed | NudState::Incomplete));
+        let finding = match wrong_way() {
+            Some(came) => astray(round, out, &came, hop),
+            None if gateway.is_some() => Finding::new(
+                Code::RouteGatewaySilent,
+                Where::Server,
+                format!("gateway {hop} dev {out}"),
+                format!("Gateway {hop} of the server does not answer for its address, so answers cannot leave."),
+            )
+            .fix("correct the server's gateway", format!("ip route replace default via GATEWAY dev {out}"), format!("ip route replace default via {hop} dev {out}")),
+            None => Finding::new(
+                Code::NeighNoReply,
+                Where::Server,
+                hop.to_string(),
+                format!("Client {hop} does not answer the server's request for its address on {out}, so answers cannot leave."),
+            ),
+        };
+        let finding = finding
+            .seen(format!("{} answers passed POSTROUTING, 0 left", handed.unwrap_or(0)), "hook ladder and capture on the server")
+            .seen(format!("{hop} dev {out}: {state}"), "netlink RTM_GETNEIGH on the server");
+        let confidence = if silent { Confidence::Proven } else { Confidence::Likely };
+        let also = finding.also.clone();
+        round.fail(id, finding.but(confidence, &also, None));
+        return;
+    }
+    if left.is_some_and(|n| n > 0) && known.on_wire(&known.client, Direction::Reply).is_none_or(|n| n == 0) {
+        if gateway.is_none()
+            && let (Some(believed), Some(real)) = (entry.and_then(|e| e.mac), client_mac(round))
+            && believed != real
+        {
+            let permanent = entry.is_some_and(|entry| entry.state == NudState::Permanent);
+            let finding = neighbour::wrong_mac(hop, &believed.to_string(), &real.to_string(), out, permanent, Where::Server);
+            round.fail(id, finding);
+            return;
+        }
+        if let Some(came) = wrong_way() {
+            let finding = astray(round, out, &came, hop);
+            round.fail(id, finding);
+            return;
+        }
+    }
+    if let Some(mac) = entry.and_then(|entry| entry.mac) {
+        round.pass(Layer::Neighbour, id, format!("{hop} is at {mac}, says the server's table"));
+    }
+}
+
+/// Answers leave by another interface than the one the requests come in on, and do not arrive.
+fn astray(round: &Round<'_>, out: &str, came: &str, hop: std::net::IpAddr) -> Finding {
+    let client = round.known.source.map_or_else(|| "the client".to_owned(), |a| a.to_string());
+    let finding = Finding::new(
+        Code::RouteWrongGateway,
+        Where::Server,
+        format!("{client} via {hop} dev {out}"),
+        format!("A route of the server sends answers to {client} out of {out}, though requests come in on {came}."),
+    )
+    .but(Confidence::Likely, &[Code::RouteReturnMissing], None);
+    match way_back(round) {
+        Some((route, selector)) => finding.seen(route, "netlink RTM_GETROUTE on the server").fix(
+            "take the route away",
+            format!("ip route del {selector}"),
+            format!("ip route add {selector}"),
+        ),
+        None => finding,
+    }
+}
+
+/// The hardware address of the client's interface that the flow uses.
+fn client_mac(round: &Round<'_>) -> Option<crate::wire::MacAddr> {
+    let (_, _, interface) = round.known.way()?;
+    round.known.case.client.facts.link(interface?)?.mac
+}

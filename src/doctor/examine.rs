@@ -1,0 +1,258 @@
+//! Gathers a case: asks both ends for their facts, puts up the watch, tries the connection, takes
+//! everything down. The judging comes after, from the case alone.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::case::{CASE_SCHEMA, Case, End, Resolution, Watch};
+use super::target::{Scheme, Target};
+use super::vantage::protocol::{Answer, Ask, TryPlan};
+use super::vantage::{Agent, AgentError, agent::SLACK};
+use crate::host::{HostFacts, LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult, Transport};
+use crate::probe::exchange::{ExchangePlan, HttpRequest};
+use crate::probe::{ProbeKind, ProbeSpec};
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// A handshake.
+    pub connect: Duration,
+    /// The answer to a request, and any gap in it.
+    pub answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        // Three SYNs: since Linux 6.5 they go out at 0, 1 and 2 s (tcp_syn_linear_timeouts).
+        Self { connect: Duration::from_millis(2500), answer: Duration::from_secs(5) }
+    }
+}
+
+/// Ordinary questions are answered from tables; a host with a million routes may need a while.
+const LOOK: Duration = Duration::from_secs(30);
+/// The furthest hop that is asked for when nothing answers.
+const MAX_TTL: u8 = 16;
+
+/// Ids of the side probes in their plan.
+const NEIGHBOUR: u32 = 1;
+const ECHO: u32 = 2;
+const FIRST_HOP: u32 = 100;
+
+/// Gathers the case of `target`, from `client`, with `server` as the other end where it is given.
+/// `progress` hears what is being done.
+///
+/// # Errors
+/// When an agent dies or does not answer; a broken network is no error but what the case is about.
+pub fn examine(
+    target: &Target,
+    client: &mut Agent,
+    mut server: Option<&mut Agent>,
+    patience: Patience,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Case, AgentError> {
+    progress("looking at the hosts");
+    client.send(&Ask::Facts)?;
+    if let Some(server) = server.as_deref_mut() {
+        server.send(&Ask::Facts)?;
+    }
+    let mut client_end = End { vantage: client.vantage().to_string(), ..end(facts(client)?) };
+    let mut server_end = match server.as_deref_mut() {
+        Some(server) => Some(End { vantage: server.vantage().to_string(), ..end(facts(server)?) }),
+        None => None,
+    };
+    let (name, address) = match target.numeric() {
+        Some(address) => (None, Some(address)),
+        None => {
+            progress(&format!("resolving {}", target.host));
+            let found = resolve(client, &target.host)?;
+            let first = found.addresses.first().copied();
+            (Some(found), first)
+        }
+    };
+    let mut case =
+        Case { schema: CASE_SCHEMA, target: target.clone(), name, address, client: client_end, server: None, trial: None };
+    let Some(address) = address else {
+        case.server = server_end;
+        return Ok(case);
+    };
+    client_end = case.client;
+    client_end.route = Some(route(client, address)?);
+    let source = source_of(client_end.route.as_ref());
+    if let (Some(server), Some(end), Some(source)) = (server.as_deref_mut(), server_end.as_mut(), source) {
+        end.route = Some(route(server, source)?);
+    }
+
+    progress("watching the packets");
+    let flow = source.map(|client| LadderSpec {
+        transport: match target.scheme {
+            Scheme::Host => LadderTransport::Icmp,
+            Scheme::Udp => LadderTransport::Udp,
+            Scheme::Tcp | Scheme::Http | Scheme::Https => LadderTransport::Tcp,
+        },
+        client,
+        server: address,
+        port: target.port,
+        devices: Vec::new(),
+    });
+    if let Some(flow) = flow {
+        for (agent, end) in both(client, server.as_deref_mut(), &client_end, server_end.as_ref()) {
+            let devices = end.ingress_devices();
+            agent.send(&Ask::Watch { flow: LadderSpec { devices, ..flow.clone() } })?;
+        }
+        for (agent, _) in both(client, server.as_deref_mut(), &client_end, server_end.as_ref()) {
+            agent.wait(LOOK)?;
+        }
+    }
+
+    progress(&format!("trying {target}"));
+    let plan = plan(target, address, source, &client_end, patience);
+    client.send(&Ask::Try(Box::new(plan)))?;
+    let trial = match client.wait(patience.connect + patience.answer * 6 + SLACK)? {
+        Answer::Trial(trial) => *trial,
+        other => return Err(unexpected(client, &other)),
+    };
+
+    progress("reading what was seen");
+    client.send(&Ask::Seen)?;
+    if let Some(server) = server.as_deref_mut() {
+        server.send(&Ask::Seen)?;
+    }
+    client_end.watch = seen(client)?;
+    if let (Some(server), Some(end)) = (server.as_deref_mut(), server_end.as_mut()) {
+        end.watch = seen(server)?;
+    }
+    client_end.watch.changed = removed(client)?;
+    if let (Some(server), Some(end)) = (server, server_end.as_mut()) {
+        end.watch.changed = removed(server)?;
+    }
+    case.client = client_end;
+    case.server = server_end;
+    case.trial = Some(trial);
+    Ok(case)
+}
+
+fn end(facts: HostFacts) -> End {
+    End { vantage: String::new(), facts, route: None, watch: Watch::default() }
+}
+
+/// The ends that are there, each with its agent.
+fn both<'a>(
+    client: &'a mut Agent,
+    server: Option<&'a mut Agent>,
+    client_end: &'a End,
+    server_end: Option<&'a End>,
+) -> impl Iterator<Item = (&'a mut Agent, &'a End)> {
+    std::iter::once((client, client_end)).chain(server.zip(server_end))
+}
+
+fn facts(agent: &mut Agent) -> Result<HostFacts, AgentError> {
+    match agent.wait(LOOK)? {
+        Answer::Facts(facts) => Ok(*facts),
+        other => Err(unexpected(agent, &other)),
+    }
+}
+
+fn resolve(agent: &mut Agent, name: &str) -> Result<Resolution, AgentError> {
+    match agent.ask(&Ask::Resolve { name: name.to_owned() }, Duration::from_secs(120))? {
+        Answer::Resolved(resolution) => Ok(resolution),
+        other => Err(unexpected(agent, &other)),
+    }
+}
+
+fn route(agent: &mut Agent, to: IpAddr) -> Result<RouteAnswer, AgentError> {
+    match agent.ask(&Ask::Route { to }, LOOK)? {
+        Answer::Route(route) => Ok(route),
+        other => Err(unexpected(agent, &other)),
+    }
+}
+
+fn seen(agent: &mut Agent) -> Result<Watch, AgentError> {
+    match agent.wait(LOOK)? {
+        Answer::Seen(watch) => Ok(*watch),
+        other => Err(unexpected(agent, &other)),
+    }
+}
+
+fn removed(agent: &mut Agent) -> Result<Vec<String>, AgentError> {
+    match agent.ask(&Ask::Remove, LOOK)? {
+        Answer::Removed { changed } => Ok(changed),
+        other => Err(unexpected(agent, &other)),
+    }
+}
+
+fn unexpected(agent: &Agent, answer: &Answer) -> AgentError {
+    let what = format!("gave an answer to another question: {answer:?}").chars().take(200).collect();
+    AgentError::Gone { vantage: agent.vantage().to_string(), what }
+}
+
+/// The source address the kernel would take.
+fn source_of(route: Option<&RouteAnswer>) -> Option<IpAddr> {
+    match &route?.result {
+        RouteResult::Found { source, .. } => *source,
+        RouteResult::Refused { .. } => None,
+    }
+}
+
+impl End {
+    /// The interfaces on which the flow may enter: all that are up, loopback too (a host can be asked by itself).
+    fn ingress_devices(&self) -> Vec<String> {
+        self.facts.links.iter().flatten().filter(|link| link.up).map(|link| link.name.clone()).collect()
+    }
+}
+
+fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, patience: Patience) -> TryPlan {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let exchange = target.port.map(|port| ExchangePlan {
+        to: scoped(target, SocketAddr::new(address, port), client),
+        transport: if target.scheme == Scheme::Udp { Transport::Udp } else { Transport::Tcp },
+        tls_name: (target.scheme == Scheme::Https).then(|| target.host.clone()),
+        http: target.is_http().then(|| HttpRequest { path: target.path.clone(), host: target.authority() }),
+        connect_ms: millis(patience.connect),
+        answer_ms: millis(patience.answer),
+    });
+    let spec = |id, kind, timeout: u64| {
+        let timeout = Duration::from_millis(timeout);
+        ProbeSpec { id, kind, tries: 2, timeout, retry_gap: Duration::from_millis(500) }
+    };
+    let echo = Some(spec(ECHO, ProbeKind::IcmpEcho { dst: address, src: None, ttl: 64, payload_len: 56 }, 1500));
+    let way = client.route.as_ref().map(|route| &route.result);
+    let mut neighbour = None;
+    let mut hops = Vec::new();
+    if let Some(RouteResult::Found { kind: RouteKind::Unicast, gateway, interface: Some(interface), .. }) = way {
+        let link = client.facts.link(interface);
+        if link.is_some_and(|link| link.usable() && !link.loopback && !link.noarp && link.mac.is_some()) {
+            let interface = interface.clone();
+            let kind = match (gateway.unwrap_or(address), source) {
+                (IpAddr::V4(target), Some(IpAddr::V4(source))) => {
+                    Some(ProbeKind::Arp { interface, target, source: Some(source) })
+                }
+                (IpAddr::V4(target), _) => Some(ProbeKind::Arp { interface, target, source: None }),
+                (IpAddr::V6(target), _) => Some(ProbeKind::Ndp { interface, target, source: None }),
+            };
+            neighbour = kind.map(|kind| spec(NEIGHBOUR, kind, 1000));
+        }
+        if let (Some(_), Some(port), Transport::Tcp) =
+            (gateway, target.port, if target.scheme == Scheme::Udp { Transport::Udp } else { Transport::Tcp })
+        {
+            hops = (1..=MAX_TTL)
+                .map(|ttl| {
+                    let kind = ProbeKind::TcpSyn { dst: address, dport: port, src: None, sport: None, ttl };
+                    ProbeSpec { tries: 1, ..spec(FIRST_HOP + u32::from(ttl), kind, 600) }
+                })
+                .collect();
+        }
+    }
+    TryPlan { exchange, neighbour, echo, hops }
+}
+
+/// An IPv6 link-local address needs the interface it is on: from the target's `%eth0`.
+fn scoped(target: &Target, to: SocketAddr, client: &End) -> SocketAddr {
+    match (to, target.host.split_once('%')) {
+        (SocketAddr::V6(mut v6), Some((_, scope))) => {
+            let index = client.facts.link(scope).map(|link| link.index).or_else(|| scope.parse().ok());
+            v6.set_scope_id(index.unwrap_or(0));
+            SocketAddr::V6(v6)
+        }
+        (to, _) => to,
+    }
+}

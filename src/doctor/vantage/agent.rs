@@ -1,0 +1,180 @@
+//! The agent's side: reachwhy, run at a vantage, answering the doctor's questions.
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use super::protocol::{Answer, Ask, TryPlan};
+use crate::doctor::case::{After, Resolution, Trial, Watch};
+use crate::host::LadderSpec;
+use crate::os;
+use crate::os::capture::{Capture, FlowFilter};
+use crate::os::exchange::Held;
+use crate::os::nft::Ladder;
+use crate::probe::exchange::Outcome;
+use crate::probe::{ProbeReport, ProbeSpec};
+use crate::wire::CapturedFrame;
+
+/// What an agent holds between two questions.
+#[derive(Default)]
+struct Desk {
+    ladder: Option<Ladder>,
+    capture: Option<Capture>,
+    frames: Vec<CapturedFrame>,
+    unseen: Vec<String>,
+    changed: Vec<String>,
+    held: Option<Held>,
+}
+
+/// Answers questions until the input ends.
+///
+/// # Errors
+/// When the output closes under it, or the input cannot be read.
+pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()> {
+    let mut desk = Desk::default();
+    for line in input.lines() {
+        let answer = match serde_json::from_str(&line?) {
+            Ok(ask) => desk.answer(ask),
+            Err(error) => Answer::Failed { why: format!("the question cannot be read: {error}") },
+        };
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        output.write_all(&line)?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+impl Desk {
+    fn answer(&mut self, ask: Ask) -> Answer {
+        match ask {
+            Ask::Hello => Answer::Hello { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() },
+            Ask::Facts => Answer::Facts(Box::new(os::gather::gather(&os::gather::GatherOptions::default()))),
+            Ask::Route { to } => match os::gather::route_get(to) {
+                Ok(route) => Answer::Route(route),
+                Err(error) => Answer::Failed { why: error.to_string() },
+            },
+            Ask::Resolve { name } => {
+                let found = os::resolve::resolve(&name);
+                Answer::Resolved(Resolution {
+                    name,
+                    addresses: found.addresses,
+                    error: found.error,
+                    eai: found.eai.map(str::to_owned),
+                    ms: found.ms,
+                })
+            }
+            Ask::Watch { flow } => {
+                self.watch(&flow);
+                Answer::Done
+            }
+            Ask::Try(plan) => Answer::Trial(Box::new(self.try_it(*plan))),
+            Ask::Seen => Answer::Seen(Box::new(self.seen())),
+            Ask::Remove => Answer::Removed { changed: self.remove() },
+        }
+    }
+
+    /// Each instrument stands alone: what cannot be put up is said, and the others still see.
+    fn watch(&mut self, flow: &LadderSpec) {
+        match Ladder::install(flow) {
+            Ok(ladder) => {
+                self.changed.push(format!("added the counting table {}", ladder.table()));
+                self.ladder = Some(ladder);
+            }
+            Err(error) => self.unseen.push(format!("hook ladder: {error}")),
+        }
+        match Capture::open(None, &FlowFilter::from(flow)) {
+            Ok(capture) => self.capture = Some(capture),
+            Err(error) => self.unseen.push(format!("capture: {error}")),
+        }
+    }
+
+    fn try_it(&mut self, plan: TryPlan) -> Trial {
+        let exchange = plan.exchange;
+        let side: Vec<ProbeSpec> = plan.neighbour.iter().chain(&plan.echo).cloned().collect();
+        let (held, mut reports) = std::thread::scope(|scope| {
+            let talk = exchange.as_ref().map(|plan| scope.spawn(|| os::exchange::run(plan)));
+            let reports = self.probe(&side);
+            (talk.and_then(|talk| talk.join().ok()), reports)
+        });
+        let report = held.as_ref().map(|held| held.report.clone());
+        self.held = held;
+        let mut take = |spec: &Option<ProbeSpec>| {
+            let id = spec.as_ref()?.id;
+            let at = reports.iter().position(|report| report.id == id)?;
+            Some(reports.swap_remove(at))
+        };
+        let (neighbour, echo) = (take(&plan.neighbour), take(&plan.echo));
+        let silent = report.as_ref().is_some_and(|report| report.connect != Outcome::Done);
+        let hops = if silent { self.probe(&plan.hops) } else { Vec::new() };
+        Trial { exchange: report, neighbour, echo, hops }
+    }
+
+    fn probe(&mut self, specs: &[ProbeSpec]) -> Vec<ProbeReport> {
+        if specs.is_empty() {
+            return Vec::new();
+        }
+        // One kind that needs a privilege we lack must not take the others with it.
+        let mut reports = Vec::new();
+        match os::probe::run(specs.to_vec(), &os::probe::RunOptions::default(), &mut |_| {}) {
+            Ok(run) => reports = run.reports,
+            Err(_) => {
+                for spec in specs {
+                    match os::probe::run(vec![spec.clone()], &os::probe::RunOptions::default(), &mut |_| {}) {
+                        Ok(run) => reports.extend(run.reports),
+                        Err(error) => self.unseen.push(format!("probe: {error}")),
+                    }
+                }
+            }
+        }
+        reports
+    }
+
+    fn seen(&mut self) -> Watch {
+        let ladder = self.ladder.as_mut().and_then(|ladder| match ladder.read() {
+            Ok(rungs) => Some(rungs),
+            Err(error) => {
+                self.unseen.push(format!("hook ladder: {error}"));
+                None
+            }
+        });
+        let mut frames_lost = 0;
+        let frames = self.capture.as_mut().map(|capture| {
+            self.frames.extend(capture.drain());
+            frames_lost = capture.lost();
+            self.frames.clone()
+        });
+        let facts = os::gather::gather(&os::gather::GatherOptions::moving());
+        Watch {
+            ladder,
+            frames,
+            frames_lost,
+            after: Some(After {
+                counters: facts.counters,
+                sockets: facts.sockets,
+                neighbours: facts.neighbours,
+                firewall: facts.firewall,
+            }),
+            changed: Vec::new(),
+            unseen: self.unseen.clone(),
+        }
+    }
+
+    fn remove(&mut self) -> Vec<String> {
+        self.held = None;
+        self.capture = None;
+        let mut changed = std::mem::take(&mut self.changed);
+        if let Some(ladder) = self.ladder.take() {
+            let fate = match ladder.remove() {
+                Ok(()) => "removed again".to_owned(),
+                Err(error) => format!("it could not be removed ({error}) and goes when the agent ends"),
+            };
+            for change in &mut changed {
+                *change = format!("{change}; {fate}");
+            }
+        }
+        changed
+    }
+}
+
+/// How long a whole trial may take beyond its own limits before the agent is given up.
+pub const SLACK: Duration = Duration::from_secs(10);

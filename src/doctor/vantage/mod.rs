@@ -1,0 +1,97 @@
+//! Where to look from: this host, a network namespace, another machine.
+//!
+//! At each vantage reachwhy runs itself ([`agent`]) and speaks with the doctor over that process's
+//! standard input and output ([`protocol`]), one JSON document a line. This is the only part of
+//! the doctor that touches the system.
+
+pub mod agent;
+mod link;
+pub mod protocol;
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use link::{Agent, AgentError};
+
+/// A host to look from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Vantage {
+    /// This process's own network namespace.
+    Local,
+    /// A namespace that `ip netns` knows, with `/etc/netns/NAME/*` in force.
+    NetNs(String),
+    /// Another machine, over the system's ssh with its configuration and keys.
+    Ssh {
+        /// `[USER@]HOST`, as ssh takes it.
+        destination: String,
+        /// `-p`.
+        port: Option<u16>,
+    },
+}
+
+/// The text named no vantage.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no vantage: {why}")]
+pub struct BadVantage {
+    /// What was given.
+    pub text: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl fmt::Display for Vantage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::NetNs(name) => write!(f, "netns:{name}"),
+            Self::Ssh { destination, port: None } => write!(f, "ssh:{destination}"),
+            Self::Ssh { destination, port: Some(port) } => write!(f, "ssh:{destination}:{port}"),
+        }
+    }
+}
+
+impl FromStr for Vantage {
+    type Err = BadVantage;
+
+    fn from_str(text: &str) -> Result<Self, BadVantage> {
+        let bad = |why| BadVantage { text: text.to_owned(), why };
+        if text == "local" {
+            return Ok(Self::Local);
+        }
+        match text.split_once(':') {
+            Some(("netns", name)) if name.is_empty() || name.contains('/') || name == "." || name == ".." => {
+                Err(bad("a namespace has a plain name, as `ip netns list` shows it"))
+            }
+            Some(("netns", name)) => Ok(Self::NetNs(name.to_owned())),
+            Some(("ssh", rest)) => {
+                let (destination, port) = match rest.rsplit_once(':') {
+                    Some((host, port)) if !host.contains(':') => {
+                        (host, Some(port.parse().map_err(|_| bad("the port is no number from 1 to 65535"))?))
+                    }
+                    _ => (rest, None),
+                };
+                // A destination that begins with a dash would be read by ssh as an option.
+                if destination.is_empty() || destination.starts_with('-') || port == Some(0) {
+                    return Err(bad("ssh needs [USER@]HOST[:PORT]"));
+                }
+                Ok(Self::Ssh { destination: destination.to_owned(), port })
+            }
+            _ => Err(bad("use local, netns:NAME or ssh:[USER@]HOST[:PORT]")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_itself() {
+        for text in ["local", "netns:api", "ssh:api", "ssh:root@10.0.0.1:2222"] {
+            assert_eq!(text.parse::<Vantage>().unwrap().to_string(), text);
+        }
+        for text in ["", "api", "netns:", "netns:../x", "ssh:", "ssh:-oProxyCommand=x", "ssh:h:0", "ssh:h:x", "vm:x"] {
+            assert!(text.parse::<Vantage>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What the doctor asks its agents, and what they answer: one JSON document a line.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::doctor::case::{Resolution, Trial, Watch};
+use crate::host::{HostFacts, LadderSpec, RouteAnswer};
+use crate::probe::ProbeSpec;
+use crate::probe::exchange::ExchangePlan;
+
+/// A question or an order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "ask")]
+pub enum Ask {
+    /// Who is there? Answered by [`Answer::Hello`].
+    Hello,
+    /// Everything about the host. Answered by [`Answer::Facts`].
+    Facts,
+    /// The kernel's way to an address. Answered by [`Answer::Route`].
+    Route {
+        /// The address.
+        to: IpAddr,
+    },
+    /// A name's addresses, as an application gets them. Answered by [`Answer::Resolved`].
+    Resolve {
+        /// The name.
+        name: String,
+    },
+    /// Puts up the ladder and the capture. Answered by [`Answer::Done`].
+    Watch {
+        /// The flow to watch.
+        flow: LadderSpec,
+    },
+    /// Tries the connection and the probes at once, and holds the connection. Answered by [`Answer::Trial`].
+    Try(Box<TryPlan>),
+    /// What the watch has seen so far, with the facts as they stand. Answered by [`Answer::Seen`].
+    Seen,
+    /// Takes everything down. Answered by [`Answer::Removed`].
+    Remove,
+}
+
+/// What to try.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TryPlan {
+    /// The conversation; `None` for a host alone.
+    pub exchange: Option<ExchangePlan>,
+    /// The next hop's address request.
+    pub neighbour: Option<ProbeSpec>,
+    /// The echo.
+    pub echo: Option<ProbeSpec>,
+    /// Probes with rising TTL, sent only if the conversation does not come about.
+    pub hops: Vec<ProbeSpec>,
+}
+
+/// An answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "answer")]
+pub enum Answer {
+    /// The agent is there.
+    Hello {
+        /// Its version.
+        version: String,
+        /// Its process id.
+        pid: u32,
+    },
+    /// The host's facts.
+    Facts(Box<HostFacts>),
+    /// The way.
+    Route(RouteAnswer),
+    /// The addresses.
+    Resolved(Resolution),
+    /// The order was carried out.
+    Done,
+    /// What was tried.
+    Trial(Box<Trial>),
+    /// What was seen.
+    Seen(Box<Watch>),
+    /// What had been put up is gone.
+    Removed {
+        /// What it was.
+        changed: Vec<String>,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
