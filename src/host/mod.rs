@@ -4,6 +4,7 @@
 //! [`HostFacts::unseen`] says why; it is never an empty list.
 
 mod firewall;
+mod ladder;
 mod link;
 mod names;
 mod route;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use firewall::{Backend, DumpFormat, RulesetDump};
+pub use ladder::{LadderSpec, LadderTransport, RungCount};
 pub use link::{Address, AddressScope, Link, LinkStats, OperState};
 pub use names::{NameFacts, TextFile};
 pub use route::{Neighbour, NextHop, NudState, PolicyRule, Route, RouteAnswer, RouteKind, RouteResult, RuleAction};

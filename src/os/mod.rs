@@ -7,3 +7,4 @@ pub mod errno;
 pub mod exchange;
 pub mod netlink;
 pub mod netns;
+pub mod nft;

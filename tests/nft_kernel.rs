@@ -1,0 +1,7 @@
+//! The kernel's packet filters, spoken to in fresh network namespaces that have a loopback and
+//! nothing else.
+
+mod nft_kernel {
+    pub(crate) mod ladder;
+    pub(crate) mod world;
+}
