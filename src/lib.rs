@@ -5,5 +5,6 @@
 pub mod host;
 #[cfg(target_os = "linux")]
 pub mod os;
+pub mod probe;
 pub mod view;
 pub mod wire;

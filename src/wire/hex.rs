@@ -37,7 +37,7 @@ impl TryFrom<String> for HexBytes {
 
     fn try_from(text: String) -> Result<Self, BadHex> {
         let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok()).ok_or(BadHex);
-        if text.len() % 2 != 0 {
+        if !text.len().is_multiple_of(2) {
             return Err(BadHex);
         }
         text.as_bytes()
