@@ -1,0 +1,37 @@
+//! The Internet checksum (RFC 1071) and the pseudo-headers it covers.
+
+use std::net::IpAddr;
+
+/// The ones' complement sum of all parts as if they were one run of bytes, complemented.
+///
+/// Parts may be of odd length. Over bytes that carry a right checksum the result is 0.
+pub fn internet(parts: &[&[u8]]) -> u16 {
+    let mut sum: u64 = 0;
+    let mut odd = false;
+    for byte in parts.iter().flat_map(|part| part.iter()) {
+        sum += if odd { u64::from(*byte) } else { u64::from(*byte) << 8 };
+        odd = !odd;
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !u16::try_from(sum).unwrap_or(0)
+}
+
+/// The checksum of a TCP, UDP or ICMPv6 segment under its pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1).
+///
+/// The segment's own checksum field must hold 0 to compute it; with the right one in place the result is 0.
+/// Addresses of different families make no packet: only the segment is summed then.
+pub fn transport(src: IpAddr, dst: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let length = u16::try_from(segment.len()).unwrap_or(u16::MAX).to_be_bytes();
+            internet(&[&src.octets(), &dst.octets(), &[0, protocol], &length, segment])
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let length = u32::try_from(segment.len()).unwrap_or(u32::MAX).to_be_bytes();
+            internet(&[&src.octets(), &dst.octets(), &length, &[0, 0, 0, protocol], segment])
+        }
+        _ => internet(&[segment]),
+    }
+}
