@@ -3,12 +3,19 @@
 //! Every fact can be saved and replayed. A fact that could not be read is `None`, and
 //! [`HostFacts::unseen`] says why; it is never an empty list.
 
+pub mod counters;
+pub mod fib;
 mod firewall;
 mod ladder;
+pub mod hosts;
 mod link;
 mod names;
+pub mod nsswitch;
+pub mod resolv;
 mod route;
+mod show;
 mod socket;
+pub mod sysctl;
 
 use std::collections::BTreeMap;
 

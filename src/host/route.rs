@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::MacAddr;
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
 /// `RTN_*`: what a route does with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,9 +70,25 @@ pub struct Route {
     /// Further next hops of a multipath route: (gateway, interface, weight).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub multipath: Vec<NextHop>,
-    /// `RTNH_F_DEAD` or `RTNH_F_LINKDOWN`: the kernel has it, and does not use it.
+    /// `RTNH_F_DEAD`: the kernel has it, and does not use it.
     #[serde(default)]
     pub dead: bool,
+    /// `RTNH_F_LINKDOWN`: its link has no carrier. The kernel still uses it unless
+    /// `ignore_routes_with_linkdown` is set (then it says `dead` as well).
+    #[serde(default)]
+    pub linkdown: bool,
+    /// Only for packets from here (IPv6 subtrees, `ip -6 route add … from PREFIX`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpNetwork>,
+    /// Only for packets with this TOS or traffic class (the DSCP bits), 0 for all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tos: u8,
+    /// RFC 4191 router preference of an IPv6 route: `low`, `medium`, `high`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<String>,
+    /// Id of the next hop object (`ip nexthop`) that the route names, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nexthop_id: Option<u32>,
     /// `RTNH_F_ONLINK`.
     #[serde(default)]
     pub onlink: bool,
@@ -82,6 +103,15 @@ pub struct NextHop {
     pub interface: Option<String>,
     /// Relative weight, from 1.
     pub weight: u32,
+    /// `RTNH_F_DEAD`: not used.
+    #[serde(default)]
+    pub dead: bool,
+    /// `RTNH_F_LINKDOWN`: its link has no carrier.
+    #[serde(default)]
+    pub linkdown: bool,
+    /// `RTNH_F_ONLINK`: taken as on the link though no prefix says so.
+    #[serde(default)]
+    pub onlink: bool,
 }
 
 /// `FR_ACT_*`: what a policy rule does.
@@ -127,6 +157,28 @@ pub struct PolicyRule {
     /// `fwmark` as (value, mask).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fwmark: Option<(u32, u32)>,
+    /// `tos` / `dsfield`, 0 for all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tos: u8,
+    /// `ipproto`: IP protocol number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipproto: Option<u8>,
+    /// `sport`: first and last source port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sport: Option<(u16, u16)>,
+    /// `dport`: first and last destination port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dport: Option<(u16, u16)>,
+    /// `uidrange`: first and last user id of the sending process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<(u32, u32)>,
+    /// The interface it names does not exist now, so it applies to nothing.
+    #[serde(default)]
+    pub detached: bool,
+    /// `suppress_prefixlength`: an answer with a prefix this short or shorter does not count, and the
+    /// next rule is tried (0: the default route of that table is not taken).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppress_prefix_len: Option<u32>,
     /// What it does.
     pub action: RuleAction,
     /// Selectors of a kind this program does not model, in words: the rule may or may not apply.

@@ -8,3 +8,8 @@ pub mod exchange;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod counters;
+pub mod files;
+pub mod gather;
+pub mod privilege;
+pub mod route_get;

@@ -1,0 +1,77 @@
+//! Text files, read whole, with what stood in the way.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use crate::host::{NameFacts, TextFile};
+
+/// No file that decides about names is larger; what is beyond is cut off, and `why` says so.
+const LIMIT: u64 = 8 << 20;
+
+/// Reads a text file. A missing or unreadable one is a fact too: `text` is `None` and `why` says why.
+///
+/// Octets that are not UTF-8 come as U+FFFD; the line structure stays.
+pub fn read_text(path: &str) -> TextFile {
+    let target = fs::read_link(path).ok().map(|_| {
+        let resolved = fs::canonicalize(path).or_else(|_| fs::read_link(path));
+        resolved.unwrap_or_default().to_string_lossy().into_owned()
+    });
+    let mut file = TextFile { path: path.to_owned(), target, text: None, why: None };
+    match read_limited(Path::new(path)) {
+        Ok((bytes, whole)) => {
+            file.text = Some(String::from_utf8_lossy(&bytes).into_owned());
+            file.why = (!whole).then(|| format!("only the first {} MiB were read", LIMIT >> 20));
+        }
+        Err(error) => file.why = Some(error.to_string()),
+    }
+    file
+}
+
+fn read_limited(path: &Path) -> std::io::Result<(Vec<u8>, bool)> {
+    let file = File::open(path)?;
+    // Opening a FIFO or a terminal in its place would wait for ever on reading.
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    let whole = bytes.len() as u64 <= LIMIT;
+    bytes.truncate(usize::try_from(LIMIT).unwrap_or(usize::MAX));
+    Ok((bytes, whole))
+}
+
+/// The files and variables that decide how a name resolves, as this process sees them.
+pub fn name_facts() -> NameFacts {
+    NameFacts {
+        hosts: read_text("/etc/hosts"),
+        resolv_conf: read_text("/etc/resolv.conf"),
+        nsswitch: read_text("/etc/nsswitch.conf"),
+        gai_conf: read_text("/etc/gai.conf"),
+        environment: ["LOCALDOMAIN", "RES_OPTIONS", "HOSTALIASES"]
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), std::env::var_os(name)?.to_string_lossy().into_owned())))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_text_from_absence() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("hosts");
+        fs::write(&plain, b"127.0.0.1 a\xff\n").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("hosts", &link).unwrap();
+        let read = read_text(link.to_str().unwrap());
+        assert_eq!(read.text.as_deref(), Some("127.0.0.1 a\u{fffd}\n"));
+        assert_eq!(read.target.as_deref(), fs::canonicalize(&plain).unwrap().to_str());
+        let missing = read_text(folder.path().join("none").to_str().unwrap());
+        assert_eq!((missing.text, missing.target), (None, None));
+        assert!(missing.why.unwrap().contains("No such file"));
+        assert!(read_text(folder.path().to_str().unwrap()).why.is_some());
+    }
+}
