@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::target::Target;
 use crate::host::{HostFacts, Neighbour, RouteAnswer, RulesetDump, RungCount, SocketFact};
-use crate::probe::ProbeReport;
 use crate::probe::exchange::ExchangeReport;
-use crate::wire::CapturedFrame;
+use crate::probe::{CapturedFrame, ProbeReport};
 
 /// The version of the case file; raised when a key changes its meaning.
 pub const CASE_SCHEMA: u32 = 1;

@@ -10,6 +10,7 @@ use super::sightings::{self, Seen, Sighting};
 use super::target::Scheme;
 use crate::host::{Address, Link, Neighbour, RouteKind, RouteResult, RungCount};
 use crate::probe::exchange::{ExchangeReport, Outcome};
+use crate::probe::{Reply, ReplyKind};
 use crate::wire::MacAddr;
 
 /// Which way a packet goes.
@@ -84,7 +85,7 @@ impl<'a> Evidence<'a> {
         if report.local_error.is_some() && report.replies.is_empty() {
             return None;
         }
-        Some(report.replies.iter().any(|reply| reply.is_echo_reply()))
+        Some(report.replies.iter().any(|reply| is_echo_reply(reply)))
     }
 
     /// The errno of the conversation's first step, where it ended with one.
@@ -238,4 +239,22 @@ impl<'a> Side<'a> {
             _ => "the server".to_owned(),
         }
     }
+}
+
+/// Whether a reply is an echo reply.
+pub fn is_echo_reply(reply: &Reply) -> bool {
+    reply.kind == ReplyKind::EchoReply
+}
+
+/// An ICMP error's type and code.
+pub fn icmp_error(reply: &Reply) -> Option<(u8, u8)> {
+    match &reply.kind {
+        ReplyKind::IcmpError(icmp) => Some((icmp.icmp_type, icmp.code)),
+        _ => None,
+    }
+}
+
+/// Whether a router says that the TTL ran out on its way there (RFC 792 type 11, RFC 4443 type 3).
+pub fn is_time_exceeded(reply: &Reply) -> bool {
+    icmp_error(reply).is_some_and(|(kind, code)| code == 0 && kind == if reply.from.is_ipv4() { 11 } else { 3 })
 }

@@ -11,6 +11,7 @@ use super::vantage::{Agent, AgentError, agent::SLACK};
 use crate::host::{HostFacts, LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult, Transport};
 use crate::probe::exchange::{ExchangePlan, HttpRequest};
 use crate::probe::{ProbeKind, ProbeSpec};
+use crate::wire::TcpFlags;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +77,10 @@ pub fn examine(
         return Ok(case);
     };
     client_end = case.client;
-    client_end.route = Some(route(client, address)?);
+    client_end.route = Some(route(client, address, None)?);
     let source = source_of(client_end.route.as_ref());
     if let (Some(server), Some(end), Some(source)) = (server.as_deref_mut(), server_end.as_mut(), source) {
-        end.route = Some(route(server, source)?);
+        end.route = Some(route(server, source, Some(address))?);
     }
 
     progress("watching the packets");
@@ -159,8 +160,8 @@ fn resolve(agent: &mut Agent, name: &str) -> Result<Resolution, AgentError> {
     }
 }
 
-fn route(agent: &mut Agent, to: IpAddr) -> Result<RouteAnswer, AgentError> {
-    match agent.ask(&Ask::Route { to }, LOOK)? {
+fn route(agent: &mut Agent, to: IpAddr, from: Option<IpAddr>) -> Result<RouteAnswer, AgentError> {
+    match agent.ask(&Ask::Route { to, from }, LOOK)? {
         Answer::Route(route) => Ok(route),
         other => Err(unexpected(agent, &other)),
     }
@@ -211,10 +212,9 @@ fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, 
         answer_ms: millis(patience.answer),
     });
     let spec = |id, kind, timeout: u64| {
-        let timeout = Duration::from_millis(timeout);
-        ProbeSpec { id, kind, tries: 2, timeout, retry_gap: Duration::from_millis(500) }
+        ProbeSpec::new(id, kind).tries(2, Duration::from_millis(400)).timeout(Duration::from_millis(timeout))
     };
-    let echo = Some(spec(ECHO, ProbeKind::IcmpEcho { dst: address, src: None, ttl: 64, payload_len: 56 }, 1500));
+    let echo = Some(spec(ECHO, ProbeKind::echo(address), 1500));
     let way = client.route.as_ref().map(|route| &route.result);
     let mut neighbour = None;
     let mut hops = Vec::new();
@@ -236,7 +236,8 @@ fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, 
         {
             hops = (1..=MAX_TTL)
                 .map(|ttl| {
-                    let kind = ProbeKind::TcpSyn { dst: address, dport: port, src: None, sport: None, ttl };
+                    let flags = TcpFlags::SYN;
+                    let kind = ProbeKind::TcpSyn { dst: address, dport: port, src: None, sport: None, ttl: Some(ttl), flags };
                     ProbeSpec { tries: 1, ..spec(FIRST_HOP + u32::from(ttl), kind, 600) }
                 })
                 .collect();

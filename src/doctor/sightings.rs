@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::wire::{CapturedFrame, MacAddr, TcpFlags};
+use crate::probe::CapturedFrame;
+use crate::wire::{ArpOperation, Decoded, MacAddr, Network, TcpFlags, Transport};
 
 /// One frame of the flow, or one about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,24 +74,71 @@ pub enum Seen {
 }
 
 impl Seen {
-    /// A first SYN (RFC 9293 §3.5), not the answer to one.
-    pub fn is_syn(&self) -> bool {
-        matches!(self, Self::Tcp { flags, .. } if flags.syn() && !flags.ack())
-    }
-
-    /// A SYN-ACK.
+    /// The answer to a first SYN (RFC 9293 §3.5).
     pub fn is_syn_ack(&self) -> bool {
-        matches!(self, Self::Tcp { flags, .. } if flags.syn() && flags.ack())
+        matches!(self, Self::Tcp { flags, .. } if flags.contains(TcpFlags::SYN | TcpFlags::ACK))
     }
 
     /// A reset.
     pub fn is_reset(&self) -> bool {
-        matches!(self, Self::Tcp { flags, .. } if flags.rst())
+        matches!(self, Self::Tcp { flags, .. } if flags.contains(TcpFlags::RST))
+    }
+
+    /// Reads one decoded packet; `None` for what says nothing about a flow.
+    fn of(packet: &Decoded<'_>) -> Option<Self> {
+        if let Some(Network::Arp(arp)) = &packet.network {
+            let request = arp.operation == ArpOperation::Request;
+            let (sender, target) = (arp.sender_ip.into(), arp.target_ip.into());
+            return Some(Self::Neighbour { request, sender, target, mac: Some(arp.sender_mac) });
+        }
+        let (src, dst) = (packet.src()?, packet.dst()?);
+        Some(match packet.transport.as_ref()? {
+            Transport::Tcp(tcp) => Self::Tcp {
+                src: (src, tcp.sport),
+                dst: (dst, tcp.dport),
+                flags: tcp.flags,
+                length: packet.payload.len(),
+                ttl: packet.ttl()?,
+            },
+            Transport::Udp(udp) => Self::Udp { src: (src, udp.sport), dst: (dst, udp.dport) },
+            Transport::Icmp(icmp) => match packet.neighbour() {
+                Some(neighbour) => Self::Neighbour {
+                    request: !neighbour.advertisement,
+                    // An advertisement speaks for its target (RFC 4861 §4.4).
+                    sender: if neighbour.advertisement { neighbour.target.into() } else { src },
+                    target: neighbour.target.into(),
+                    mac: neighbour.link_address,
+                },
+                None => Self::Icmp {
+                    src,
+                    dst,
+                    kind: icmp.kind,
+                    code: icmp.code,
+                    error: icmp.is_error(),
+                    words: icmp.describe(),
+                },
+            },
+            Transport::Opaque(_) => return None,
+        })
     }
 }
 
-/// Reads a capture; frames that are nothing of ours are left out.
+/// Reads a capture; frames that cannot be read, or say nothing about a flow, are left out.
 pub fn read(frames: &[CapturedFrame]) -> Vec<Sighting> {
-    let _ = frames;
-    Vec::new()
+    let mut sightings = Vec::new();
+    for (number, frame) in (1..).zip(frames) {
+        let packet = frame.decode();
+        if let Some(what) = Seen::of(&packet) {
+            let ether = packet.ether.as_ref();
+            sightings.push(Sighting {
+                frame: number,
+                outgoing: frame.outgoing,
+                interface: frame.interface.clone(),
+                src_mac: ether.map(|ether| ether.src),
+                dst_mac: ether.map(|ether| ether.dst),
+                what,
+            });
+        }
+    }
+    sightings
 }

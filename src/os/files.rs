@@ -75,3 +75,35 @@ mod tests {
         assert!(read_text(folder.path().to_str().unwrap()).why.is_some());
     }
 }
+
+/// Case files and rulesets are text of at most this size; a larger file is not what it is said to be.
+const LIMIT: u64 = 256 << 20;
+
+/// Reads a whole file, at most 256 MiB of it.
+///
+/// # Errors
+/// When it cannot be read, or is larger.
+pub fn read_limited(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(LIMIT + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LIMIT {
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than 256 MiB"));
+    }
+    Ok(text)
+}
+
+/// Writes a whole file, or leaves what was there: the text goes to a new file beside it first.
+///
+/// # Errors
+/// When the folder cannot be written to.
+pub fn write_whole(path: &std::path::Path, text: &[u8]) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.tmp", std::process::id()));
+    let beside = std::path::PathBuf::from(beside);
+    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}

@@ -8,6 +8,8 @@ pub mod exchange;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod peer;
+pub mod resolve;
 pub mod counters;
 pub mod files;
 pub mod gather;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Status, Where};
-use super::super::evidence::{Direction, Side};
+use super::super::evidence::{Direction, Side, icmp_error, is_time_exceeded};
 use super::neighbour::{real_mac, wrong_mac};
 use super::{Finding, Observation, Round};
 use crate::host::NudState;
@@ -122,7 +122,7 @@ fn last_hop(round: &Round<'_>) -> Option<(u8, IpAddr)> {
     (1u8..)
         .zip(hops)
         .filter_map(|(ttl, report)| {
-            let reply = report.replies.iter().find(|reply| reply.is_time_exceeded())?;
+            let reply = report.replies.iter().find(|reply| is_time_exceeded(reply))?;
             Some((ttl, reply.from))
         })
         .last()
@@ -236,7 +236,7 @@ fn by_probe<'a>(round: &Round<'a>) -> Option<(IpAddr, u8, u8, &'a str)> {
     known.errno()?;
     let report = known.trial()?.echo.as_ref()?;
     report.replies.iter().find_map(|reply| {
-        let (kind, code) = reply.icmp_error()?;
+        let (kind, code) = icmp_error(reply)?;
         (Some(reply.from) != known.address).then_some((reply.from, kind, code, "it cannot deliver the packets"))
     })
 }

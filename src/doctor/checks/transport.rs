@@ -2,7 +2,7 @@
 
 use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Status, Where};
-use super::super::evidence::Direction;
+use super::super::evidence::{Direction, is_echo_reply, is_time_exceeded};
 use super::super::target::Scheme;
 use super::{Finding, Observation, Round, server_socket};
 use crate::host::{SocketState, Transport};
@@ -85,7 +85,7 @@ fn host(round: &mut Round<'_>) {
     let report = known.trial().and_then(|trial| trial.echo.as_ref());
     match known.echoed() {
         Some(true) => {
-            let rtt = report.and_then(|r| r.replies.iter().find(|r| r.is_echo_reply())).and_then(|r| r.rtt_us);
+            let rtt = report.and_then(|r| r.replies.iter().find(|r| is_echo_reply(r))).and_then(|r| r.rtt_us);
             round.pass(Layer::Transport, ID, format!("{target} answers an ICMP echo")).ms = rtt.map(|us| us / 1e3);
         }
         _ if round.finding.is_some() => {
@@ -244,7 +244,7 @@ fn silence(round: &Round<'_>) -> Finding {
         _ => None,
     };
     let last = known.trial().map(|trial| &trial.hops).into_iter().flatten().filter_map(|report| {
-        report.replies.iter().find(|reply| reply.is_time_exceeded()).map(|reply| reply.from)
+        report.replies.iter().find(|reply| is_time_exceeded(reply)).map(|reply| reply.from)
     });
     let last = last.last().map(|hop| Observation::new(format!("{hop} still answers probes for this port; behind it nothing does"), "TTL-limited probes"));
     if let Some(server) = &known.server {

@@ -1,18 +1,20 @@
 //! The agent's side: reachwhy, run at a vantage, answering the doctor's questions.
 
 use std::io::{BufRead, Write};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::protocol::{Answer, Ask, TryPlan};
 use crate::doctor::case::{After, Resolution, Trial, Watch};
-use crate::host::LadderSpec;
+use crate::host::{LadderSpec, RouteAnswer, RouteKind, RouteResult};
 use crate::os;
 use crate::os::capture::{Capture, FlowFilter};
 use crate::os::exchange::Held;
+use crate::os::gather::Part;
+use crate::os::netlink::NetlinkError;
 use crate::os::nft::Ladder;
 use crate::probe::exchange::Outcome;
-use crate::probe::{ProbeReport, ProbeSpec};
-use crate::wire::CapturedFrame;
+use crate::probe::{CapturedFrame, ProbeReport, ProbeSpec};
 
 /// What an agent holds between two questions.
 #[derive(Default)]
@@ -49,7 +51,7 @@ impl Desk {
         match ask {
             Ask::Hello => Answer::Hello { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() },
             Ask::Facts => Answer::Facts(Box::new(os::gather::gather(&os::gather::GatherOptions::default()))),
-            Ask::Route { to } => match os::gather::route_get(to) {
+            Ask::Route { to, from } => match route(to, from) {
                 Ok(route) => Answer::Route(route),
                 Err(error) => Answer::Failed { why: error.to_string() },
             },
@@ -116,11 +118,11 @@ impl Desk {
         // One kind that needs a privilege we lack must not take the others with it.
         let mut reports = Vec::new();
         match os::probe::run(specs.to_vec(), &os::probe::RunOptions::default(), &mut |_| {}) {
-            Ok(run) => reports = run.reports,
+            Ok(run) => reports = run.probes,
             Err(_) => {
                 for spec in specs {
                     match os::probe::run(vec![spec.clone()], &os::probe::RunOptions::default(), &mut |_| {}) {
-                        Ok(run) => reports.extend(run.reports),
+                        Ok(run) => reports.extend(run.probes),
                         Err(error) => self.unseen.push(format!("probe: {error}")),
                     }
                 }
@@ -143,7 +145,7 @@ impl Desk {
             frames_lost = capture.lost();
             self.frames.clone()
         });
-        let facts = os::gather::gather(&os::gather::GatherOptions::moving());
+        let facts = os::gather::gather(&os::gather::GatherOptions::only([Part::Counters, Part::Sockets, Part::Neighbours, Part::Firewall]));
         Watch {
             ladder,
             frames,
@@ -173,6 +175,21 @@ impl Desk {
             }
         }
         changed
+    }
+}
+
+/// As connect(2) looks: once for a source address, then again with it, when policy rules on the
+/// source may decide otherwise (`ip_route_connect`, include/net/route.h).
+fn route(to: IpAddr, from: Option<IpAddr>) -> Result<RouteAnswer, NetlinkError> {
+    let get = |from| os::route_get::route_get(to, from, None, None, None, None);
+    let first = get(from)?;
+    match &first.result {
+        RouteResult::Found { source: Some(source), kind, .. } if from.is_none() && *kind != RouteKind::Local => {
+            let second = get(Some(*source))?;
+            // The second answer names no source, having been given one: the first one stays, unless refused.
+            Ok(if matches!(second.result, RouteResult::Refused { .. }) { second } else { first })
+        }
+        _ => Ok(first),
     }
 }
 

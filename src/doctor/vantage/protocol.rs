@@ -21,6 +21,8 @@ pub enum Ask {
     Route {
         /// The address.
         to: IpAddr,
+        /// The address it is sent from; `None`: the kernel's choice.
+        from: Option<IpAddr>,
     },
     /// A name's addresses, as an application gets them. Answered by [`Answer::Resolved`].
     Resolve {
