@@ -2,6 +2,7 @@
 //! touched the firewall?*
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod firewall;
 pub mod host;
 #[cfg(target_os = "linux")]
 pub mod os;

@@ -1,0 +1,336 @@
+//! Reading iptables-save and ip6tables-save.
+
+use crate::firewall::ruleset::{Base, Chain, Counters, Family, Policy, Ruleset, Table, Target};
+use crate::host::Backend;
+
+use super::Parsed;
+use super::error::{Fault, ParseError, Warning};
+use super::rule;
+use super::words::{self, Word};
+
+pub(super) fn read(text: &str, family: Family, backend: Backend, source: &str) -> Result<Parsed, ParseError> {
+    let mut reader = Reader {
+        ruleset: Ruleset::empty(backend, source),
+        warnings: Vec::new(),
+        family,
+        table: None,
+        source,
+        crlf: false,
+    };
+    for (number, line) in (1u32..).zip(text.split('\n')) {
+        let line = reader.without_cr(number, line);
+        reader.line(number, line).map_err(|fault| fault.at(source, number, line))?;
+    }
+    reader.finish(text);
+    Ok(Parsed { ruleset: reader.ruleset, warnings: reader.warnings })
+}
+
+struct Reader<'a> {
+    ruleset: Ruleset,
+    warnings: Vec<Warning>,
+    family: Family,
+    /// Index of the table being read.
+    table: Option<usize>,
+    source: &'a str,
+    crlf: bool,
+}
+
+/// What a rule line does with its rule.
+enum Command {
+    Append,
+    Insert(usize),
+}
+
+impl Reader<'_> {
+    fn warn(&mut self, line: u32, column: u32, text: &str, message: impl Into<String>) {
+        let source = self.source.to_owned();
+        self.warnings.push(Warning { source, line, column, message: message.into(), text: text.to_owned() });
+    }
+
+    fn without_cr<'t>(&mut self, number: u32, line: &'t str) -> &'t str {
+        let Some(bare) = line.strip_suffix('\r') else { return line };
+        if !self.crlf {
+            self.crlf = true;
+            let column = u32::try_from(bare.chars().count() + 1).unwrap_or(u32::MAX);
+            self.warn(number, column, bare, "lines end with CR LF; iptables-restore refuses such a file");
+        }
+        bare
+    }
+
+    fn finish(&mut self, text: &str) {
+        if let Some(index) = self.table {
+            let name = self.ruleset.tables.get(index).map_or(String::new(), |t| t.name.clone());
+            let line = u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX);
+            let last = text.lines().last().unwrap_or("").to_owned();
+            self.warn(line, 1, &last, format!("table {name} has no COMMIT: iptables-restore would not load it"));
+        }
+        // A target that is no extension and no chain of the table: only now are all chains known.
+        for table in 0..self.ruleset.tables.len() {
+            self.resolve_targets(table);
+        }
+    }
+
+    fn resolve_targets(&mut self, index: usize) {
+        let Some(table) = self.ruleset.tables.get_mut(index) else { return };
+        let users: Vec<String> = table.chains.iter().filter(|c| c.base.is_none()).map(|c| c.name.clone()).collect();
+        let mut bad = Vec::new();
+        for rule in table.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
+            let unknown = match &rule.target {
+                Some(Target::Jump(name) | Target::Goto(name)) if !users.contains(name) => name.clone(),
+                _ => continue,
+            };
+            let is_goto = matches!(rule.target, Some(Target::Goto(_)));
+            bad.push((rule.line, rule.text.clone(), unknown.clone(), is_goto));
+            rule.target = Some(Target::Unknown { name: unknown, options: String::new() });
+        }
+        for (line, text, name, is_goto) in bad {
+            let kind = if is_goto { "chain" } else { "chain or target" };
+            let column =
+                text.find(&name).and_then(|at| u32::try_from(text[..at].chars().count() + 1).ok()).unwrap_or(1);
+            self.warn(
+                line.unwrap_or(1),
+                column,
+                &text,
+                format!("there is no {kind} `{name}` here: what this rule does is not known"),
+            );
+        }
+    }
+
+    fn line(&mut self, number: u32, line: &str) -> Result<(), Fault> {
+        let trimmed = line.trim();
+        if trimmed.is_empty() {
+            return Ok(());
+        }
+        let indent = u32::try_from(line.chars().take_while(|c| c.is_whitespace()).count()).unwrap_or(0) + 1;
+        if trimmed.starts_with('#') {
+            if trimmed.contains("ip6tables-save") {
+                self.family = Family::Ip6;
+            } else if trimmed.contains("iptables-save") {
+                self.family = Family::Ip;
+            }
+            return Ok(());
+        }
+        if let Some(name) = trimmed.strip_prefix('*') {
+            return self.begin_table(number, line, name.trim(), indent + 1);
+        }
+        if trimmed == "COMMIT" {
+            if self.table.take().is_none() {
+                return Err(
+                    Fault::new(indent, "COMMIT without a table").hint("a table begins with a line such as `*filter`")
+                );
+            }
+            return Ok(());
+        }
+        if let Some(rest) = trimmed.strip_prefix(':') {
+            let table = self.in_table(indent)?;
+            return self.chain(table, number, line, rest, indent);
+        }
+        if trimmed.starts_with('-') || trimmed.starts_with('[') {
+            let table = self.in_table(indent)?;
+            return self.rule_line(table, number, line);
+        }
+        if self.table.is_none() && looks_like_prompt(trimmed) {
+            self.warn(number, indent, line, "a line of a terminal, not of a ruleset: ignored");
+            return Ok(());
+        }
+        Err(Fault::new(indent, format!("`{}` begins no line of a ruleset", first_word(trimmed)))
+            .hint("lines are `*table`, `:CHAIN POLICY [0:0]`, `-A CHAIN …`, `COMMIT`, or `# comment`"))
+    }
+
+    fn in_table(&self, column: u32) -> Result<usize, Fault> {
+        self.table.ok_or_else(|| {
+            Fault::new(column, "this line is in no table")
+                .hint("begin the table with `*filter`, and end it with COMMIT")
+        })
+    }
+
+    fn begin_table(&mut self, number: u32, line: &str, name: &str, column: u32) -> Result<(), Fault> {
+        if self.table.is_some() {
+            self.warn(
+                number,
+                column,
+                line,
+                "the table before this one has no COMMIT: iptables-restore would not load it",
+            );
+        }
+        if !matches!(name, "filter" | "nat" | "mangle" | "raw" | "security") {
+            return Err(Fault::new(column, format!("there is no table `{name}`"))
+                .hint("the tables are filter, nat, mangle, raw, security"));
+        }
+        if let Some(index) = self.ruleset.tables.iter().position(|t| t.name == name && t.family == self.family) {
+            self.warn(
+                number,
+                column,
+                line,
+                format!("table {name} is here a second time and replaces the first, as iptables-restore would do"),
+            );
+            self.ruleset.tables.remove(index);
+        }
+        self.ruleset.tables.push(Table::empty(self.family, name));
+        self.table = Some(self.ruleset.tables.len() - 1);
+        Ok(())
+    }
+
+    fn chain(&mut self, table: usize, number: u32, line: &str, rest: &str, indent: u32) -> Result<(), Fault> {
+        let mut words = rest.split_whitespace();
+        let name = words.next().ok_or_else(|| Fault::new(indent, "a chain's name is missing"))?;
+        let policy_column = indent + 1 + u32::try_from(name.chars().count() + 1).unwrap_or(0);
+        let policy = words.next();
+        let counters = words.next().map(|text| counters(text, policy_column)).transpose()?;
+        let table_name = self.ruleset.tables[table].name.clone();
+        let base = Base::of_iptables(&table_name, name);
+        let base = match (base, policy) {
+            (Some(mut base), Some(policy)) => {
+                base.policy = match policy {
+                    "ACCEPT" => Policy::Accept,
+                    "DROP" => Policy::Drop,
+                    "-" => Policy::Accept,
+                    other => {
+                        return Err(Fault::new(policy_column, format!("`{other}` is no policy")).hint("ACCEPT or DROP"));
+                    }
+                };
+                base.counters = counters;
+                Some(base)
+            }
+            (None, None | Some("-")) => None,
+            (Some(base), None) => {
+                self.warn(number, indent, line, "this chain has no policy; ACCEPT is taken");
+                Some(base)
+            }
+            (None, Some(policy)) => {
+                return Err(Fault::new(policy_column, format!("chain {name} of table {table_name} is no built-in chain and has no policy, yet `{policy}` is given"))
+                    .hint(format!("write `:{name} - [0:0]`")));
+            }
+        };
+        let table = &mut self.ruleset.tables[table];
+        if let Some(chain) = table.chain_mut(name) {
+            // iptables-restore flushes a chain that is declared again.
+            chain.rules.clear();
+            chain.base = base;
+            chain.line = Some(number);
+        } else {
+            table.chains.push(Chain { base, line: Some(number), ..Chain::user(name) });
+        }
+        Ok(())
+    }
+
+    fn rule_line(&mut self, table: usize, number: u32, line: &str) -> Result<(), Fault> {
+        let mut words = words::split(line)?;
+        let mut rule_counters = None;
+        if let Some(first) = words.first()
+            && first.text.starts_with('[')
+        {
+            rule_counters = Some(counters(&first.text, first.column)?);
+            words.remove(0);
+        }
+        if words.is_empty() {
+            return Err(Fault::new(1, "counters without a rule"));
+        }
+        let (command, chain, rest) = self.command(table, number, line, &words)?;
+        let Some(command) = command else { return Ok(()) };
+        let (rules, notes) = rule::read(rest, self.family, line)?;
+        for (column, note) in notes {
+            self.warn(number, column, line, format!("{note}: this rule may or may not match"));
+        }
+        if self.ruleset.tables[table].chain(&chain).is_none() {
+            let base = Base::of_iptables(&self.ruleset.tables[table].name, &chain);
+            if base.is_none() {
+                self.warn(
+                    number,
+                    1,
+                    line,
+                    format!(
+                        "chain {chain} is not declared by a line `:{chain} - [0:0]`; iptables-restore would refuse this"
+                    ),
+                );
+            }
+            self.ruleset.tables[table].chains.push(Chain { base, ..Chain::user(chain.clone()) });
+        }
+        let Some(chain) = self.ruleset.tables[table].chain_mut(&chain) else { return Ok(()) };
+        let mut at = match command {
+            Command::Append => chain.rules.len(),
+            Command::Insert(position) => position.saturating_sub(1).min(chain.rules.len()),
+        };
+        for mut rule in rules {
+            rule.line = Some(number);
+            rule.counters = rule.counters.or(rule_counters);
+            line.trim().clone_into(&mut rule.text);
+            chain.rules.insert(at, rule);
+            at += 1;
+        }
+        Ok(())
+    }
+
+    /// The command of a rule line; `None` where it has been carried out.
+    fn command<'w>(
+        &mut self,
+        table: usize,
+        number: u32,
+        line: &str,
+        words: &'w [Word],
+    ) -> Result<(Option<Command>, String, &'w [Word]), Fault> {
+        let first = &words[0];
+        let end = u32::try_from(line.chars().count() + 1).unwrap_or(u32::MAX);
+        let chain = || {
+            words
+                .get(1)
+                .filter(|w| !w.is_option())
+                .ok_or_else(|| Fault::new(end, format!("`{}` needs the name of a chain", first.text)))
+        };
+        match first.text.as_str() {
+            "-A" | "--append" => Ok((Some(Command::Append), chain()?.text.clone(), &words[2..])),
+            "-I" | "--insert" => {
+                let name = chain()?.text.clone();
+                let position = words.get(2).and_then(|w| w.text.parse::<usize>().ok().filter(|n| *n > 0));
+                let rest = if position.is_some() { &words[3..] } else { &words[2..] };
+                Ok((Some(Command::Insert(position.unwrap_or(1))), name, rest))
+            }
+            "-N" | "--new-chain" => {
+                let name = chain()?.text.clone();
+                let table = &mut self.ruleset.tables[table];
+                if table.chain(&name).is_none() {
+                    table.chains.push(Chain { line: Some(number), ..Chain::user(name.clone()) });
+                }
+                Ok((None, name, &[]))
+            }
+            "-P" | "--policy" => {
+                let name = chain()?.clone();
+                let policy = words.get(2).ok_or_else(|| Fault::new(end, "`-P` needs a policy"))?;
+                self.chain(table, number, line, &format!("{} {}", name.text, policy.text), name.column)?;
+                Ok((None, name.text, &[]))
+            }
+            "-F" | "--flush" => {
+                let name = words.get(1).map(|w| w.text.clone());
+                for chain in &mut self.ruleset.tables[table].chains {
+                    if name.as_ref().is_none_or(|name| *name == chain.name) {
+                        chain.rules.clear();
+                    }
+                }
+                Ok((None, name.unwrap_or_default(), &[]))
+            }
+            other => Err(Fault::new(first.column, format!("`{other}` begins no rule"))
+                .hint("a rule of a chain is appended by `-A CHAIN …`")),
+        }
+    }
+}
+
+fn first_word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or(text)
+}
+
+/// `root@host:~# iptables-save`, `$ sudo iptables-save`
+fn looks_like_prompt(line: &str) -> bool {
+    line.contains("tables-save")
+        || line.starts_with('$')
+        || line.starts_with("~#")
+        || line.contains("@") && line.contains(['#', '$'])
+}
+
+/// `[packets:bytes]`
+pub(super) fn counters(text: &str, column: u32) -> Result<Counters, Fault> {
+    let pair = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).and_then(|t| t.split_once(':'));
+    let parsed = pair.and_then(|(p, b)| Some(Counters { packets: p.parse().ok()?, bytes: b.parse().ok()? }));
+    parsed.ok_or_else(|| {
+        Fault::new(column, format!("`{text}` is no pair of counters")).hint("counters look like `[packets:bytes]`")
+    })
+}
