@@ -3,5 +3,6 @@
 
 mod nft_kernel {
     pub(crate) mod ladder;
+    pub(crate) mod read;
     pub(crate) mod world;
 }

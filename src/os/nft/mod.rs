@@ -5,10 +5,17 @@
 
 mod attr;
 mod conn;
+mod dump;
 mod error;
 mod expr;
+mod iptables;
 mod ladder;
-mod objects;
+mod legacy;
 
+mod objects;
+mod save;
+mod xt;
+
+pub use dump::dumps;
 pub use error::NftError;
 pub use ladder::Ladder;

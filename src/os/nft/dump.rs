@@ -1,0 +1,96 @@
+//! The rulesets in force in the calling thread's network namespace, as text in formats people know.
+
+use super::conn::Conn;
+use super::error::NftError;
+use super::ladder::PREFIX;
+use super::objects::{Ruleset, family};
+use super::{iptables, legacy, save};
+use crate::host::{Backend, DumpFormat, RulesetDump, Unseen};
+
+/// Reads every ruleset in force: nf_tables (those of iptables-nft as iptables-save text, others in
+/// nft's JSON) and x_tables. Our own counting tables are left out.
+///
+/// Nothing is changed and no kernel module is loaded on purpose. What could not be read is in the
+/// second list; where both lists are empty there is no ruleset.
+pub fn dumps() -> (Vec<RulesetDump>, Vec<Unseen>) {
+    let mut dumps = Vec::new();
+    let mut unseen = Vec::new();
+    let set_name = |_index: u16| None;
+    match native() {
+        Ok(ruleset) => dumps.extend(split(&ruleset, &set_name)),
+        Err(error) if error.is_absent() => {}
+        Err(error) => unseen.push(not_seen("firewall", &error)),
+    }
+    for v6 in [false, true] {
+        match legacy::tables(v6, &set_name) {
+            Ok(tables) if tables.is_empty() => {}
+            Ok(tables) => dumps.push(RulesetDump {
+                format: if v6 { DumpFormat::Ip6tablesSave } else { DumpFormat::IptablesSave },
+                backend: Backend::Legacy,
+                via: "netlink".to_owned(),
+                text: save::text(&tables, &header(v6, "legacy")),
+            }),
+            Err(error) => unseen.push(not_seen("firewall.iptables-legacy", &error)),
+        }
+    }
+    (dumps, unseen)
+}
+
+fn native() -> Result<Ruleset, NftError> {
+    let mut ruleset = Conn::open()?.ruleset()?;
+    let ours: Vec<_> = ruleset
+        .tables
+        .iter()
+        .filter(|table| table.name.starts_with(PREFIX))
+        .map(|table| (table.family, table.name.clone()))
+        .collect();
+    let theirs = |family: u8, table: &str| !ours.iter().any(|our| (our.0, our.1.as_str()) == (family, table));
+    ruleset.tables.retain(|table| theirs(table.family, &table.name));
+    ruleset.chains.retain(|chain| theirs(chain.family, &chain.table));
+    ruleset.rules.retain(|rule| theirs(rule.family, &rule.table));
+    ruleset.sets.retain(|set| theirs(set.family, &set.table));
+    Ok(ruleset)
+}
+
+/// One dump for each form that the tables take.
+fn split(ruleset: &Ruleset, set_name: &dyn Fn(u16) -> Option<String>) -> Vec<RulesetDump> {
+    let mut dumps = Vec::new();
+    let mut said = Vec::new();
+    for (number, v6) in [(family::IPV4, false), (family::IPV6, true)] {
+        let tables: Vec<_> = ruleset
+            .tables
+            .iter()
+            .filter(|table| table.family == number)
+            .filter_map(|table| Some((table, iptables::table(ruleset, table, set_name)?)))
+            .collect();
+        if tables.is_empty() {
+            continue;
+        }
+        said.extend(tables.iter().map(|(table, _)| (table.family, table.name.clone())));
+        let tables: Vec<_> = tables.into_iter().map(|(_, text)| text).collect();
+        dumps.push(RulesetDump {
+            format: if v6 { DumpFormat::Ip6tablesSave } else { DumpFormat::IptablesSave },
+            backend: Backend::Nft,
+            via: "netlink".to_owned(),
+            text: save::text(&tables, &header(v6, "nf_tables")),
+        });
+    }
+    dumps
+}
+
+/// The first line of a dump: it names the variant as iptables-save does.
+fn header(v6: bool, variant: &str) -> String {
+    format!("Read from the kernel in the form of {} ({variant})", if v6 { "ip6tables-save" } else { "iptables-save" })
+}
+
+fn not_seen(fact: &str, error: &NftError) -> Unseen {
+    Unseen {
+        fact: fact.to_owned(),
+        why: error.to_string(),
+        hint: error.is_denied().then(|| {
+            "run as root, or grant CAP_NET_ADMIN: \
+            sudo setcap cap_net_admin,cap_net_raw+ep \"$(command -v reachwhy)\""
+                .to_owned()
+        }),
+    }
+}
