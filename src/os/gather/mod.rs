@@ -24,7 +24,7 @@ use self::lenient::Table;
 use self::links::LinkNames;
 use crate::host::{FACTS_SCHEMA, HostFacts, SocketFact, Transport, Unseen};
 use crate::os::netlink::{Netlink, NetlinkError};
-use crate::os::{counters, files, privilege};
+use crate::os::{counters, files, nft, privilege};
 
 /// A part of [`HostFacts`], by its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
@@ -116,6 +116,12 @@ pub fn gather(options: &GatherOptions) -> HostFacts {
     }
     if options.wants(Part::Names) {
         facts.names = files::name_facts();
+    }
+    if options.wants(Part::Firewall) {
+        let (dumps, unread) = nft::dumps();
+        // Rules that could not be read may be anything: no list is then better than an empty one.
+        facts.firewall = (unread.is_empty() || !dumps.is_empty()).then_some(dumps);
+        facts.unseen.extend(unread);
     }
     facts
 }
