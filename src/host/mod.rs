@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use firewall::{Backend, DumpFormat, RulesetDump};
 pub use link::{Address, AddressScope, Link, LinkStats, OperState};
-pub use names::{NameFacts, TextFile};
+pub use names::{Issue, NameFacts, TextFile};
 pub use route::{Neighbour, NextHop, NudState, PolicyRule, Route, RouteAnswer, RouteKind, RouteResult, RuleAction};
 pub use socket::{SocketFact, SocketOwner, SocketState, Transport};
 
