@@ -12,7 +12,7 @@ mod names;
 pub mod nsswitch;
 pub mod resolv;
 mod route;
-mod show;
+pub mod show;
 mod socket;
 pub mod sysctl;
 
