@@ -13,7 +13,7 @@ mod names;
 pub mod nsswitch;
 pub mod resolv;
 mod route;
-mod show;
+pub mod show;
 mod socket;
 pub mod sysctl;
 
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use firewall::{Backend, DumpFormat, RulesetDump};
 pub use ladder::{LadderSpec, LadderTransport, RungCount};
 pub use link::{Address, AddressScope, Link, LinkStats, OperState};
-pub use names::{NameFacts, TextFile};
+pub use names::{Issue, NameFacts, TextFile};
 pub use route::{Neighbour, NextHop, NudState, PolicyRule, Route, RouteAnswer, RouteKind, RouteResult, RuleAction};
 pub use socket::{SocketFact, SocketOwner, SocketState, Transport};
 
