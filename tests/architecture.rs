@@ -96,7 +96,11 @@ fn arrows_point_down() {
                 let named = text.contains(&format!("crate::{room}::")) || text.contains(&format!("crate::{room};"));
                 let fine = *room == source.room || allowed.contains(room) || (vantage && *room == "os");
                 if named && !fine {
-                    wrong.push(format!("src/{}:{line}: {} must not use {room}: {text}", source.path.display(), source.room));
+                    wrong.push(format!(
+                        "src/{}:{line}: {} must not use {room}: {text}",
+                        source.path.display(),
+                        source.room
+                    ));
                 }
             }
         }

@@ -7,14 +7,14 @@ use super::Failure;
 
 /// What an agent is told.
 #[derive(Debug, clap::Args)]
-pub struct AgentArgs {
+pub(super) struct AgentArgs {
     /// Enter this named network namespace first, as `ip netns exec` does
     #[arg(long, value_name = "NAME")]
     netns: Option<String>,
 }
 
 /// Enters the namespace, then answers until the input ends.
-pub fn run(args: &AgentArgs) -> anyhow::Result<u8> {
+pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
     if let Some(name) = &args.netns {
         netns::become_host(name).map_err(|error| Failure::unknown(error, None))?;
     }

@@ -15,7 +15,7 @@ use crate::view::{self, Progress, Style};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Vantages: local, netns:NAME, ssh:[USER@]HOST[:PORT]\n\
     Exit: 0 it works, 1 a fault was found, 2 bad usage or input, 3 could not find out")]
-pub struct DoctorArgs {
+pub(super) struct DoctorArgs {
     /// HOST:PORT, tcp://…, udp://…, http://…, https://… or HOST
     #[arg(required_unless_present_any = ["replay", "list_causes"])]
     target: Option<String>,
@@ -37,7 +37,7 @@ pub struct DoctorArgs {
 }
 
 /// Gathers (or reads) the case, judges it, shows the answer.
-pub fn run(args: &DoctorArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
+pub(super) fn run(args: &DoctorArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     if args.list_causes {
         return list_causes(global, style);
     }
@@ -87,7 +87,7 @@ fn failed(error: &AgentError) -> anyhow::Error {
 }
 
 fn replay(file: &std::path::Path) -> anyhow::Result<Case> {
-    let text = files::read_limited(file).map_err(|error| {
+    let text = files::read_whole(file).map_err(|error| {
         Failure::usage(format!("cannot read {}: {error}", file.display()), Some("a case file is what `--save` writes"))
     })?;
     let case: Case = serde_json::from_slice(&text).map_err(|error| {

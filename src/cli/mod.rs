@@ -122,7 +122,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     let mut text = format!("{} {error:#}\n", style.paint(Paint::Bad, "error:"));
     let failure = error.downcast_ref::<Failure>();
     if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
-        text.push_str(&format!("{} {hint}\n", style.paint(Paint::Name, "hint:")));
+        text += &format!("{} {hint}\n", style.paint(Paint::Name, "hint:"));
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(failure.map_or(Exit::Unknown, |failure| failure.exit).code())

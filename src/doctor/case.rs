@@ -35,7 +35,7 @@ pub struct Case {
 }
 
 /// What the system's resolver said.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resolution {
     /// The name asked for.
     pub name: String,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::case::{Case, End, Trial};
 use super::diagnosis::Where;
-use super::ruling::{self, Firewall};
+use super::ruling::Firewall;
 use super::sightings::{self, Seen, Sighting};
 use super::target::Scheme;
 use crate::host::{Address, Link, Neighbour, RouteKind, RouteResult, RungCount};
@@ -15,7 +15,7 @@ use crate::wire::MacAddr;
 
 /// Which way a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// From the client to the server.
     Request,
     /// From the server to the client.
@@ -23,34 +23,34 @@ pub enum Direction {
 }
 
 /// One end, laid out.
-pub struct Side<'a> {
+pub(crate) struct Side<'a> {
     /// Which.
-    pub place: Where,
+    pub(crate) place: Where,
     /// Its facts and what it saw.
-    pub end: &'a End,
+    pub(crate) end: &'a End,
     /// The capture, read; `None` where there was none.
-    pub frames: Option<Vec<Sighting>>,
+    pub(crate) frames: Option<Vec<Sighting>>,
     /// Its rulesets, before and after; `None` where they could not be read.
-    pub firewall: Option<Firewall>,
+    pub(crate) firewall: Option<Firewall<'a>>,
 }
 
 /// The whole case, laid out.
-pub struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     /// The case.
-    pub case: &'a Case,
+    pub(crate) case: &'a Case,
     /// The end that asks.
-    pub client: Side<'a>,
+    pub(crate) client: Side<'a>,
     /// The end that is asked, where it let us look.
-    pub server: Option<Side<'a>>,
+    pub(crate) server: Option<Side<'a>>,
     /// The address that was tried.
-    pub address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
     /// The address it was tried from.
-    pub source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
 }
 
 impl<'a> Evidence<'a> {
     /// Lays a case out.
-    pub fn new(case: &'a Case) -> Self {
+    pub(crate) fn new(case: &'a Case) -> Self {
         let client = Side::new(Where::Client, &case.client);
         let source = match case.client.route.as_ref().map(|route| &route.result) {
             Some(RouteResult::Found { source, .. }) => *source,
@@ -61,17 +61,17 @@ impl<'a> Evidence<'a> {
     }
 
     /// What was tried on the wire.
-    pub fn trial(&self) -> Option<&'a Trial> {
+    pub(crate) fn trial(&self) -> Option<&'a Trial> {
         self.case.trial.as_ref()
     }
 
     /// The conversation, where there was one.
-    pub fn exchange(&self) -> Option<&'a ExchangeReport> {
+    pub(crate) fn exchange(&self) -> Option<&'a ExchangeReport> {
         self.trial()?.exchange.as_ref()
     }
 
     /// Whether the packets demonstrably went both ways: the handshake was completed, a datagram or an echo was answered.
-    pub fn reached(&self) -> bool {
+    pub(crate) fn reached(&self) -> bool {
         match (self.case.target.scheme, self.exchange()) {
             (Scheme::Host, _) => self.echoed() == Some(true),
             (_, Some(exchange)) => exchange.connect == Outcome::Done,
@@ -80,16 +80,16 @@ impl<'a> Evidence<'a> {
     }
 
     /// Whether the target answered an echo; `None` where none could be sent.
-    pub fn echoed(&self) -> Option<bool> {
+    pub(crate) fn echoed(&self) -> Option<bool> {
         let report = self.trial()?.echo.as_ref()?;
         if report.local_error.is_some() && report.replies.is_empty() {
             return None;
         }
-        Some(report.replies.iter().any(|reply| is_echo_reply(reply)))
+        Some(report.replies.iter().any(is_echo_reply))
     }
 
     /// The errno of the conversation's first step, where it ended with one.
-    pub fn errno(&self) -> Option<&'a str> {
+    pub(crate) fn errno(&self) -> Option<&'a str> {
         match &self.exchange()?.connect {
             Outcome::Error { errno } => Some(errno),
             Outcome::Done | Outcome::Timeout => None,
@@ -97,7 +97,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// The client's route, where the kernel found one: (kind, gateway, interface).
-    pub fn way(&self) -> Option<(RouteKind, Option<IpAddr>, Option<&'a str>)> {
+    pub(crate) fn way(&self) -> Option<(RouteKind, Option<IpAddr>, Option<&'a str>)> {
         match &self.case.client.route.as_ref()?.result {
             RouteResult::Found { kind, gateway, interface, .. } => Some((*kind, *gateway, interface.as_deref())),
             RouteResult::Refused { .. } => None,
@@ -105,12 +105,12 @@ impl<'a> Evidence<'a> {
     }
 
     /// Whether the target is one of the client's own addresses.
-    pub fn is_self(&self) -> bool {
+    pub(crate) fn is_self(&self) -> bool {
         matches!(self.way(), Some((RouteKind::Local, ..)))
     }
 
     /// The address that the client looks for on its link: the gateway, or the target itself.
-    pub fn next_hop(&self) -> Option<IpAddr> {
+    pub(crate) fn next_hop(&self) -> Option<IpAddr> {
         match self.way()? {
             (RouteKind::Unicast, gateway, _) => gateway.or(self.address),
             _ => None,
@@ -118,17 +118,17 @@ impl<'a> Evidence<'a> {
     }
 
     /// Whether a router is between.
-    pub fn routed(&self) -> bool {
+    pub(crate) fn routed(&self) -> bool {
         matches!(self.way(), Some((_, Some(_), _)))
     }
 
     /// The server's port, 0 for a host alone.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.case.target.port.unwrap_or(0)
     }
 
     /// Packets of a direction that a side's frames show going out (or coming in); `None` without a whole capture.
-    pub fn on_wire(&self, side: &Side<'_>, direction: Direction) -> Option<u64> {
+    pub(crate) fn on_wire(&self, side: &Side<'_>, direction: Direction) -> Option<u64> {
         let frames = side.frames.as_ref()?;
         let outgoing = (side.place == Where::Client) == (direction == Direction::Request);
         let count = frames.iter().filter(|f| f.outgoing == outgoing && self.is_flow(f, direction)).count();
@@ -136,7 +136,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// Whether a frame is one of the flow's packets in that direction.
-    pub fn is_flow(&self, frame: &Sighting, direction: Direction) -> bool {
+    pub(crate) fn is_flow(&self, frame: &Sighting, direction: Direction) -> bool {
         let (Some(server), port) = (self.address, self.port()) else { return false };
         let to_server = |src: IpAddr, dst: IpAddr, sport: u16, dport: u16| match direction {
             Direction::Request => dst == server && dport == port && self.source.is_none_or(|source| src == source),
@@ -152,7 +152,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// ICMP errors about the flow that came in at the client: (sender, type, code, words).
-    pub fn icmp_errors(&self) -> Vec<(IpAddr, u8, u8, &str)> {
+    pub(crate) fn icmp_errors(&self) -> Vec<(IpAddr, u8, u8, &str)> {
         let frames = self.client.frames.iter().flatten();
         frames
             .filter_map(|frame| match &frame.what {
@@ -165,7 +165,7 @@ impl<'a> Evidence<'a> {
     }
 
     /// Hardware addresses that answered for the next hop, each once.
-    pub fn neighbour_macs(&self) -> Option<Vec<MacAddr>> {
+    pub(crate) fn neighbour_macs(&self) -> Option<Vec<MacAddr>> {
         let report = self.trial()?.neighbour.as_ref()?;
         if report.local_error.is_some() && report.replies.is_empty() {
             return None;
@@ -185,17 +185,17 @@ impl<'a> Side<'a> {
         let frames = end.watch.frames.as_deref().map(sightings::read);
         let before = end.facts.firewall.as_deref();
         let after = end.watch.after.as_ref().and_then(|after| after.firewall.as_deref());
-        Self { place, end, frames, firewall: ruling::Firewall::read(before, after, &end.facts) }
+        Self { place, end, frames, firewall: Firewall::read(before, after, &end.facts, place) }
     }
 
     /// The rung at this hook and priority.
-    pub fn rung(&self, hook: &str, priority: i32) -> Option<&'a RungCount> {
+    pub(crate) fn rung(&self, hook: &str, priority: i32) -> Option<&'a RungCount> {
         let rungs = self.end.watch.ladder.as_deref()?;
         rungs.iter().find(|rung| rung.hook == hook && rung.priority == priority && rung.device.is_none())
     }
 
     /// What a rung counted in a direction.
-    pub fn counted(&self, hook: &str, priority: i32, direction: Direction) -> Option<u64> {
+    pub(crate) fn counted(&self, hook: &str, priority: i32, direction: Direction) -> Option<u64> {
         let rung = self.rung(hook, priority)?;
         Some(match direction {
             Direction::Request => rung.request,
@@ -204,50 +204,42 @@ impl<'a> Side<'a> {
     }
 
     /// What the first and the last rung of a hook counted.
-    pub fn through(&self, hook: &str, direction: Direction) -> Option<(u64, u64)> {
+    pub(crate) fn through(&self, hook: &str, direction: Direction) -> Option<(u64, u64)> {
         let first = if hook == "prerouting" { -450 } else { -500 };
         Some((self.counted(hook, first, direction)?, self.counted(hook, 500, direction)?))
     }
 
     /// By how much a kernel counter grew during the trial.
-    pub fn grew(&self, counter: &str) -> Option<u64> {
+    pub(crate) fn grew(&self, counter: &str) -> Option<u64> {
         let after = self.end.watch.after.as_ref()?.counters.get(counter)?;
         Some(after.saturating_sub(self.end.facts.counters.get(counter).copied().unwrap_or(0)))
     }
 
     /// The interface and address entry that owns this address here.
-    pub fn owns(&self, address: IpAddr) -> Option<&'a Address> {
+    pub(crate) fn owns(&self, address: IpAddr) -> Option<&'a Address> {
         self.end.facts.addresses.as_deref()?.iter().find(|entry| entry.address == address)
     }
 
     /// The link an address is on.
-    pub fn link_of(&self, address: &Address) -> Option<&'a Link> {
+    pub(crate) fn link_of(&self, address: &Address) -> Option<&'a Link> {
         self.end.facts.link_by_index(address.index)
     }
 
     /// What the kernel believes of a neighbour at the end of the trial, else before it.
-    pub fn neighbour(&self, address: IpAddr) -> Option<&'a Neighbour> {
+    pub(crate) fn neighbour(&self, address: IpAddr) -> Option<&'a Neighbour> {
         let after = self.end.watch.after.as_ref().and_then(|after| after.neighbours.as_deref());
         let table = after.or(self.end.facts.neighbours.as_deref())?;
         table.iter().find(|entry| entry.address == address && !entry.proxy)
     }
-
-    /// What to call it in a sentence.
-    pub fn called(&self) -> String {
-        match self.place {
-            Where::Client => "the client".to_owned(),
-            _ => "the server".to_owned(),
-        }
-    }
 }
 
 /// Whether a reply is an echo reply.
-pub fn is_echo_reply(reply: &Reply) -> bool {
+pub(crate) fn is_echo_reply(reply: &Reply) -> bool {
     reply.kind == ReplyKind::EchoReply
 }
 
 /// An ICMP error's type and code.
-pub fn icmp_error(reply: &Reply) -> Option<(u8, u8)> {
+pub(crate) fn icmp_error(reply: &Reply) -> Option<(u8, u8)> {
     match &reply.kind {
         ReplyKind::IcmpError(icmp) => Some((icmp.icmp_type, icmp.code)),
         _ => None,
@@ -255,6 +247,6 @@ pub fn icmp_error(reply: &Reply) -> Option<(u8, u8)> {
 }
 
 /// Whether a router says that the TTL ran out on its way there (RFC 792 type 11, RFC 4443 type 3).
-pub fn is_time_exceeded(reply: &Reply) -> bool {
+pub(crate) fn is_time_exceeded(reply: &Reply) -> bool {
     icmp_error(reply).is_some_and(|(kind, code)| code == 0 && kind == if reply.from.is_ipv4() { 11 } else { 3 })
 }

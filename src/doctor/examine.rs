@@ -61,14 +61,13 @@ pub fn examine(
         Some(server) => Some(End { vantage: server.vantage().to_string(), ..end(facts(server)?) }),
         None => None,
     };
-    let (name, address) = match target.numeric() {
-        Some(address) => (None, Some(address)),
-        None => {
-            progress(&format!("resolving {}", target.host));
-            let found = resolve(client, &target.host)?;
-            let first = found.addresses.first().copied();
-            (Some(found), first)
-        }
+    let (name, address) = if let Some(address) = target.numeric() {
+        (None, Some(address))
+    } else {
+        progress(&format!("resolving {}", target.host));
+        let found = resolve(client, &target.host)?;
+        let first = found.addresses.first().copied();
+        (Some(found), first)
     };
     let mut case =
         Case { schema: CASE_SCHEMA, target: target.clone(), name, address, client: client_end, server: None, trial: None };

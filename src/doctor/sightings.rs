@@ -7,24 +7,24 @@ use crate::wire::{ArpOperation, Decoded, MacAddr, Network, TcpFlags, Transport};
 
 /// One frame of the flow, or one about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub(crate) struct Sighting {
     /// Its number in the capture, from 1.
-    pub frame: usize,
+    pub(crate) frame: usize,
     /// Whether this host sent it.
-    pub outgoing: bool,
+    pub(crate) outgoing: bool,
     /// The interface it was seen on.
-    pub interface: String,
+    pub(crate) interface: String,
     /// Ethernet source, where there is an Ethernet header.
-    pub src_mac: Option<MacAddr>,
+    pub(crate) src_mac: Option<MacAddr>,
     /// Ethernet destination.
-    pub dst_mac: Option<MacAddr>,
+    pub(crate) dst_mac: Option<MacAddr>,
     /// What it is.
-    pub what: Seen,
+    pub(crate) what: Seen,
 }
 
 /// What a frame is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub(crate) enum Seen {
     /// A TCP segment.
     Tcp {
         /// Sender.
@@ -75,12 +75,12 @@ pub enum Seen {
 
 impl Seen {
     /// The answer to a first SYN (RFC 9293 §3.5).
-    pub fn is_syn_ack(&self) -> bool {
+    pub(crate) fn is_syn_ack(&self) -> bool {
         matches!(self, Self::Tcp { flags, .. } if flags.contains(TcpFlags::SYN | TcpFlags::ACK))
     }
 
     /// A reset.
-    pub fn is_reset(&self) -> bool {
+    pub(crate) fn is_reset(&self) -> bool {
         matches!(self, Self::Tcp { flags, .. } if flags.contains(TcpFlags::RST))
     }
 
@@ -124,7 +124,7 @@ impl Seen {
 }
 
 /// Reads a capture; frames that cannot be read, or say nothing about a flow, are left out.
-pub fn read(frames: &[CapturedFrame]) -> Vec<Sighting> {
+pub(crate) fn read(frames: &[CapturedFrame]) -> Vec<Sighting> {
     let mut sightings = Vec::new();
     for (number, frame) in (1..).zip(frames) {
         let packet = frame.decode();

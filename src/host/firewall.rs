@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The format of a dump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DumpFormat {
     /// `iptables-save -c`.
@@ -18,7 +18,7 @@ pub enum DumpFormat {
 }
 
 /// Which code in the kernel runs the rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// nf_tables: native rules, and iptables-nft's.

@@ -139,6 +139,31 @@ fn hop_flags(f: &mut Formatter<'_>, dead: bool, onlink: bool, linkdown: bool) ->
     Ok(())
 }
 
+impl Route {
+    /// The `ip route add` or `ip route del` that makes or removes exactly this route.
+    pub fn ip_command(&self, verb: &str) -> String {
+        let family = if self.destination.is_ipv4() { "" } else { "-6 " };
+        // What the kernel only reports cannot be given back to it.
+        let words = self.to_string().replace(" dead", "").replace(" linkdown", "");
+        format!("ip {family}route {verb} {words}")
+    }
+}
+
+impl PolicyRule {
+    /// Whether packets that it selects are refused, whatever the tables say.
+    pub fn refuses(&self) -> bool {
+        matches!(self.action, RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit)
+    }
+
+    /// The `ip rule add` or `ip rule del` that makes or removes exactly this rule.
+    pub fn ip_command(&self, verb: &str) -> String {
+        let family = if self.v6 { "-6 " } else { "" };
+        let shown = self.to_string();
+        let words = shown.split_once(':').map_or("", |(_, words)| words).replace(" [detached]", "");
+        format!("ip {family}rule {verb} priority {}{words}", self.priority)
+    }
+}
+
 /// `32765: from 10.0.0.0/8 fwmark 0x1/0xff lookup 100`.
 impl Display for PolicyRule {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

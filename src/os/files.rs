@@ -77,17 +77,17 @@ mod tests {
 }
 
 /// Case files and rulesets are text of at most this size; a larger file is not what it is said to be.
-const LIMIT: u64 = 256 << 20;
+const WHOLE: u64 = 256 << 20;
 
 /// Reads a whole file, at most 256 MiB of it.
 ///
 /// # Errors
 /// When it cannot be read, or is larger.
-pub fn read_limited(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+pub fn read_whole(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut text = Vec::new();
-    std::fs::File::open(path)?.take(LIMIT + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LIMIT {
+    std::fs::File::open(path)?.take(WHOLE + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > WHOLE {
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than 256 MiB"));
     }
     Ok(text)

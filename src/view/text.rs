@@ -4,7 +4,7 @@ use unicode_width::UnicodeWidthStr;
 
 /// Breaks `text` at spaces into lines of at most `width` columns; a longer word stands alone, whole,
 /// so that a command can still be copied.
-pub fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
     for word in text.split_whitespace() {
@@ -26,7 +26,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// `text` wrapped behind `first`, further lines behind as many columns of blank.
-pub fn hang(first: &str, text: &str, width: usize) -> String {
+pub(crate) fn hang(first: &str, text: &str, width: usize) -> String {
     let indent = first.width();
     let mut out = String::new();
     for (i, line) in wrap(text, width.saturating_sub(indent).max(20)).iter().enumerate() {

@@ -24,13 +24,11 @@ pub(super) fn check(round: &mut Round<'_>) {
         (Some(_), None, HttpEnd::Closed) => Some(truncated(round, report)),
         (Some(_), None, HttpEnd::Timeout) => Some(stalled(round, report)),
     };
-    match finding {
-        Some(finding) => round.fail(ID, finding),
-        None => {
-            let status = report.status.unwrap_or(0);
-            let text = format!("HTTP {status}, {} octets of body", report.body_received);
-            round.pass(Layer::Application, ID, text);
-        }
+    if let Some(finding) = finding {
+        round.fail(ID, finding);
+    } else {
+        let status = report.status.unwrap_or(0);
+        round.pass(Layer::Application, ID, format!("HTTP {status}, {} octets of body", report.body_received));
     }
     if let Some(check) = round.checks.last_mut() {
         check.ms = Some(report.ms);

@@ -5,7 +5,7 @@
 //! decides. Where they agree, and the rule's own counter moved, the finding is proven.
 
 use super::super::causes::{Code, Layer};
-use super::super::diagnosis::{Confidence, Evidence as Observation, Status, Where};
+use super::super::diagnosis::{Confidence, Evidence as Observation, Status};
 use super::super::evidence::{Direction, Side};
 use super::super::ruling::{Decision, Ruling};
 use super::{Finding, Round};

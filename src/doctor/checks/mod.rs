@@ -4,6 +4,7 @@
 mod address;
 mod application;
 mod client_firewall;
+mod firewall;
 mod link;
 mod name;
 mod neighbour;
@@ -21,30 +22,30 @@ use super::evidence::Evidence;
 
 /// A break, with all that is known of it.
 #[derive(Debug, Clone)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Its code.
-    pub code: Code,
+    pub(crate) code: Code,
     /// Where it is.
-    pub place: Where,
+    pub(crate) place: Where,
     /// The thing to change.
-    pub object: String,
+    pub(crate) object: String,
     /// One sentence whose subject is that thing.
-    pub summary: String,
+    pub(crate) summary: String,
     /// What was seen.
-    pub evidence: Vec<Observation>,
+    pub(crate) evidence: Vec<Observation>,
     /// What to do.
-    pub fix: Vec<Fix>,
+    pub(crate) fix: Vec<Fix>,
     /// How sure.
-    pub confidence: Confidence,
+    pub(crate) confidence: Confidence,
     /// Codes that the evidence does not tell from this one.
-    pub also: Vec<Code>,
+    pub(crate) also: Vec<Code>,
     /// The command that would settle it.
-    pub next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 impl Finding {
     /// A finding with its sentence; proven until said otherwise.
-    pub fn new(code: Code, place: Where, object: impl Into<String>, summary: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, place: Where, object: impl Into<String>, summary: impl Into<String>) -> Self {
         Self {
             code,
             place,
@@ -60,21 +61,21 @@ impl Finding {
 
     /// Adds an observation.
     #[must_use]
-    pub fn seen(mut self, says: impl Into<String>, source: impl Into<String>) -> Self {
+    pub(crate) fn seen(mut self, says: impl Into<String>, source: impl Into<String>) -> Self {
         self.evidence.push(Observation::new(says, source));
         self
     }
 
     /// Adds an observation where there is one.
     #[must_use]
-    pub fn seen_if(mut self, observation: Option<Observation>) -> Self {
+    pub(crate) fn seen_if(mut self, observation: Option<Observation>) -> Self {
         self.evidence.extend(observation);
         self
     }
 
     /// Adds something to do on the host the break is on.
     #[must_use]
-    pub fn fix(mut self, explain: impl Into<String>, command: impl Into<String>, undo: impl Into<String>) -> Self {
+    pub(crate) fn fix(mut self, explain: impl Into<String>, command: impl Into<String>, undo: impl Into<String>) -> Self {
         let on = if self.place == Where::Server { Where::Server } else { Where::Client };
         self.fix.push(Fix { explain: explain.into(), command: command.into(), undo: undo.into(), on, verified: false });
         self
@@ -82,7 +83,7 @@ impl Finding {
 
     /// Weaker than proven: what else it may be, and what would settle it.
     #[must_use]
-    pub fn but(mut self, confidence: Confidence, also: &[Code], next: Option<String>) -> Self {
+    pub(crate) fn but(mut self, confidence: Confidence, also: &[Code], next: Option<String>) -> Self {
         self.confidence = confidence;
         self.also = also.to_vec();
         self.next = next;
@@ -91,20 +92,20 @@ impl Finding {
 }
 
 /// The walk as it goes.
-pub struct Round<'a> {
+pub(crate) struct Round<'a> {
     /// What is known.
-    pub known: &'a Evidence<'a>,
+    pub(crate) known: &'a Evidence<'a>,
     /// The steps so far.
-    pub checks: Vec<Check>,
+    pub(crate) checks: Vec<Check>,
     /// The first break.
-    pub finding: Option<Finding>,
+    pub(crate) finding: Option<Finding>,
     /// What is not it.
-    pub ruled_out: Vec<RuledOut>,
+    pub(crate) ruled_out: Vec<RuledOut>,
 }
 
 impl<'a> Round<'a> {
     /// Walks all steps.
-    pub fn walk(known: &'a Evidence<'a>) -> Self {
+    pub(crate) fn walk(known: &'a Evidence<'a>) -> Self {
         let mut round = Self { known, checks: Vec::new(), finding: None, ruled_out: Vec::new() };
         for step in STEPS {
             step(&mut round);
@@ -113,7 +114,7 @@ impl<'a> Round<'a> {
     }
 
     /// Notes a step's result.
-    pub fn note(&mut self, status: Status, layer: Layer, id: &str, summary: impl Into<String>) -> &mut Check {
+    pub(crate) fn note(&mut self, status: Status, layer: Layer, id: &str, summary: impl Into<String>) -> &mut Check {
         self.checks.push(Check {
             id: id.to_owned(),
             layer,
@@ -127,12 +128,12 @@ impl<'a> Round<'a> {
     }
 
     /// Notes a step that went well.
-    pub fn pass(&mut self, layer: Layer, id: &str, summary: impl Into<String>) -> &mut Check {
+    pub(crate) fn pass(&mut self, layer: Layer, id: &str, summary: impl Into<String>) -> &mut Check {
         self.note(Status::Pass, layer, id, summary)
     }
 
     /// Notes a break. The first one is the root cause; later ones only show in their step.
-    pub fn fail(&mut self, id: &str, finding: Finding) {
+    pub(crate) fn fail(&mut self, id: &str, finding: Finding) {
         let check = self.note(Status::Fail, finding.code.layer(), id, finding.summary.clone());
         check.evidence.clone_from(&finding.evidence);
         if self.finding.is_none() {
@@ -141,7 +142,7 @@ impl<'a> Round<'a> {
     }
 
     /// Notes what is not it.
-    pub fn rule_out(&mut self, code: Code, because: impl Into<String>) {
+    pub(crate) fn rule_out(&mut self, code: Code, because: impl Into<String>) {
         if !self.ruled_out.iter().any(|out| out.code == code) {
             self.ruled_out.push(RuledOut { code, because: because.into() });
         }

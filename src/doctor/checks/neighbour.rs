@@ -123,7 +123,6 @@ fn silent(round: &Round<'_>, hop: IpAddr, interface: &str, confidence: Confidenc
 
 /// The server lets us look: which of its settings keeps it silent?
 fn silent_server(round: &Round<'_>, server: &Side<'_>, hop: IpAddr, interface: &str) -> Option<Finding> {
-    let known = round.known;
     let Some(owner) = server.owns(hop) else {
         let has: Vec<String> = server
             .end

@@ -4,13 +4,12 @@ use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Status, Where};
 use super::super::evidence::Direction;
 use super::{Finding, Round, address, neighbour};
-use crate::host::{NudState, RouteKind, RouteResult, fib};
+use crate::host::{NudState, Route, RouteKind, RouteResult, fib};
 
-/// The server's own route that decides the way back to the client: in words, and as `ip route` selects it.
-pub(super) fn way_back(round: &Round<'_>) -> Option<(String, String)> {
+/// The server's own route that decides the way back to the client.
+pub(super) fn way_back(round: &Round<'_>) -> Option<Route> {
     let server = round.known.server.as_ref()?;
-    let route = fib::explain_route(&server.end.facts, round.known.source?, None).route?;
-    Some((route.to_string(), route.selector()))
+    fib::explain_route(&server.end.facts, round.known.source?, round.known.address).route
 }
 
 /// No way back at all: a finding that says so, or whose rule or route forbids it.
@@ -22,7 +21,7 @@ pub(super) fn missing(round: &Round<'_>) -> Option<Finding> {
         return Some(prefix);
     }
     let said = format!("the server's kernel answers {errno} to `ip route get {client}`");
-    let why = fib::explain_route(&server.end.facts, client, None);
+    let why = fib::explain_route(&server.end.facts, client, known.address);
     let rule = why.rule.filter(crate::host::PolicyRule::refuses);
     if let Some(rule) = rule {
         return Some(
@@ -33,7 +32,7 @@ pub(super) fn missing(round: &Round<'_>) -> Option<Finding> {
                 format!("Policy rule `{rule}` of the server refuses answers to {client}."),
             )
             .seen(said, "netlink RTM_GETROUTE on the server")
-            .fix("delete the rule", format!("ip rule del {}", rule.selector()), format!("ip rule add {}", rule.selector())),
+            .fix("delete the rule", rule.ip_command("del"), rule.ip_command("add")),
         );
     }
     let device = known.address.and_then(|own| server.owns(own)).map_or("DEVICE", |entry| entry.interface.as_str());
@@ -44,7 +43,7 @@ pub(super) fn missing(round: &Round<'_>) -> Option<Finding> {
             route.to_string(),
             format!("Route `{route}` of the server takes the answers to {client}."),
         )
-        .fix("delete the route", format!("ip route del {}", route.selector()), format!("ip route add {}", route.selector())),
+        .fix("delete the route", route.ip_command("del"), route.ip_command("add")),
         None => Finding::new(
             Code::RouteReturnMissing,
             Where::Server,
@@ -180,10 +179,10 @@ fn astray(round: &Round<'_>, out: &str, came: &str, hop: std::net::IpAddr) -> Fi
     )
     .but(Confidence::Likely, &[Code::RouteReturnMissing], None);
     match way_back(round) {
-        Some((route, selector)) => finding.seen(route, "netlink RTM_GETROUTE on the server").fix(
+        Some(route) => finding.seen(route.to_string(), "netlink RTM_GETROUTE on the server").fix(
             "take the route away",
-            format!("ip route del {selector}"),
-            format!("ip route add {selector}"),
+            route.ip_command("del"),
+            route.ip_command("add"),
         ),
         None => finding,
     }

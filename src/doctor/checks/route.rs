@@ -28,11 +28,16 @@ pub(super) fn client(round: &mut Round<'_>) {
     }
 }
 
+/// The source that the kernel was asked with, where its second look was refused.
+fn answer_from(round: &Round<'_>) -> Option<std::net::IpAddr> {
+    round.known.case.client.route.as_ref()?.asked_from
+}
+
 fn refused(round: &Round<'_>, errno: &str) -> Finding {
     let known = round.known;
     let facts = &known.case.client.facts;
     let target = known.address.map_or_else(String::new, |address| address.to_string());
-    let why = known.address.map(|to| fib::explain_route(facts, to, None));
+    let why = known.address.map(|to| fib::explain_connect(facts, to, answer_from(round)));
     let rule = why.as_ref().and_then(|why| why.rule.as_ref()).filter(|rule| rule.refuses());
     let route = why.as_ref().and_then(|why| why.route.as_ref());
     let said = format!("the kernel answers {errno} to `ip route get {target}`");
@@ -45,7 +50,7 @@ fn refused(round: &Round<'_>, errno: &str) -> Finding {
         )
         .seen(said, "netlink RTM_GETROUTE")
         .seen(rule.to_string(), "netlink RTM_GETRULE (ip rule)")
-        .fix("delete the rule", format!("ip rule del {}", rule.selector()), format!("ip rule add {}", rule.selector()));
+        .fix("delete the rule", rule.ip_command("del"), rule.ip_command("add"));
     }
     let typed = match errno {
         "EINVAL" => Some((Code::RouteBlackhole, "drops packets to the target without a word")),
@@ -61,8 +66,8 @@ fn refused(round: &Round<'_>, errno: &str) -> Finding {
         return match route {
             Some(route) => finding.seen(route.to_string(), "netlink RTM_GETROUTE (ip route)").fix(
                 "delete the route",
-                format!("ip route del {}", route.selector()),
-                format!("ip route add {}", route.selector()),
+                route.ip_command("del"),
+                route.ip_command("add"),
             ),
             None => finding.but(
                 Confidence::Likely,

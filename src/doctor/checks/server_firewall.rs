@@ -115,10 +115,10 @@ pub(super) fn routing(round: &mut Round<'_>) {
         .seen(format!("TcpExtIPReversePathFilter +{n}"), "nstat on the server")
         .seen(counts, "hook ladder on the server");
         match back {
-            Some((route, selector)) => finding.seen(format!("the way back: {route}"), "netlink RTM_GETROUTE on the server").fix(
+            Some(route) => finding.seen(format!("the way back: {route}"), "netlink RTM_GETROUTE on the server").fix(
                 "take away the route that leads answers to the client the wrong way",
-                format!("ip route del {selector}"),
-                format!("ip route add {selector}"),
+                route.ip_command("del"),
+                route.ip_command("add"),
             ),
             None => finding.fix(format!("correct the server's route to {client} so that it leaves by {on}"), String::new(), String::new()),
         }

@@ -243,10 +243,10 @@ fn silence(round: &Round<'_>) -> Finding {
         }
         _ => None,
     };
-    let last = known.trial().map(|trial| &trial.hops).into_iter().flatten().filter_map(|report| {
+    let mut answered_hops = known.trial().map(|trial| &trial.hops).into_iter().flatten().filter_map(|report| {
         report.replies.iter().find(|reply| is_time_exceeded(reply)).map(|reply| reply.from)
     });
-    let last = last.last().map(|hop| Observation::new(format!("{hop} still answers probes for this port; behind it nothing does"), "TTL-limited probes"));
+    let last = answered_hops.next_back().map(|hop| Observation::new(format!("{hop} still answers probes for this port; behind it nothing does"), "TTL-limited probes"));
     if let Some(server) = &known.server {
         // Both ends were looked at and no step explains it: say what is known and no more.
         let answered = server.counted("output", -500, Direction::Reply);
