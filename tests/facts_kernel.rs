@@ -5,13 +5,14 @@
 mod facts_support;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use facts_support::{furnish, in_namespace, ip, ip_json, lines, part};
-use reachwhy::host::{HostFacts, SocketState, Transport, counters};
+use nix::sys::socket::{setsockopt, sockopt};
+use reachwhy::host::{HostFacts, OperState, SocketState, Transport, counters};
 use reachwhy::os::gather::{GatherOptions, Part, gather};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
@@ -20,6 +21,14 @@ use socket2::{Domain, Socket, Type};
 fn links_are_those_that_ip_lists() {
     in_namespace(|| {
         furnish();
+        // `ip` says NO-CARRIER by the operational state, which follows the carrier a little later.
+        let settled = || part(Part::Links).links.unwrap().iter().all(|link| !link.up || link.oper != OperState::Down);
+        for _ in 0..100 {
+            if settled() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let facts = part(Part::Links);
         let links = facts.links.as_ref().unwrap();
         let listed = ip_json("-d -s link");
@@ -143,19 +152,21 @@ fn neighbours_are_those_that_ip_lists() {
 fn sockets_are_those_that_ss_lists() {
     in_namespace(|| {
         ip("link set lo up");
-        let listen = |domain, address: &str, v6only: bool, device: Option<&[u8]>, backlog| {
+        let listen = |domain, address: &str, v6only: bool, device: Option<&str>, backlog| {
             let socket = Socket::new(domain, Type::STREAM, None).unwrap();
             if domain == Domain::IPV6 {
                 socket.set_only_v6(v6only).unwrap();
             }
-            socket.bind_device(device).unwrap();
+            if let Some(device) = device {
+                setsockopt(&socket, sockopt::BindToDevice, &OsString::from(device)).unwrap();
+            }
             socket.bind(&address.parse::<SocketAddr>().unwrap().into()).unwrap();
             socket.listen(backlog).unwrap();
             socket
         };
         let _held = (
             listen(Domain::IPV4, "127.0.0.1:8080", false, None, 5),
-            listen(Domain::IPV6, "[::]:8081", true, Some(b"lo"), 7),
+            listen(Domain::IPV6, "[::]:8081", true, Some("lo"), 7),
             listen(Domain::IPV6, "[::]:8082", false, None, 9),
             listen(Domain::IPV4, "0.0.0.0:8083", false, None, 1),
             UdpSocket::bind("127.0.0.1:5353").unwrap(),
