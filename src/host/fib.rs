@@ -175,6 +175,14 @@ impl Walk<'_> {
             self.notes.push("the routes of this host were not seen".to_owned());
             return self.answer(RouteVerdict::Unknown, None, None);
         }
+        if let (IpAddr::V4(dst), Some(src), None) = (self.flow.dst, self.flow.src, self.flow.oif)
+            && (dst.is_multicast() || dst.is_broadcast())
+        {
+            // `net/ipv4/route.c` ip_route_output_key_hash_rcu: no table is asked.
+            self.notes.push(format!("a group is reached by the interface that has the source {src}"));
+            let verdict = if dst.is_multicast() { RouteVerdict::Multicast } else { RouteVerdict::Broadcast };
+            return self.answer(verdict, None, None);
+        }
         let rules = self.rules();
         let mut position = 0;
         while let Some(rule) = rules.get(position) {
@@ -346,7 +354,12 @@ impl Walk<'_> {
             return None;
         };
         let verdict = match route.kind {
-            RouteKind::Unicast => RouteVerdict::Sent,
+            // IPv4 knows these by the address, whatever the route (`net/ipv4/route.c` __mkroute_output).
+            RouteKind::Unicast => match flow.dst {
+                IpAddr::V4(dst) if dst.is_broadcast() => RouteVerdict::Broadcast,
+                IpAddr::V4(dst) if dst.is_multicast() => RouteVerdict::Multicast,
+                _ => RouteVerdict::Sent,
+            },
             RouteKind::Local | RouteKind::Anycast => RouteVerdict::Local,
             RouteKind::Broadcast => RouteVerdict::Broadcast,
             RouteKind::Multicast => RouteVerdict::Multicast,

@@ -85,7 +85,8 @@ impl Display for Route {
         if let Some(source) = self.source {
             write!(f, " src {source}")?;
         }
-        if self.metric != 0 {
+        // IPv6 routes always have one.
+        if self.metric != 0 || self.destination.is_ipv6() {
             write!(f, " metric {}", self.metric)?;
         }
         if self.multipath.is_empty() {
@@ -94,11 +95,11 @@ impl Display for Route {
         if let Some(mtu) = self.mtu {
             write!(f, " mtu {mtu}")?;
         }
-        for hop in &self.multipath {
-            write!(f, " nexthop{}", Hop(hop, self.destination.is_ipv4()))?;
-        }
         if let Some(preference) = &self.preference {
             write!(f, " pref {preference}")?;
+        }
+        for hop in &self.multipath {
+            write!(f, " nexthop{}", Hop(hop, self.destination.is_ipv4()))?;
         }
         Ok(())
     }

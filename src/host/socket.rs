@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::HostFacts;
+
 /// The transport protocol of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -112,6 +114,60 @@ impl SocketFact {
             }
             (IpAddr::V4(_), IpAddr::V6(_)) => false,
         }
+    }
+}
+
+impl SocketFact {
+    /// The local address, an IPv4 one in its own form though an IPv6 socket carries it (`::ffff:10.0.0.1`).
+    pub fn local_ip(&self) -> IpAddr {
+        self.local.to_canonical()
+    }
+
+    /// The remote address, likewise.
+    pub fn remote_ip(&self) -> IpAddr {
+        self.remote.to_canonical()
+    }
+
+    /// A listener whose queue of connections to be accepted is full: the kernel drops what comes
+    /// (`sk_acceptq_is_full`: more than the limit are waiting).
+    pub fn accept_queue_full(&self) -> bool {
+        self.state == SocketState::Listen && self.recv_queue > self.send_queue
+    }
+}
+
+impl HostFacts {
+    /// The sockets that could take a SYN or a datagram to `address:port`, those bound to exactly this
+    /// address first, as the kernel prefers them. `None` where the sockets were not seen.
+    pub fn takers(&self, transport: Transport, address: IpAddr, port: u16) -> Option<Vec<&SocketFact>> {
+        let mut takers: Vec<_> =
+            self.sockets.as_deref()?.iter().filter(|socket| socket.accepts(transport, address, port)).collect();
+        takers.sort_by_key(|socket| (socket.local_ip() != address.to_canonical(), socket.device.is_none()));
+        Some(takers)
+    }
+
+    /// The sockets that wait on a port at whatever address: what a client meets that asks at the
+    /// wrong one. `None` where the sockets were not seen.
+    pub fn open_on(&self, transport: Transport, port: u16) -> Option<Vec<&SocketFact>> {
+        let open = |socket: &&SocketFact| {
+            socket.transport == transport
+                && socket.local_port == port
+                && match transport {
+                    Transport::Tcp => socket.state == SocketState::Listen,
+                    Transport::Udp => socket.state == SocketState::Unconnected,
+                }
+        };
+        Some(self.sockets.as_deref()?.iter().filter(open).collect())
+    }
+
+    /// The TCP sockets of one connection seen from this host, by its two ends. `None` where the
+    /// sockets were not seen.
+    pub fn connections(&self, local: (IpAddr, u16), remote: (IpAddr, u16)) -> Option<Vec<&SocketFact>> {
+        let ends = |socket: &&SocketFact| {
+            socket.transport == Transport::Tcp
+                && (socket.local_ip(), socket.local_port) == (local.0.to_canonical(), local.1)
+                && (socket.remote_ip(), socket.remote_port) == (remote.0.to_canonical(), remote.1)
+        };
+        Some(self.sockets.as_deref()?.iter().filter(ends).collect())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::os::netlink::{Netlink, NetlinkError};
 /// - `src`: as if sent from this address. A connect(2) without an address looks twice, once without
 ///   and once with the source it found, and policy rules may send the second look elsewhere: ask both.
 /// - `iif`: as if received there, to be forwarded or taken (needs `src`); then the answer includes
-///   source validation (`EXDEV` where the reverse path is wrong).
+///   source validation (refused with `EXDEV`, by new kernels with `EINVAL`, where the reverse path is wrong).
 /// - `ports`: IP protocol, source and destination port, for policy rules and multipath hashes.
 ///
 /// # Errors

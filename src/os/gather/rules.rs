@@ -11,8 +11,13 @@ use super::lenient::{Table, dump};
 use crate::host::{PolicyRule, RuleAction};
 use crate::os::netlink::{Netlink, NetlinkError};
 
-/// `FRA_DSCP` (`include/uapi/linux/fib_rules.h`, since 6.13): the six bits that `tos` cannot match.
+/// `include/uapi/linux/fib_rules.h`, since 6.13 and later: the selectors that the packet crate has no name for.
 const FRA_DSCP: u16 = 25;
+const FRA_FLOWLABEL: u16 = 26;
+const FRA_FLOWLABEL_MASK: u16 = 27;
+const FRA_SPORT_MASK: u16 = 28;
+const FRA_DPORT_MASK: u16 = 29;
+const FRA_DSCP_MASK: u16 = 30;
 
 /// The rules of one family, in the order the kernel tries them.
 pub(super) fn rules(netlink: &mut Netlink, family: AddressFamily) -> Result<Table<PolicyRule>, NetlinkError> {
@@ -42,6 +47,7 @@ fn rule(message: &RuleMessage) -> Option<PolicyRule> {
     let zero: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let (mut from, mut to, mut mark, mut mask) = (zero, zero, None, None);
     let (mut table, mut target) = (u32::from(header.table), 0);
+    let mut newer = Vec::new();
     let mut rule = PolicyRule {
         priority: 0,
         v6,
@@ -87,13 +93,13 @@ fn rule(message: &RuleMessage) -> Option<PolicyRule> {
             RuleAttribute::Other(nla) => {
                 let mut value = vec![0; nla.value_len()];
                 nla.emit_value(&mut value);
-                rule.other_selectors.push(match (nla.kind(), value.as_slice()) {
-                    (FRA_DSCP, [dscp]) => format!("dscp {dscp}"),
-                    (kind, _) => format!("attribute {kind}"),
-                });
+                newer.push((nla.kind(), value));
             }
             _ => {}
         }
+    }
+    for (kind, value) in newer {
+        newer_selector(&mut rule, kind, &value);
     }
     if header.src_len > 0 {
         rule.from = Some(IpNetwork::new(from, header.src_len).ok()?);
@@ -118,4 +124,32 @@ fn rule(message: &RuleMessage) -> Option<PolicyRule> {
         }
     };
     Some(rule)
+}
+
+/// A selector that is not modelled goes to [`PolicyRule::other_selectors`]; a mask of all ones says nothing.
+fn newer_selector(rule: &mut PolicyRule, kind: u16, value: &[u8]) {
+    let selector = match (kind, value) {
+        (FRA_DSCP, [dscp]) => format!("dscp {dscp}"),
+        (FRA_FLOWLABEL, octets) => format!("flowlabel 0x{}", hex(octets)),
+        (FRA_DSCP_MASK, [0x3f])
+        | (FRA_FLOWLABEL_MASK, [0, 0x0f, 0xff, 0xff])
+        | (FRA_SPORT_MASK | FRA_DPORT_MASK, [0xff, 0xff]) => return,
+        // With a mask the port is a pattern, no range.
+        (FRA_SPORT_MASK, octets) => format!("sport {}", pattern(rule.sport.take(), octets)),
+        (FRA_DPORT_MASK, octets) => format!("dport {}", pattern(rule.dport.take(), octets)),
+        (FRA_DSCP_MASK, octets) => format!("dscp mask 0x{}", hex(octets)),
+        (FRA_FLOWLABEL_MASK, octets) => format!("flowlabel mask 0x{}", hex(octets)),
+        (kind, _) => format!("attribute {kind}"),
+    };
+    rule.other_selectors.push(selector);
+}
+
+/// `0x1f90/0xfff0`; the mask comes in the machine's octet order.
+fn pattern(port: Option<(u16, u16)>, mask: &[u8]) -> String {
+    let mask = mask.first_chunk::<2>().map_or(0, |octets| u16::from_ne_bytes(*octets));
+    format!("{:#x}/{mask:#x}", port.map_or(0, |(port, _)| port))
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
