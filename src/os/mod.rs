@@ -15,3 +15,6 @@ pub mod files;
 pub mod gather;
 pub mod privilege;
 pub mod route_get;
+pub mod clock;
+pub mod probe;
+mod sys;

@@ -290,8 +290,8 @@ impl Engine {
             ProbeKind::Arp { interface: asked, .. } | ProbeKind::Ndp { interface: asked, .. } => asked == interface,
             _ => false,
         };
-        let tries = self.neighbours.get(&target).into_iter().flatten().copied();
-        let Some(latest) = tries.filter(|token| asked_here(&self.attempts[*token as usize])).next_back() else {
+        let mut tries = self.neighbours.get(&target).into_iter().flatten().copied();
+        let Some(latest) = tries.rfind(|token| asked_here(&self.attempts[*token as usize])) else {
             self.strays.neighbour += 1;
             return;
         };

@@ -1,0 +1,573 @@
+//! The loop.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::net::if_::if_nametoindex;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use socket2::Socket;
+
+use super::super::clock;
+use super::super::sys::{self, BATCH, Inbox, OutMessage};
+use super::connect::{self, Begun};
+use super::link::{Interface, interfaces};
+use super::sockets::{Role, Sockets, scoped};
+use super::{ProbeError, RunOptions, errno_name};
+use crate::probe::{
+    Arrival, Config, Engine, Event, Local, Moment, Packet, ProbeKind, ProbeSpec, QueuedError, Received, RunReport,
+    Token, Transmit, bpf,
+};
+use crate::wire::{IcmpFamily, ethertype, protocol};
+
+/// epoll's mark of the timer, and of connections (whose token is added).
+const TIMER: u64 = u64::MAX;
+const CONNECTION: u64 = 1 << 32;
+/// Readings of one socket before others have their turn.
+const ROUNDS: usize = 16;
+/// Descriptors left for everything else.
+const SPARE: usize = 64;
+/// So often a cancel flag is looked at.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
+/// `SO_EE_ORIGIN_*` (include/uapi/linux/errqueue.h).
+const ORIGIN_ICMP: u8 = 2;
+const ORIGIN_ICMP6: u8 = 3;
+const ORIGIN_TIMESTAMPING: u8 = 4;
+
+/// Sends these probes and reports what came back.
+///
+/// Blocks until every probe is over. Events are told as they happen. What a single packet meets (no route,
+/// refused by a local firewall, no answer) is in its report; an error here means that nothing could be asked.
+///
+/// # Errors
+/// [`ProbeError::Privilege`] when a probe needs sockets that this process may not open, and nothing was sent.
+pub fn run(
+    specs: Vec<ProbeSpec>, options: &RunOptions<'_>, on_event: &mut dyn FnMut(&Event),
+) -> Result<RunReport, ProbeError> {
+    let mut driver = Driver::new(specs, options)?;
+    driver.drive(options, on_event)?;
+    Ok(driver.report())
+}
+
+struct Driver {
+    engine: Engine,
+    sockets: Sockets,
+    connections: HashMap<Token, Socket>,
+    interfaces: HashMap<String, Interface>,
+    indexes: HashMap<String, u32>,
+    epoll: Epoll,
+    timer: TimerFd,
+    inbox: Inbox,
+    origin: u64,
+    receive_drops: u64,
+}
+
+fn io_error(errno: nix::errno::Errno) -> io::Error {
+    errno.into()
+}
+
+impl Driver {
+    fn new(specs: Vec<ProbeSpec>, options: &RunOptions<'_>) -> Result<Self, ProbeError> {
+        let mut sockets = Sockets::open(&specs, options.unprivileged)?;
+        let nonce = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        let links = specs.iter().any(|spec| matches!(spec.kind, ProbeKind::Arp { .. } | ProbeKind::Ndp { .. }));
+        let interfaces =
+            if links { interfaces().map_err(ProbeError::system("list the interfaces"))? } else { HashMap::new() };
+        let mut driver_links = Vec::new();
+        for spec in &specs {
+            let (name, kind) = match &spec.kind {
+                ProbeKind::Arp { interface, .. } => (interface, ethertype::ARP),
+                ProbeKind::Ndp { interface, .. } => (interface, ethertype::IPV6),
+                _ => continue,
+            };
+            if let Some(interface) = interfaces.get(name).filter(|interface| interface.sender().is_ok()) {
+                driver_links.push(sockets.link_channel(name, interface.index, kind)?);
+            }
+        }
+        let connects = specs.iter().filter(|spec| matches!(spec.kind, ProbeKind::TcpConnect { .. })).count();
+        // Both clocks are read together once; from then on only the monotonic one counts.
+        let (origin, wall_ns) = (clock::monotonic_ns(), clock::wall_ns());
+        let config = Config {
+            wall_ns,
+            nonce,
+            rate: options.rate,
+            deadline: options.deadline.map(|deadline| Moment(0) + deadline),
+            neighbour_grace: options.neighbour_grace,
+            max_connects: descriptors(connects),
+            echo_id: u16::try_from(nonce >> 48).unwrap_or(0),
+            kernel_echo_id: sockets.kernel_echo_id,
+        };
+        let tries: usize = specs.iter().map(|spec| usize::from(spec.tries.max(1))).sum();
+        let echo_id = config.echo_id;
+        let fixed: Vec<u16> = specs.iter().filter_map(|spec| fixed_port(&spec.kind)).collect();
+        let engine = Engine::new(specs, config);
+        for v6 in [false, true] {
+            if sockets.tcp_channel(v6).is_some() {
+                let lanes = engine.lanes(|kind| {
+                    matches!(kind, ProbeKind::TcpSyn { dst, sport: None, .. } if dst.is_ipv6() == v6)
+                });
+                sockets.reserve(v6, lanes)?;
+            }
+            attach_filters(&sockets, v6, echo_id, tries, &fixed)?;
+        }
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io_error);
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC);
+        let driver = Self {
+            engine,
+            sockets,
+            connections: HashMap::new(),
+            interfaces,
+            indexes: HashMap::new(),
+            epoll: epoll.map_err(ProbeError::system("open an epoll"))?,
+            timer: timer.map_err(io_error).map_err(ProbeError::system("open a timer"))?,
+            inbox: Inbox::new(),
+            origin,
+            receive_drops: 0,
+        };
+        let watch = EpollEvent::new(EpollFlags::EPOLLIN, TIMER);
+        driver.epoll.add(&driver.timer, watch).map_err(io_error).map_err(ProbeError::system("watch a timer"))?;
+        for index in 0..driver.sockets.channels.len() {
+            driver.watch(index)?;
+        }
+        Ok(driver)
+    }
+
+    fn watch(&self, index: usize) -> Result<(), ProbeError> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
+        let channel = &self.sockets.channels[index];
+        self.epoll.add(channel, event).map_err(io_error).map_err(ProbeError::system("watch a socket"))
+    }
+
+    fn now(&self) -> Moment {
+        Moment(clock::monotonic_ns().saturating_sub(self.origin))
+    }
+
+    fn drive(&mut self, options: &RunOptions<'_>, on_event: &mut dyn FnMut(&Event)) -> Result<(), ProbeError> {
+        let mut ready = vec![EpollEvent::empty(); 256];
+        loop {
+            if options.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                self.engine.cancel();
+            }
+            self.engine.advance(self.now());
+            let sending = self.send()?;
+            for token in self.engine.closed() {
+                self.connections.remove(&token);
+            }
+            while let Some(event) = self.engine.event() {
+                on_event(&event);
+            }
+            if self.engine.is_done() {
+                return Ok(());
+            }
+            let wait = if sending { Duration::ZERO } else { self.arm(options)? };
+            let wait = u16::try_from(wait.as_millis()).unwrap_or(u16::MAX);
+            let count = match self.epoll.wait(&mut ready, wait) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => return Err(ProbeError::system("wait for packets")(errno.into())),
+            };
+            for event in &ready[..count] {
+                match event.data() {
+                    TIMER => {
+                        let _ = self.timer.wait();
+                    }
+                    data if data >= CONNECTION => {
+                        self.on_connection(Token(u32::try_from(data - CONNECTION).unwrap_or(u32::MAX)), event.events());
+                    }
+                    data => self.receive(usize::try_from(data).unwrap_or(usize::MAX)),
+                }
+            }
+        }
+    }
+
+    /// Sets the timer to when the engine wants to be woken; gives the longest wait beside it.
+    fn arm(&self, options: &RunOptions<'_>) -> Result<Duration, ProbeError> {
+        let longest = if options.cancel.is_some() { CANCEL_INTERVAL } else { Duration::from_secs(60) };
+        let Some(at) = self.engine.wake_at() else { return Ok(longest) };
+        // 0 would disarm it.
+        let span = at.since(self.now()).max(Duration::from_nanos(1));
+        let expiration = Expiration::OneShot(TimeSpec::from(span));
+        self.timer
+            .set(expiration, TimerSetTimeFlags::empty())
+            .map_err(io_error)
+            .map_err(ProbeError::system("set a timer"))?;
+        Ok(longest)
+    }
+
+    /// Sends what is due, one batch; whether there may be more at once.
+    fn send(&mut self) -> Result<bool, ProbeError> {
+        let mut count = 0;
+        while count < BATCH {
+            let now = self.now();
+            let Some(transmit) = self.engine.poll(now) else { break };
+            count += 1;
+            let interface = match self.engine.spec(&transmit).via.clone().map(|via| self.interface_index(&via)) {
+                None => 0,
+                Some(Ok(index)) => index,
+                Some(Err(errno)) => {
+                    self.engine.failed(transmit.token, &errno);
+                    continue;
+                }
+            };
+            if let Err(errno) = self.dispatch(&transmit, interface)? {
+                self.engine.failed(transmit.token, &errno);
+            }
+        }
+        for index in 0..self.sockets.channels.len() {
+            self.flush(index);
+        }
+        Ok(count == BATCH)
+    }
+
+    fn interface_index(&mut self, name: &str) -> Result<u32, String> {
+        if let Some(index) = self.indexes.get(name) {
+            return Ok(*index);
+        }
+        let index = if_nametoindex(name).map_err(|errno| format!("{errno:?}"))?;
+        self.indexes.insert(name.to_owned(), index);
+        Ok(index)
+    }
+
+    /// Puts a try into its socket's queue. The inner error is the name of a local errno.
+    fn dispatch(&mut self, transmit: &Transmit, interface: u32) -> Result<Result<(), String>, ProbeError> {
+        let kind = &self.engine.spec(transmit).kind;
+        let v6 = kind.dst().is_ipv6();
+        let (channel, local) = match kind {
+            ProbeKind::TcpConnect { .. } => return Ok(self.open_connection(transmit)),
+            ProbeKind::IcmpEcho { .. } => {
+                (self.sockets.icmp_channel(v6), Local::Address(SocketAddr::new(kind.dst(), 0)))
+            }
+            ProbeKind::TcpSyn { dst, src, .. } => {
+                let (dst, src) = (*dst, *src);
+                let ip = match src.map_or_else(|| self.sockets.source_for(dst, interface), Ok) {
+                    Ok(ip) => ip,
+                    Err(errno) => return Ok(Err(errno)),
+                };
+                let port = self.sockets.tcp_port(v6, transmit.source);
+                (self.sockets.tcp_channel(v6), Local::Address(SocketAddr::new(ip, port)))
+            }
+            ProbeKind::Udp { src, .. } => {
+                let src = *src;
+                let (index, port, new) = match self.sockets.udp_channel(v6, src, transmit.source) {
+                    Ok(found) => found,
+                    Err(error) => return Ok(Err(errno_name(&error))),
+                };
+                if new {
+                    self.watch(index)?;
+                }
+                let ip = src.unwrap_or(super::sockets::unspecified(v6));
+                (Some(index), Local::Address(SocketAddr::new(ip, port)))
+            }
+            ProbeKind::Arp { interface: name, .. } | ProbeKind::Ndp { interface: name, .. } => {
+                let Some(found) = self.interfaces.get(name) else { return Ok(Err("ENODEV".to_owned())) };
+                let mac = match found.sender() {
+                    Ok(mac) => mac,
+                    Err(errno) => return Ok(Err(errno.to_owned())),
+                };
+                let ethertype = if v6 { ethertype::IPV6 } else { ethertype::ARP };
+                let local = Local::Link(mac, found.address_for(kind.dst()));
+                let (index, name) = (found.index, name.clone());
+                let (channel, new) = self.sockets.link_channel(&name, index, ethertype)?;
+                if new {
+                    self.watch(channel)?;
+                }
+                let packet = self.engine.prepare(transmit, local);
+                if let Packet::Frame(bytes) = packet {
+                    let message = OutMessage::frame(index, ethertype, bytes);
+                    self.sockets.channels[channel].out.push((transmit.token, message));
+                }
+                return Ok(Ok(()));
+            }
+        };
+        let Some(channel) = channel else { return Ok(Err("ENOTSOCK".to_owned())) };
+        let message = match self.engine.prepare(transmit, local) {
+            Packet::Ip { src, dst, ttl, bytes, .. } => out_message(scoped(dst, 0, interface), src, ttl, interface, bytes),
+            Packet::Udp { dst, ttl, payload } => {
+                out_message(scoped(dst.ip(), dst.port(), interface), None, ttl, interface, payload)
+            }
+            Packet::Connect { .. } | Packet::Frame(_) => return Ok(Err("EINVAL".to_owned())),
+        };
+        self.sockets.channels[channel].out.push((transmit.token, message));
+        Ok(Ok(()))
+    }
+
+    fn flush(&mut self, index: usize) {
+        let mut out = std::mem::take(&mut self.sockets.channels[index].out);
+        let mut retried = None;
+        while !out.is_empty() {
+            // A batch does not say why it stopped, so its failing packet has to be sent twice to know: local
+            // firewalls would count it twice. Small runs, where someone may look at counters, go one by one.
+            let size = if out.len() <= 8 { 1 } else { out.len().min(BATCH) };
+            let messages: Vec<OutMessage> = out[..size].iter().map(|(_, message)| message.clone()).collect();
+            let now = self.now();
+            match sys::send_batch(self.sockets.channels[index].as_fd(), &messages) {
+                Ok(0) => break,
+                Ok(count) => {
+                    for (token, _) in out.drain(..count) {
+                        self.engine.sent(token, now);
+                    }
+                }
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => {
+                    // The device's queue is full: let it drain, and read meanwhile.
+                    self.receive(index);
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                // The error of an earlier packet waits on this socket and was reported instead of sending this
+                // one (ip(7), IP_RECVERR). Taking it off the queue clears it.
+                Err(error) if retried != Some(out[0].0) => {
+                    retried = Some(out[0].0);
+                    if self.may_have_pending_error(index) {
+                        self.receive(index);
+                    } else {
+                        retried = None;
+                        let (token, _) = out.remove(0);
+                        self.engine.failed(token, &errno_name(&error));
+                    }
+                }
+                Err(error) => {
+                    let (token, _) = out.remove(0);
+                    self.engine.failed(token, &errno_name(&error));
+                }
+            }
+        }
+        let channel = &mut self.sockets.channels[index];
+        out.append(&mut channel.out);
+        channel.out = out;
+    }
+
+    fn may_have_pending_error(&self, index: usize) -> bool {
+        matches!(self.sockets.channels[index].role, Role::Ping(_) | Role::Udp(_))
+    }
+
+    fn open_connection(&mut self, transmit: &Transmit) -> Result<(), String> {
+        let spec = self.engine.spec(transmit);
+        let ProbeKind::TcpConnect { dst, src } = spec.kind else { return Err("EINVAL".to_owned()) };
+        let via = spec.via.clone();
+        let token = transmit.token;
+        let _ = self.engine.prepare(transmit, Local::Address(dst));
+        let now = self.now();
+        let (socket, result) = match connect::begin(dst, src, via.as_deref()) {
+            Begun::Busy => {
+                self.engine.busy(token);
+                return Ok(());
+            }
+            Begun::Refused(error) => return Err(errno_name(&error)),
+            Begun::Pending(socket) => (socket, None),
+            Begun::Done(socket, result) => (socket, Some(result)),
+        };
+        self.engine.sent(token, now);
+        if let Some(local) = socket.local_addr().ok().and_then(|local| local.as_socket()) {
+            self.engine.local_address(token, local);
+        }
+        if let Some(result) = result {
+            self.connection_over(token, &socket, result);
+            return Ok(());
+        }
+        let watch = EpollEvent::new(EpollFlags::EPOLLOUT, CONNECTION + u64::from(token.0));
+        self.epoll.add(&socket, watch).map_err(|errno| format!("{errno:?}"))?;
+        self.connections.insert(token, socket);
+        Ok(())
+    }
+
+    fn on_connection(&mut self, token: Token, events: EpollFlags) {
+        let Some(socket) = self.connections.remove(&token) else { return };
+        let queued = events.contains(EpollFlags::EPOLLERR) && self.connection_errors(token, &socket);
+        match connect::outcome(&socket) {
+            Some(result) => self.connection_over(token, &socket, result),
+            // An ICMP error in the queue has ended the probe; without one it goes on.
+            None if queued => {}
+            None => {
+                self.connections.insert(token, socket);
+            }
+        }
+    }
+
+    fn connection_over(&mut self, token: Token, socket: &Socket, result: io::Result<()>) {
+        let received = Received { user: self.now(), kernel_ns: None };
+        match result {
+            Ok(()) => self.engine.on_connect(token, Ok(connect::describe(socket)), received),
+            Err(error) => {
+                // The error queue knows who said so; only where it does not, the errno has to do.
+                if !self.connection_errors(token, socket) {
+                    self.engine.on_connect(token, Err(&errno_name(&error)), received);
+                }
+            }
+        }
+    }
+
+    /// Reads a connection's error queue; whether an ICMP error was in it.
+    fn connection_errors(&mut self, token: Token, socket: &Socket) -> bool {
+        let mut found = false;
+        while let Ok(count @ 1..) = self.inbox.receive(socket.as_fd(), true) {
+            let user = self.now();
+            for at in 0..count {
+                let message = self.inbox.get(at);
+                let (Some(error), Some(dst)) = (message.error, message.peer) else { continue };
+                if !matches!(error.origin, ORIGIN_ICMP | ORIGIN_ICMP6) {
+                    continue;
+                }
+                found = true;
+                let queued = QueuedError {
+                    offender: error.offender.unwrap_or(dst.ip()),
+                    icmp_type: error.icmp_type,
+                    code: error.code,
+                    info: error.info,
+                    ttl: message.ttl,
+                    at: Received { user, kernel_ns: message.stamp_ns },
+                    dst,
+                    local_port: 0,
+                    protocol: protocol::TCP,
+                    bytes: message.bytes,
+                };
+                self.engine.on_connect_error_queued(token, &queued);
+            }
+        }
+        found
+    }
+
+    /// Reads what waits on a socket: its error queue first, so that stamps of sent packets are there before answers.
+    fn receive(&mut self, index: usize) {
+        for error_queue in [true, false] {
+            for _ in 0..ROUNDS {
+                let Some(channel) = self.sockets.channels.get_mut(index) else { return };
+                // A pending socket error is reported once here instead of packets; reading on is right.
+                let count = match self.inbox.receive(channel.socket.as_fd(), error_queue) {
+                    Ok(count) => count,
+                    Err(_) if !error_queue => continue,
+                    Err(_) => break,
+                };
+                let user = Moment(clock::monotonic_ns().saturating_sub(self.origin));
+                for at in 0..count {
+                    let message = self.inbox.get(at);
+                    if let Some(drops) = message.drops {
+                        self.receive_drops += u64::from(drops.wrapping_sub(channel.drops));
+                        channel.drops = drops;
+                    }
+                    let received = Received { user, kernel_ns: message.stamp_ns };
+                    deliver(&mut self.engine, &channel.role, &message, received);
+                }
+                if count < BATCH {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn report(mut self) -> RunReport {
+        // Stamps of the last packets sent may still wait.
+        for index in 0..self.sockets.channels.len() {
+            self.receive(index);
+        }
+        self.engine.finish_run(self.receive_drops)
+    }
+}
+
+/// Hands one received packet to the engine in the form its socket gives it.
+fn deliver(engine: &mut Engine, role: &Role, message: &sys::InMessage<'_>, at: Received) {
+    if let Some(error) = message.error {
+        match (error.origin, role) {
+            (ORIGIN_TIMESTAMPING, _) => {
+                if let Some(stamp) = message.stamp_ns {
+                    engine.on_sent_stamp(message.bytes, stamp);
+                }
+            }
+            (ORIGIN_ICMP | ORIGIN_ICMP6, Role::Udp(_) | Role::Ping(_)) => {
+                let Some(dst) = message.peer else { return };
+                let (number, local_port) = match role {
+                    Role::Udp(port) => (protocol::UDP, *port),
+                    Role::Ping(family) => (family.protocol(), 0),
+                    _ => return,
+                };
+                engine.on_queued_error(&QueuedError {
+                    offender: error.offender.unwrap_or(dst.ip()),
+                    icmp_type: error.icmp_type,
+                    code: error.code,
+                    info: error.info,
+                    ttl: message.ttl,
+                    at,
+                    dst,
+                    local_port,
+                    protocol: number,
+                    bytes: message.bytes,
+                });
+            }
+            _ => {}
+        }
+        return;
+    }
+    if let Role::Link(interface) = role {
+        engine.on_frame(interface, message.bytes, at);
+        return;
+    }
+    if matches!(role, Role::RawIcmp(IcmpFamily::V4) | Role::RawTcp(false)) {
+        engine.on_ip(message.bytes, at);
+        return;
+    }
+    let Some(peer) = message.peer else { return };
+    let from: IpAddr = peer.ip();
+    let arrival = Arrival { from, ttl: message.ttl, at, bytes: message.bytes };
+    match role {
+        Role::RawIcmp(family) | Role::Ping(family) => engine.on_icmp(*family, &arrival),
+        Role::RawTcp(_) => engine.on_tcp(&arrival),
+        Role::Udp(port) => engine.on_udp(*port, peer.port(), &arrival),
+        Role::Link(_) => {}
+    }
+}
+
+fn out_message(dst: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, interface: u32, data: Vec<u8>) -> OutMessage {
+    let v6 = dst.is_ipv6();
+    let mut message = OutMessage::to(dst, data);
+    if let Some(ttl) = ttl {
+        message.ttl(v6, ttl);
+    }
+    if src.is_some() || interface != 0 {
+        message.packet_info(v6, src, interface);
+    }
+    message
+}
+
+fn fixed_port(kind: &ProbeKind) -> Option<u16> {
+    if let ProbeKind::TcpSyn { sport, .. } = kind { *sport } else { None }
+}
+
+/// Attaches the kernel-side filters to the raw sockets of one family.
+fn attach_filters(
+    sockets: &Sockets, v6: bool, echo_id: u16, tries: usize, fixed: &[u16],
+) -> Result<(), ProbeError> {
+    let ports = sockets.reserved_ports(v6).chain(fixed.iter().copied());
+    let tcp_ports = ports.fold(None, |range: Option<(u16, u16)>, port| {
+        Some(range.map_or((port, port), |(low, high)| (low.min(port), high.max(port))))
+    });
+    // Each 65536 tries take one identifier; a range that would wrap around is all of them.
+    let last = u16::try_from(tries >> 16).ok().and_then(|more| echo_id.checked_add(more));
+    let wanted = bpf::Wanted { echo_ids: last.map_or((0, u16::MAX), |last| (echo_id, last)), tcp_ports };
+    let attach = |index: usize, program: &[bpf::Instruction]| {
+        sys::attach_filter(&sockets.channels[index], program).map_err(ProbeError::system("attach a filter"))
+    };
+    if let Some(index) = sockets.icmp_channel(v6).filter(|_| sockets.kernel_echo_id[usize::from(v6)].is_none()) {
+        attach(index, &if v6 { bpf::raw_icmp6(&wanted) } else { bpf::raw_icmp4(&wanted) })?;
+    }
+    if let (Some(index), Some(ports)) = (sockets.tcp_channel(v6), tcp_ports) {
+        attach(index, &bpf::raw_tcp(v6, ports))?;
+    }
+    Ok(())
+}
+
+/// How many connections may be open at once; asks for more descriptors when that would help.
+fn descriptors(wanted: usize) -> usize {
+    let count = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(SPARE).max(1);
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 256 };
+    if wanted <= count(soft) {
+        return count(soft);
+    }
+    let raised = hard.min((wanted + 2 * SPARE) as u64);
+    if raised > soft && setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_ok() { count(raised) } else { count(soft) }
+}
