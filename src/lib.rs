@@ -2,7 +2,11 @@
 //! touched the firewall?*
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(target_os = "linux")]
+pub mod cli;
 pub mod host;
+#[cfg(target_os = "linux")]
+pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod os;
 pub mod view;

@@ -3,5 +3,9 @@
 //! What the pure rooms ask for (facts, packets, the time) is gathered here and handed to them as
 //! values. Called from `cli`, `lab` and `doctor::vantage` alone; `tests/architecture.rs` holds it so.
 
+pub mod labstate;
+pub mod links;
 pub mod netlink;
 pub mod netns;
+pub mod process;
+pub mod userns;
