@@ -18,3 +18,7 @@ pub mod route_get;
 pub mod clock;
 pub mod probe;
 mod sys;
+pub mod labstate;
+pub mod links;
+pub mod process;
+pub mod userns;

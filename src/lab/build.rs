@@ -1,0 +1,154 @@
+//! From a topology to namespaces, cables, addresses and files.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::topology::{End, Host, Link};
+use super::{Lab, LabError, Node, Topology};
+use crate::os::links::{Links, RouteSpec, VethEnd, write_sysctl};
+use crate::os::netns::NetNs;
+use crate::os::userns;
+
+/// The files of `/etc` that each host has for itself.
+pub(super) const OWN_FILES: [&str; 3] = ["hosts", "resolv.conf", "nsswitch.conf"];
+/// A switch's bridge, in the switch's own namespace.
+const BRIDGE: &str = "bridge";
+
+/// Makes a namespace for every host and switch, with loopback up and its settings made.
+pub(super) fn nodes(topology: &Topology) -> Result<BTreeMap<String, Node>, LabError> {
+    let home = NetNs::current()?;
+    let mut nodes = BTreeMap::new();
+    for host in &topology.hosts {
+        let made = make(&host.name, || settings(topology, host));
+        home.enter()?;
+        nodes.insert(host.name.clone(), made?);
+        files(topology, host)?;
+    }
+    for switch in &topology.switches {
+        let made = make(switch, || no_v6().and_then(|()| Ok(Links::open()?.add_bridge(BRIDGE)?)));
+        home.enter()?;
+        nodes.insert(switch.clone(), made?);
+    }
+    Ok(nodes)
+}
+
+/// Leaves the calling thread in the new namespace.
+fn make(name: &str, first: impl FnOnce() -> Result<(), LabError>) -> Result<Node, LabError> {
+    let namespace = NetNs::unshare()?;
+    userns::name_network(name).map_err(LabError::system("name a namespace in /run/netns"))?;
+    let mut links = Links::open()?;
+    first()?;
+    links.set_up("lo", true)?;
+    Ok(Node { namespace, links: RefCell::new(links) })
+}
+
+fn sysctl(key: &str, value: &str) -> Result<(), LabError> {
+    write_sysctl(key, value).map_err(LabError::system(&format!("set {key} to {value}")))
+}
+
+/// Without IPv6 no link makes itself an address or sends a word unasked.
+fn no_v6() -> Result<(), LabError> {
+    for scope in ["all", "default"] {
+        match write_sysctl(&format!("net.ipv6.conf.{scope}.disable_ipv6"), "1") {
+            // A kernel without IPv6, or a /proc/sys that is read-only: then there is noise, no more.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EROFS)) => {}
+            other => other.map_err(LabError::system("turn IPv6 off in a host that has no IPv6 address"))?,
+        }
+    }
+    Ok(())
+}
+
+fn settings(topology: &Topology, host: &Host) -> Result<(), LabError> {
+    if topology.has_v6(&host.name) {
+        for scope in ["all", "default"] {
+            sysctl(&format!("net.ipv6.conf.{scope}.disable_ipv6"), "0")?;
+            sysctl(&format!("net.ipv6.conf.{scope}.accept_ra"), "0")?;
+            sysctl(&format!("net.ipv6.conf.{scope}.router_solicitations"), "0")?;
+            // Duplicates are not looked for, so that addresses can be used at once.
+            sysctl(&format!("net.ipv6.conf.{scope}.accept_dad"), "0")?;
+            if host.router {
+                sysctl(&format!("net.ipv6.conf.{scope}.forwarding"), "1")?;
+            }
+        }
+    } else {
+        no_v6()?;
+    }
+    if host.router {
+        sysctl("net.ipv4.ip_forward", "1")?;
+    }
+    // A user's own programs may ping and take low ports in a lab, as root's may.
+    let _ = write_sysctl("net.ipv4.ping_group_range", "0 0");
+    for (key, value) in &host.sysctls {
+        sysctl(key, value)?;
+    }
+    Ok(())
+}
+
+fn files(topology: &Topology, host: &Host) -> Result<(), LabError> {
+    let place = Path::new("/etc/netns").join(&host.name);
+    let resolv = host.resolv_conf.as_deref().unwrap_or("# no resolver in this lab\n");
+    let nsswitch = host.nsswitch_conf.as_deref().unwrap_or("passwd: files\ngroup: files\nhosts: files dns\n");
+    let texts = [topology.hosts_file(host), resolv.to_owned(), nsswitch.to_owned()];
+    fs::create_dir_all(&place).map_err(LabError::system("make a host's directory in /etc/netns"))?;
+    for (name, text) in OWN_FILES.iter().zip(texts) {
+        fs::write(place.join(name), text).map_err(LabError::system("write a host's files"))?;
+    }
+    Ok(())
+}
+
+impl Lab {
+    /// Lays the cables, gives addresses and routes, and waits until every link works.
+    pub(super) fn connect(&self) -> Result<(), LabError> {
+        let mut base = Links::open()?;
+        for link in &self.topology.links {
+            self.lay(&mut base, link)?;
+        }
+        for switch in &self.topology.switches {
+            self.links(switch, |links| links.set_up(BRIDGE, true))?;
+        }
+        let ends: Vec<&End> = self.topology.links.iter().flat_map(|link| [&link.a, &link.b]).collect();
+        for end in &ends {
+            self.links(&end.node, |links| -> Result<(), LabError> {
+                if self.topology.switches.contains(&end.node) {
+                    links.set_bridge(&end.dev, BRIDGE)?;
+                }
+                links.set_up(&end.dev, true)?;
+                for address in &end.addresses {
+                    links.add_address(&end.dev, *address)?;
+                }
+                Ok(())
+            })?;
+        }
+        for host in &self.topology.hosts {
+            for route in &host.routes {
+                let spec: RouteSpec = route.parse().map_err(super::apply::ApplyError::from)?;
+                self.links(&host.name, |links| links.add_route(&spec))?;
+            }
+        }
+        for end in &ends {
+            self.wait_for_link(&end.node, &end.dev)?;
+        }
+        for switch in &self.topology.switches {
+            self.wait_for_link(switch, BRIDGE)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the kernel has started a link's queues: before that it drops what is sent.
+    pub fn wait_for_link(&self, node: &str, dev: &str) -> Result<(), LabError> {
+        Self::wait_until(&format!("the link {dev} of {node}"), || {
+            self.links(node, |links| links.find(dev)).is_ok_and(|link| link.running)
+        })
+    }
+
+    fn lay(&self, base: &mut Links, link: &Link) -> Result<(), LabError> {
+        let (a, b) = (self.veth(&link.a)?, self.veth(&link.b)?);
+        Ok(base.add_veth(a, b, link.mtu)?)
+    }
+
+    fn veth<'a>(&'a self, end: &'a End) -> Result<VethEnd<'a>, LabError> {
+        Ok(VethEnd { name: &end.dev, mac: Some(end.mac()), namespace: &self.node(&end.node)?.namespace })
+    }
+}
