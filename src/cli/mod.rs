@@ -94,7 +94,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
-        Command::Lab(args) => lab::run(args, &global, style),
+        Command::Lab(args) => lab::run(&args, style, global.json),
         Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -6,7 +6,7 @@ use super::target::Scheme;
 use crate::firewall::counters::{self, Moved};
 use crate::firewall::packet::{Packet, Proto};
 use crate::firewall::ruleset::{CtStates, Hook, TcpFlags};
-use crate::firewall::walk::{DecidedBy, Facts, Outcome, Stack, Verdict, walk_hook};
+use crate::firewall::walk::{DecidedBy, Facts, NearMiss, Outcome, Stack, Verdict, walk_hook};
 use crate::firewall::fix;
 use crate::host::{HostFacts, RouteKind, RouteResult, RulesetDump};
 
@@ -122,12 +122,13 @@ impl<'a> Firewall<'a> {
         let after = self.after.as_ref()?;
         let moved = counters::moved(&self.before, after);
         let blames = |moved: &&Moved| {
-            moved.at.hook.to_string().eq_ignore_ascii_case(hook)
-                && (moved.at.text.contains("DROP") || moved.at.text.contains("REJECT") || moved.at.text.contains("drop") || moved.at.text.contains("reject"))
+            let text = moved.rule.text.to_ascii_lowercase();
+            let takes = ["-j drop", "-j reject", "policy drop", " drop", " reject"].iter().any(|word| text.contains(word));
+            takes && moved.rule.hook.to_string().eq_ignore_ascii_case(hook)
         };
         let moved = moved.iter().find(blames)?;
-        let reject = moved.at.text.to_ascii_lowercase().contains("reject");
-        let mut ruling = Ruling::of(if reject { Decision::Reject } else { Decision::Drop }, Some(moved.at.clone()));
+        let reject = moved.rule.text.to_ascii_lowercase().contains("reject");
+        let mut ruling = Ruling::of(if reject { Decision::Reject } else { Decision::Drop }, Some(moved.rule.clone()));
         ruling.counted = Some((moved.packets_before, moved.packets_after));
         Some(ruling)
     }
@@ -141,11 +142,11 @@ impl<'a> Firewall<'a> {
         };
         let mut ruling = Ruling::of(decision, outcome.decided_by.clone());
         ruling.open = outcome.branches.iter().flat_map(|branch| branch.given.clone()).chain(outcome.assumed.clone()).collect();
-        ruling.near_miss = outcome.near_miss.as_ref().map(ToString::to_string);
+        ruling.near_miss = outcome.near_miss.as_ref().map(|miss| miss.sentence());
         if let (Some(by), Some(after)) = (&outcome.decided_by, &self.after) {
             ruling.counted = counters::moved(&self.before, after)
                 .into_iter()
-                .find(|moved| moved.at.place() == by.place() && moved.at.backend == by.backend)
+                .find(|moved| moved.rule.place() == by.place() && moved.rule.backend == by.backend)
                 .map(|moved| (moved.packets_before, moved.packets_after));
         }
         if matches!(decision, Decision::Drop | Decision::Reject) {

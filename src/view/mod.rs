@@ -2,6 +2,11 @@
 
 #[cfg(target_os = "linux")]
 pub mod lab;
+pub mod doctor;
+mod progress;
 mod style;
+mod text;
+
+pub use progress::Progress;
 
 pub use style::{ColorChoice, Paint, Style};

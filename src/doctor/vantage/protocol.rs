@@ -11,7 +11,7 @@ use crate::probe::exchange::ExchangePlan;
 
 /// A question or an order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "ask")]
+#[serde(rename_all = "kebab-case", tag = "ask", content = "with")]
 pub enum Ask {
     /// Who is there? Answered by [`Answer::Hello`].
     Hello,
@@ -57,7 +57,7 @@ pub struct TryPlan {
 
 /// An answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "answer")]
+#[serde(rename_all = "kebab-case", tag = "answer", content = "with")]
 pub enum Answer {
     /// The agent is there.
     Hello {
