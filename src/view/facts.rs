@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use comfy_table::{Cell, Color, ContentArrangement, Table};
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
 use super::{Paint, Style};
 use crate::host::hosts::HostsFile;
@@ -11,8 +11,7 @@ use crate::host::nsswitch::NsSwitch;
 use crate::host::resolv::ResolvConf;
 use crate::host::show::table_name;
 use crate::host::{
-    Address, HostFacts, Issue, Link, NudState, PolicyRule, Privileges, RuleAction, SocketFact, SocketState, TextFile,
-    Transport,
+    Address, HostFacts, Issue, Link, NudState, PolicyRule, Privileges, SocketFact, SocketState, TextFile, Transport,
 };
 
 /// Lines of one list that are shown; the rest is counted, and is in the JSON.
@@ -49,6 +48,9 @@ struct Page<'a> {
     style: Style,
 }
 
+/// Below this width columns that can be done without are left out.
+const NARROW: usize = 72;
+
 /// A cell and what it means.
 type Painted = (String, Option<Paint>);
 
@@ -70,10 +72,12 @@ impl Page<'_> {
     /// Aligned columns, indented, folded to the width there is.
     fn grid(&mut self, header: &[&str], rows: Vec<Vec<Painted>>) -> io::Result<()> {
         let mut table = Table::new();
+        table.load_style(presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_width(u16::try_from(self.style.width.saturating_sub(1)).unwrap_or(u16::MAX));
         if self.style.color {
             table.enforce_styling();
+            table.style_text_only();
         } else {
             table.force_no_tty();
         }
@@ -128,24 +132,22 @@ impl Page<'_> {
 
     fn links(&mut self, links: &[Link], addresses: Option<&[Address]>) -> io::Result<()> {
         self.section("Links")?;
+        let narrow = self.style.width < NARROW;
         let rows = links.iter().take(SHOWN).map(|link| {
-            let own: Vec<String> = addresses
-                .unwrap_or_default()
-                .iter()
-                .filter(|address| address.index == link.index)
-                .map(|address| brief(address))
-                .collect();
-            vec![
-                (link.name.clone(), Some(Paint::Name)),
-                link_state(link),
-                plain(link.kind.clone().unwrap_or_default()),
-                plain(link.mtu.to_string()),
-                plain(link.mac.map(|mac| mac.to_string()).unwrap_or_default()),
-                plain(own.join("\n")),
-            ]
+            let own: Vec<String> =
+                addresses.unwrap_or_default().iter().filter(|address| address.index == link.index).map(brief).collect();
+            let mut row = vec![(link.name.clone(), Some(Paint::Name)), link_state(link)];
+            if !narrow {
+                row.push(plain(link.kind.clone().unwrap_or_default()));
+                row.push(plain(link.mtu.to_string()));
+                row.push(plain(link.mac.map(|mac| mac.to_string()).unwrap_or_default()));
+            }
+            row.push(plain(own.join("\n")));
+            row
         });
         let rows = rows.collect();
-        self.grid(&["name", "state", "kind", "mtu", "mac", "addresses"], rows)?;
+        let wide = ["name", "state", "kind", "mtu", "mac", "addresses"];
+        self.grid(if narrow { &["name", "state", "addresses"] } else { &wide }, rows)?;
         self.more(links.len().saturating_sub(SHOWN))
     }
 
@@ -184,7 +186,8 @@ impl Page<'_> {
     fn rules(&mut self, facts: &HostFacts) -> io::Result<()> {
         let Some(rules) = &facts.rules else { return Ok(()) };
         self.section("Policy rules")?;
-        let special: Vec<&PolicyRule> = rules.iter().filter(|rule| !is_builtin(rule)).collect();
+        let special: Vec<&PolicyRule> =
+            rules.iter().filter(|rule| !PolicyRule::builtin(rule.v6).contains(rule)).collect();
         if special.is_empty() {
             return self.list(vec![("none but the kernel's own".to_owned(), Some(Paint::Dim))]);
         }
@@ -248,9 +251,9 @@ impl Page<'_> {
             self.more(open.len().saturating_sub(SHOWN))?;
         }
         let mut states: BTreeMap<String, usize> = BTreeMap::new();
-        for socket in sockets.iter().filter(|socket| {
-            socket.transport == Transport::Tcp && socket.state != SocketState::Listen
-        }) {
+        for socket in
+            sockets.iter().filter(|socket| socket.transport == Transport::Tcp && socket.state != SocketState::Listen)
+        {
             *states.entry(words(socket.state)).or_default() += 1;
         }
         if !states.is_empty() {
@@ -282,10 +285,8 @@ impl Page<'_> {
             })
             .collect();
         let hosts = HostsFile::parse(&parsed(&names.hosts));
-        let mut rows = vec![
-            vec![plain("asked"), plain(order.join(", then "))],
-            vec![plain("servers"), plain(servers.join(", "))],
-        ];
+        let mut rows =
+            vec![vec![plain("asked"), plain(order.join(", then "))], vec![plain("servers"), plain(servers.join(", "))]];
         let search = resolv.search(facts.hostname.as_deref());
         if !search.is_empty() {
             rows.push(vec![plain("suffixes"), plain(search.join(" "))]);
@@ -318,26 +319,28 @@ impl Page<'_> {
             return Ok(());
         }
         self.section("Settings")?;
-        const TOLD: &[(&str, &str)] = &[
-            ("net.ipv4.ip_forward", "forwards IPv4 for others"),
-            ("net.ipv6.conf.all.forwarding", "forwards IPv6 for others"),
-            ("net.ipv6.conf.all.disable_ipv6", "IPv6 switched off"),
-            ("net.ipv4.icmp_echo_ignore_all", "answers no ping"),
-            ("net.ipv4.ip_nonlocal_bind", "binds to addresses that are not its own"),
-        ];
         let yes_no = |value: i64| if value == 0 { "no" } else { "yes" };
         let mut rows: Vec<Vec<Painted>> = Vec::new();
         for (name, meaning) in TOLD {
             if let Some(value) = facts.sysctl(name) {
-                rows.push(vec![plain(*meaning), plain(yes_no(value)), (format!("{name} = {value}"), Some(Paint::Dim))]);
+                rows.push(vec![plain(*meaning), plain(yes_no(value)), ((*name).to_owned(), Some(Paint::Dim))]);
             }
         }
         if let (Some(count), Some(most)) =
             (facts.sysctl("net.netfilter.nf_conntrack_count"), facts.sysctl("net.netfilter.nf_conntrack_max"))
         {
             let full = (count * 10 >= most * 9).then_some(Paint::Bad);
-            let name = "net.netfilter.nf_conntrack_count, _max".to_owned();
-            rows.push(vec![plain("connections tracked"), (format!("{count} of {most}"), full), (name, Some(Paint::Dim))]);
+            let name = "net.netfilter.nf_conntrack_max".to_owned();
+            rows.push(vec![
+                plain("tracked connections"),
+                (format!("{count} of {most}"), full),
+                (name, Some(Paint::Dim)),
+            ]);
+        }
+        if self.style.width < NARROW {
+            for row in &mut rows {
+                row.truncate(2);
+            }
         }
         self.grid(&[], rows)?;
         let note = format!("{} settings were read (--json has all)", facts.sysctls.len());
@@ -395,6 +398,15 @@ impl Page<'_> {
         self.grid(&[], rows)
     }
 }
+
+/// Settings worth a line, and what it means when they are on.
+const TOLD: &[(&str, &str)] = &[
+    ("net.ipv4.ip_forward", "forwards IPv4"),
+    ("net.ipv6.conf.all.forwarding", "forwards IPv6"),
+    ("net.ipv6.conf.all.disable_ipv6", "IPv6 switched off"),
+    ("net.ipv4.icmp_echo_ignore_all", "ignores pings"),
+    ("net.ipv4.ip_nonlocal_bind", "binds foreign addresses"),
+];
 
 /// Counters that stand still on a host where all is well.
 const TROUBLE: &[&str] = &[
@@ -465,7 +477,7 @@ fn privileged(privileges: &Privileges) -> String {
 
 fn link_state(link: &Link) -> Painted {
     let (text, paint) = match (link.up, link.carrier) {
-        (false, _) => ("down", Paint::Bad),
+        (false, _) => ("down", Paint::Warn),
         (true, Some(false)) => ("no carrier", Paint::Bad),
         (true, _) => ("up", Paint::Good),
     };
@@ -501,34 +513,6 @@ fn address_paint(address: &Address) -> Option<Paint> {
     } else {
         None
     }
-}
-
-/// The rules that the kernel makes itself: local, main, and for IPv4 default.
-fn is_builtin(rule: &PolicyRule) -> bool {
-    let plain = PolicyRule {
-        priority: rule.priority,
-        v6: rule.v6,
-        not: false,
-        from: None,
-        to: None,
-        iif: None,
-        oif: None,
-        fwmark: None,
-        tos: 0,
-        ipproto: None,
-        sport: None,
-        dport: None,
-        uid: None,
-        detached: false,
-        suppress_prefix_len: None,
-        action: rule.action.clone(),
-        other_selectors: Vec::new(),
-    };
-    let known = matches!(
-        (rule.priority, &rule.action),
-        (0, RuleAction::Table(255)) | (32766, RuleAction::Table(254)) | (32767, RuleAction::Table(253))
-    );
-    known && plain == *rule
 }
 
 fn endpoint(socket: &SocketFact) -> String {
