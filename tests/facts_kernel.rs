@@ -1,6 +1,6 @@
 //! Links, addresses, neighbours, sockets, settings and counters of a live kernel, compared with what
 //! iproute2 says of the same namespace. In fresh network namespaces without a way out.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::format_push_string, missing_docs)]
 
 mod facts_support;
 
@@ -136,7 +136,8 @@ fn neighbours_are_those_that_ip_lists() {
         }
         let facts = part(Part::Neighbours);
         // The kernel's own entries (for groups, for routers it looks for) come and go.
-        let lasting = |line: &&String| !line.starts_with("ff02:") && !line.starts_with("fe80:") && !line.starts_with("224.");
+        let lasting =
+            |line: &&String| !line.starts_with("ff02:") && !line.starts_with("fe80:") && !line.starts_with("224.");
         let ours: BTreeSet<String> = facts.neighbours.as_ref().unwrap().iter().map(ToString::to_string).collect();
         let mut theirs = lines(&ip("neigh show nud all"));
         theirs.extend(lines(&ip("neigh show proxy")));

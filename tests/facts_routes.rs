@@ -1,6 +1,6 @@
 //! Routes, rules and ways of a live kernel: read as `ip` shows them, asked as `ip route get` asks,
 //! and explained as the kernel decides. In fresh network namespaces without a way out.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::format_push_string, missing_docs)]
 
 mod facts_support;
 
@@ -84,7 +84,12 @@ fn lasting(line: &str) -> String {
     let mut words = line.split_whitespace();
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
-        if matches!(word, "error" | "expires") { words.next().unwrap() } else { kept.push(word); word };
+        if matches!(word, "error" | "expires") {
+            words.next().unwrap()
+        } else {
+            kept.push(word);
+            word
+        };
     }
     kept.join(" ")
 }
@@ -137,9 +142,10 @@ fn the_way_is_the_one_that_ip_gets_and_the_tables_explain_it() {
         // A second round without defaults, so that nothing catches what no route covers.
         for round in 0..2 {
             let facts = gather(&GatherOptions::only([Part::Routes, Part::Rules, Part::Addresses]));
-            for (targets, sources) in
-                [(FOUR, [None, Some("192.168.1.2"), Some("192.168.1.22")]), (SIX, [None, Some("fd00::2"), Some("fd00::22")])]
-            {
+            for (targets, sources) in [
+                (FOUR, [None, Some("192.168.1.2"), Some("192.168.1.22")]),
+                (SIX, [None, Some("fd00::2"), Some("fd00::22")]),
+            ] {
                 for dst in targets {
                     for src in sources {
                         for mark in [None, Some(7), Some(0x107), Some(0x8)] {
@@ -209,7 +215,10 @@ fn compare(facts: &HostFacts, dst: &str, src: Option<&str>, mark: Option<u32>) -
             assert_eq!(explained.verdict, verdict, "{context}");
             // IPv4 takes a group by its address, whatever the route.
             let group = matches!(to, IpAddr::V4(to) if to.is_multicast() || to.is_broadcast());
-            let Some(route) = explained.route.as_ref().filter(|_| !group) else { return None };
+            if group {
+                return None;
+            }
+            let route = explained.route.as_ref().unwrap_or_else(|| panic!("{context}"));
             assert_eq!(Some(route.table), table, "{context}");
             if route.multipath.is_empty() {
                 assert_eq!(route.gateway, gateway, "{context}");
@@ -274,7 +283,8 @@ fn a_dead_way_is_told_from_a_living_one() {
         let facts = part(Part::Routes);
         let flow = Flow::to("10.1.0.1".parse().unwrap());
         assert_eq!(explain_flow(&facts, &flow).route.unwrap().metric, 9);
-        let RouteResult::Found { gateway, .. } = route_get(flow.dst, None, None, None, None, None).unwrap().result else {
+        let RouteResult::Found { gateway, .. } = route_get(flow.dst, None, None, None, None, None).unwrap().result
+        else {
             panic!()
         };
         assert_eq!(gateway, Some("10.9.9.2".parse().unwrap()));

@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn only_what_rose() {
         let before = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 5), ("c".to_owned(), 2)]);
-        let after = BTreeMap::from([("a".to_owned(), 4), ("b".to_owned(), 3), ("c".to_owned(), 2), ("d".to_owned(), 9)]);
+        let after =
+            BTreeMap::from([("a".to_owned(), 4), ("b".to_owned(), 3), ("c".to_owned(), 2), ("d".to_owned(), 9)]);
         assert_eq!(moved(&before, &after), BTreeMap::from([("a".to_owned(), 3)]));
     }
 

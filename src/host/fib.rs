@@ -231,10 +231,9 @@ impl Walk<'_> {
     fn perhaps(&mut self, rule: &PolicyRule, why: &str) {
         let decides = match rule.action {
             RuleAction::Nop => false,
-            // The table of a device (l3mdev) is not known from the rule.
-            RuleAction::Table(0) | RuleAction::Goto(_) => true,
-            RuleAction::Table(table) => self.look_up(table, rule).is_some(),
-            RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => true,
+            // Table 0 stands for that of a device (l3mdev), which is not known from the rule.
+            RuleAction::Table(table) if table != 0 => self.look_up(table, rule).is_some(),
+            _ => true,
         };
         if decides {
             self.notes.push(format!("rule `{rule}` may or may not apply: {why}"));
@@ -256,29 +255,7 @@ impl Walk<'_> {
             return rules;
         }
         self.notes.push("the policy rules were not seen; the kernel's own ones are assumed".to_owned());
-        let tables: &[(u32, u32)] = if v6 { &[(0, 255), (32766, 254)] } else { &[(0, 255), (32766, 254), (32767, 253)] };
-        tables
-            .iter()
-            .map(|(priority, table)| PolicyRule {
-                priority: *priority,
-                v6,
-                not: false,
-                from: None,
-                to: None,
-                iif: None,
-                oif: None,
-                fwmark: None,
-                tos: 0,
-                ipproto: None,
-                sport: None,
-                dport: None,
-                uid: None,
-                detached: false,
-                suppress_prefix_len: None,
-                action: RuleAction::Table(*table),
-                other_selectors: Vec::new(),
-            })
-            .collect()
+        PolicyRule::builtin(v6)
     }
 
     /// `fib_rule_match` and `fib4_rule_match`/`fib6_rule_match`. A selector on what is not known fits perhaps.
@@ -337,7 +314,7 @@ impl Walk<'_> {
         for route in covering {
             if chosen.is_some() {
                 // The nearest of those that lost is worth naming; the rest follows from it.
-                passed.push(format!("`{route}` covers it too, and gives way to a {}", self.better(route, chosen)));
+                passed.push(format!("`{route}` covers it too, and gives way to a {}", Self::better(route, chosen)));
                 break;
             }
             match self.usable(route) {
@@ -383,7 +360,7 @@ impl Walk<'_> {
         Some((verdict, route.clone()))
     }
 
-    fn better(&self, loser: &Route, winner: Option<&Route>) -> String {
+    fn better(loser: &Route, winner: Option<&Route>) -> String {
         match winner {
             Some(winner) if winner.destination.prefix() > loser.destination.prefix() => {
                 format!("longer prefix (/{} over /{})", winner.destination.prefix(), loser.destination.prefix())

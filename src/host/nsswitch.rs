@@ -230,7 +230,10 @@ mod tests {
             "resolve [NOTFOUND=return TRYAGAIN=return] dns",
             "SUCCESS already returns, UNAVAIL keeps its default"
         );
-        assert_eq!(shown("hosts: files [SUCCESS=merge UNAVAIL=return] dns"), "files [SUCCESS=merge UNAVAIL=return] dns");
+        assert_eq!(
+            shown("hosts: files [SUCCESS=merge UNAVAIL=return] dns"),
+            "files [SUCCESS=merge UNAVAIL=return] dns"
+        );
         assert_eq!(shown("hosts: files\nhosts: dns"), "dns", "the last line counts");
     }
 

@@ -165,7 +165,9 @@ impl ResolvConf {
             candidates.push(name.to_owned());
         }
         candidates.extend(suffixed);
-        if !first && !(dots == 0 && self.options.no_tld_query) && !candidates.iter().any(|known| known == name) {
+        let tried = first || candidates.iter().any(|known| known == name);
+        let barred = dots == 0 && self.options.no_tld_query;
+        if !tried && !barred {
             candidates.push(name.to_owned());
         }
         candidates
@@ -201,7 +203,12 @@ impl ResolvConf {
                 self.issues.push(Issue::at(number, line, line, format!("`{keyword}` without a value; it is ignored")));
             }
             _ => {
-                self.issues.push(Issue::at(number, line, line, format!("`{keyword}` is not known; the line is ignored")));
+                self.issues.push(Issue::at(
+                    number,
+                    line,
+                    line,
+                    format!("`{keyword}` is not known; the line is ignored"),
+                ));
             }
         }
         if line.ends_with('\r') && matches!(keyword, "domain" | "search") {
@@ -249,7 +256,11 @@ impl ResolvConf {
             let Some(number) = word.strip_prefix(name) else { continue };
             let asked = atoi(number);
             *value = asked.min(most);
-            return if asked > most { Err(format!("`{word}` counts as {name}{most}, the most there is")) } else { Ok(()) };
+            return if asked > most {
+                Err(format!("`{word}` counts as {name}{most}, the most there is"))
+            } else {
+                Ok(())
+            };
         }
         // glibc compares beginnings: `rotated` is `rotate` too. Of two that fit the longer one stands first.
         let flag = match word {
@@ -321,7 +332,8 @@ mod tests {
              nameserver 10.0.0.4\ndomain a.example\nsearch b.example c.example\n\
              options ndots:99 timeout:1 attempts:0 rotate single-request-reopen foo\n",
         );
-        let servers: Vec<_> = file.servers.iter().map(|server| (server.line.unwrap(), server.address.to_string())).collect();
+        let servers: Vec<_> =
+            file.servers.iter().map(|server| (server.line.unwrap(), server.address.to_string())).collect();
         assert_eq!(servers, [(3, "10.0.0.1".to_owned()), (4, "10.0.0.1".to_owned()), (5, "fe80::1".to_owned())]);
         assert_eq!(file.servers[2].scope.as_deref(), Some("eth0"));
         assert_eq!(file.unused.len(), 1);
@@ -330,7 +342,10 @@ mod tests {
         let options = &file.options;
         assert_eq!((options.ndots, options.timeout, options.attempts), (15, 1, 0));
         assert!(options.rotate && options.single_request_reopen && !options.single_request);
-        assert_eq!(file.issues.iter().map(|issue| (issue.line, issue.column)).collect::<Vec<_>>(), [(6, 12), (9, 9), (9, 68)]);
+        assert_eq!(
+            file.issues.iter().map(|issue| (issue.line, issue.column)).collect::<Vec<_>>(),
+            [(6, 12), (9, 9), (9, 68)]
+        );
     }
 
     #[test]

@@ -186,6 +186,38 @@ pub struct PolicyRule {
     pub other_selectors: Vec<String>,
 }
 
+impl PolicyRule {
+    /// A rule for all packets of a family.
+    pub fn for_all(priority: u32, v6: bool, action: RuleAction) -> Self {
+        Self {
+            priority,
+            v6,
+            not: false,
+            from: None,
+            to: None,
+            iif: None,
+            oif: None,
+            fwmark: None,
+            tos: 0,
+            ipproto: None,
+            sport: None,
+            dport: None,
+            uid: None,
+            detached: false,
+            suppress_prefix_len: None,
+            action,
+            other_selectors: Vec::new(),
+        }
+    }
+
+    /// The rules that every namespace begins with (`net/ipv4/fib_rules.c` fib_default_rules_init).
+    pub fn builtin(v6: bool) -> Vec<Self> {
+        let tables: &[(u32, u32)] =
+            if v6 { &[(0, 255), (32766, 254)] } else { &[(0, 255), (32766, 254), (32767, 253)] };
+        tables.iter().map(|(priority, table)| Self::for_all(*priority, v6, RuleAction::Table(*table))).collect()
+    }
+}
+
 /// `NUD_*`: what the kernel believes of a neighbour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

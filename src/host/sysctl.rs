@@ -161,11 +161,11 @@ enum Combine {
 fn combine(v6: bool, key: &str) -> Combine {
     match (v6, key) {
         (true, "forwarding") => Combine::All,
-        (true, "proxy_ndp") => Combine::Or,
-        (true, "accept_dad") => Combine::Max,
-        (true, _) => Combine::Own,
-        (false, "rp_filter" | "arp_accept" | "arp_ignore" | "arp_announce" | "arp_notify") => Combine::Max,
-        (
+        (true, "accept_dad") | (false, "rp_filter" | "arp_accept" | "arp_ignore" | "arp_announce" | "arp_notify") => {
+            Combine::Max
+        }
+        (true, "proxy_ndp")
+        | (
             false,
             "accept_local"
             | "arp_filter"
@@ -185,7 +185,7 @@ fn combine(v6: bool, key: &str) -> Combine {
         ) => Combine::Or,
         (false, "accept_source_route") => Combine::And,
         (false, "accept_redirects") => Combine::Redirects,
-        (false, _) => Combine::Own,
+        _ => Combine::Own,
     }
 }
 
@@ -227,10 +227,9 @@ pub fn effective(facts: &HostFacts, v6: bool, interface: &str, key: &str) -> Opt
         Combine::Own => own,
         Combine::All => all,
         Combine::Max => Some(own?.max(all?)),
-        Combine::Or => or(),
         Combine::And => and(),
         Combine::Redirects if effective(facts, v6, interface, "forwarding")? != 0 => and(),
-        Combine::Redirects => or(),
+        Combine::Or | Combine::Redirects => or(),
     }
 }
 

@@ -4,9 +4,11 @@
 pub mod lab;
 pub mod doctor;
 mod progress;
+mod facts;
 mod style;
 mod text;
 
 pub use progress::Progress;
 
+pub use facts::facts;
 pub use style::{ColorChoice, Paint, Style};

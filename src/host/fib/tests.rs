@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value, reason = "`json!` makes a value of its own each time")]
+
 use serde_json::json;
 
 use super::*;
@@ -24,7 +26,9 @@ fn facts() -> HostFacts {
         routes: Some(vec![
             route(json!({"table": 255, "kind": "local", "destination": "192.168.1.2/32", "interface": "eth0"})),
             route(json!({"destination": "0.0.0.0/0", "gateway": "192.168.1.1", "interface": "eth0", "metric": 100})),
-            route(json!({"destination": "0.0.0.0/0", "gateway": "192.168.1.9", "interface": "eth0", "metric": 50, "dead": true})),
+            route(
+                json!({"destination": "0.0.0.0/0", "gateway": "192.168.1.9", "interface": "eth0", "metric": 50, "dead": true}),
+            ),
             route(json!({"destination": "192.168.1.0/24", "interface": "eth0"})),
             route(json!({"table": 7, "kind": "throw", "destination": "10.1.0.0/16"})),
             route(json!({"table": 7, "kind": "prohibit", "destination": "10.0.0.0/8"})),
@@ -74,7 +78,10 @@ fn marks_inversion_and_suppression() {
     let mut facts = facts();
     facts.routes.as_mut().unwrap().push(route(json!({"table": 51820, "destination": "0.0.0.0/0", "interface": "wg0"})));
     insert(&mut facts, json!({"priority": 32764, "suppress_prefix_len": 0, "action": {"table": 254}}));
-    insert(&mut facts, json!({"priority": 32765, "not": true, "fwmark": [51820, u32::MAX], "action": {"table": 51820}}));
+    insert(
+        &mut facts,
+        json!({"priority": 32765, "not": true, "fwmark": [51820, u32::MAX], "action": {"table": 51820}}),
+    );
     assert_eq!(go(&facts, "192.168.1.3", None).route.unwrap().interface.as_deref(), Some("eth0"));
     let tunnel = go(&facts, "9.9.9.9", None);
     assert_eq!(tunnel.route.unwrap().interface.as_deref(), Some("wg0"));
@@ -120,12 +127,15 @@ fn nothing_covers_it() {
 fn shown_as_ip_shows_it() {
     let shown = |json| route(json).to_string();
     assert_eq!(
-        shown(json!({"destination": "0.0.0.0/0", "gateway": "192.168.1.1", "interface": "eth0", "protocol": "dhcp", "metric": 100})),
+        shown(
+            json!({"destination": "0.0.0.0/0", "gateway": "192.168.1.1", "interface": "eth0", "protocol": "dhcp", "metric": 100})
+        ),
         "default via 192.168.1.1 dev eth0 proto dhcp metric 100"
     );
     assert_eq!(shown(json!({"kind": "blackhole", "destination": "192.168.2.3/32"})), "blackhole 192.168.2.3");
     assert_eq!(
-        rule(json!({"priority": 5, "not": true, "fwmark": [1, 255], "iif": "eth0", "action": {"table": 100}})).to_string(),
+        rule(json!({"priority": 5, "not": true, "fwmark": [1, 255], "iif": "eth0", "action": {"table": 100}}))
+            .to_string(),
         "5: not from all fwmark 0x1/0xff iif eth0 lookup 100"
     );
 }

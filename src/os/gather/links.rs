@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressScope as KernelScope,
-};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope as KernelScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, State, XdpAttached};
 
 use super::lenient::{Table, dump};
@@ -97,9 +95,8 @@ fn link(message: &LinkMessage) -> Option<Link> {
                 });
             }
             LinkAttribute::Xdp(parts) => {
-                link.xdp = parts
-                    .iter()
-                    .any(|part| matches!(part, LinkXdp::Attached(mode) if *mode != XdpAttached::None));
+                link.xdp =
+                    parts.iter().any(|part| matches!(part, LinkXdp::Attached(mode) if *mode != XdpAttached::None));
             }
             _ => {}
         }

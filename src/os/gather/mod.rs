@@ -144,7 +144,10 @@ fn take<T>(facts: &mut HostFacts, fact: &str, read: Result<Table<T>, NetlinkErro
     match read {
         Ok(table) => {
             if table.damaged > 0 {
-                let why = format!("{} entries of the kernel's answer could not be read wholly", table.damaged);
+                let why = format!(
+                    "the kernel's answer could not be read wholly: {}",
+                    count(table.damaged, "entry", "entries")
+                );
                 unseen(facts, fact, why, None);
             }
             Some(table.entries)
@@ -261,15 +264,16 @@ fn gather_sockets(options: &GatherOptions, facts: &mut HostFacts, names: &LinkNa
             Ok(hidden) if hidden.orphans == 0 => {}
             Ok(hidden) if hidden.processes > 0 => {
                 let why = format!(
-                    "{} sockets are held by processes that this user may not look into ({} of them)",
-                    hidden.orphans, hidden.processes
+                    "who holds {} is not known: this user may not look into {}",
+                    count(hidden.orphans, "socket", "sockets"),
+                    count(hidden.processes, "process", "processes")
                 );
                 unseen(facts, "sockets.owners", why, Some("run it again with sudo".to_owned()));
             }
             Ok(hidden) => {
                 let why = format!(
-                    "{} sockets are held by no process that is visible here: by the kernel, or in another container",
-                    hidden.orphans
+                    "no process that is visible here holds {}: the kernel does, or one in another container",
+                    count(hidden.orphans, "socket", "sockets")
                 );
                 unseen(facts, "sockets.owners", why, None);
             }
@@ -277,6 +281,11 @@ fn gather_sockets(options: &GatherOptions, facts: &mut HostFacts, names: &LinkNa
         }
     }
     facts.sockets = all;
+}
+
+/// `1 socket`, `2 sockets`.
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 fn unseen_owners(facts: &mut HostFacts, error: &io::Error) {

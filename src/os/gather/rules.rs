@@ -49,23 +49,10 @@ fn rule(message: &RuleMessage) -> Option<PolicyRule> {
     let (mut table, mut target) = (u32::from(header.table), 0);
     let mut newer = Vec::new();
     let mut rule = PolicyRule {
-        priority: 0,
-        v6,
         not: header.flags.contains(RuleFlags::Invert),
-        from: None,
-        to: None,
-        iif: None,
-        oif: None,
-        fwmark: None,
         tos: header.tos,
-        ipproto: None,
-        sport: None,
-        dport: None,
-        uid: None,
         detached: header.flags.intersects(RuleFlags::IifDetached | RuleFlags::OifDetached),
-        suppress_prefix_len: None,
-        action: RuleAction::Nop,
-        other_selectors: Vec::new(),
+        ..PolicyRule::for_all(0, v6, RuleAction::Nop)
     };
     for attribute in &message.attributes {
         match attribute {
@@ -151,5 +138,5 @@ fn pattern(port: Option<(u16, u16)>, mask: &[u8]) -> String {
 }
 
 fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    octets.iter().fold(String::new(), |text, octet| text + &format!("{octet:02x}"))
 }
