@@ -3,8 +3,10 @@
 //! What the pure rooms ask for (facts, packets, the time) is gathered here and handed to them as
 //! values. Called from `cli`, `lab` and `doctor::vantage` alone; `tests/architecture.rs` holds it so.
 
+pub mod capture;
 pub mod clock;
 pub mod netlink;
 pub mod netns;
 pub mod probe;
+mod ring;
 mod sys;

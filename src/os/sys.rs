@@ -196,7 +196,7 @@ impl Inbox {
         };
         for (slot, header) in self.slots.iter_mut().zip(&headers).take(got) {
             slot.name_len = (header.msg_hdr.msg_namelen as usize).min(NAME);
-            slot.control_len = usize::try_from(header.msg_hdr.msg_controllen).unwrap_or(0).min(CONTROL);
+            slot.control_len = CONTROL.min(header.msg_hdr.msg_controllen as _);
             slot.data_len = (header.msg_len as usize).min(DATA);
             slot.flags = header.msg_hdr.msg_flags as _;
         }
