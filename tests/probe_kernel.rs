@@ -4,12 +4,14 @@
 mod probe_support;
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use probe_support::{Sandbox, sandboxed};
+use reachwhy::os::capture::{Capture, CaptureError};
 use reachwhy::os::netns::NetNs;
-use reachwhy::os::probe::{RunOptions, run};
-use reachwhy::probe::{Outcome, ProbeKind, ProbeReport, ProbeSpec, ReplyKind, RttSource, RunReport};
+use reachwhy::os::probe::{Abilities, ProbeError, RunOptions, abilities, run};
+use reachwhy::probe::{Flow, FlowFilter, Outcome, ProbeKind, ProbeReport, ProbeSpec, ReplyKind, RttSource, RunReport};
 use reachwhy::wire::TcpFlags;
 
 const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -272,5 +274,211 @@ fn five_thousand_ports_at_once_are_all_told_right() {
             }
         }
         drop(open);
+    });
+}
+
+/// What a router says about probes that end at it, whatever kind they are and whoever sends them.
+fn a_router_is_named_by_every_kind(sandbox: &Sandbox, unprivileged: bool) {
+    let ttl = Some(1);
+    for (far, nowhere, router, exceeded, no_route) in
+        [("10.9.1.2", "10.9.7.7", "10.9.0.2", (11, 0), (3, 0)), ("fd0a::2", "fd77::7", "fd09::2", (3, 0), (1, 0))]
+    {
+        let (far, nowhere): (IpAddr, IpAddr) = (far.parse().unwrap(), nowhere.parse().unwrap());
+        let router: IpAddr = router.parse().unwrap();
+        let payload = b"payload".to_vec();
+        let mut kinds = vec![
+            ProbeKind::IcmpEcho { dst: far, src: None, ttl, payload_len: 32 },
+            ProbeKind::Udp { dst: far, dport: 33434, src: None, sport: None, ttl, payload: payload.into() },
+            ProbeKind::echo(nowhere),
+            ProbeKind::udp(nowhere, 33434, b"x"),
+            ProbeKind::connect((nowhere, 80).into()),
+            ProbeKind::echo(far),
+            ProbeKind::udp(far, 33434, b"x"),
+        ];
+        if !unprivileged {
+            kinds.push(ProbeKind::TcpSyn { dst: far, dport: 80, src: None, sport: None, ttl, flags: TcpFlags::SYN });
+            kinds.push(ProbeKind::syn(nowhere, 80));
+        }
+        // Routers limit how many errors they send: one probe at a time, and a second try.
+        for (index, kind) in kinds.into_iter().enumerate() {
+            let spec = ProbeSpec::new(0, kind).tries(3, Duration::from_millis(400)).timeout(Duration::from_secs(1));
+            let options = RunOptions { unprivileged, ..RunOptions::default() };
+            let report = ask_with(sandbox, vec![spec], &options);
+            let probe = &report.probes[0];
+            let unreachable = if far.is_ipv4() { (3, 3) } else { (1, 4) };
+            let wanted = match index {
+                0 | 1 | 7 => Some((exceeded.0, exceeded.1, router)),
+                2..=4 | 8 => Some((no_route.0, no_route.1, router)),
+                6 => Some((unreachable.0, unreachable.1, far)),
+                _ => None,
+            };
+            assert_eq!(icmp(probe), wanted, "probe {index}: {report:#?}");
+            let outcome = if wanted.is_some() { Outcome::IcmpError } else { Outcome::Answered };
+            assert_eq!(probe.outcome, outcome, "{report:#?}");
+            let reply = probe.deciding().unwrap();
+            assert!(reply.rtt_us.is_some_and(|rtt| rtt > 0.0 && rtt < 50_000.0), "{report:#?}");
+            // The far host is one router away: its answers say so.
+            assert_eq!(reply.ttl, Some(if index == 5 || index == 6 { 63 } else { 64 }), "probe {index}: {report:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_router_on_the_way_is_named() {
+    sandboxed(|sandbox| {
+        let _hosts = sandbox.chain();
+        a_router_is_named_by_every_kind(sandbox, false);
+    });
+}
+
+/// Run by [`without_privilege_echo_udp_and_connect_still_attribute`] in a process of its own, since giving up
+/// privilege is for all of a process.
+#[test]
+#[ignore = "run by another test in its own process"]
+fn child_without_privilege() {
+    if std::env::var_os("REACHWHY_TEST_CHILD").is_none() {
+        return;
+    }
+    sandboxed(|sandbox| {
+        let _hosts = sandbox.chain();
+        let nobody = nix::unistd::Uid::from_raw(65534);
+        // With the ping group closed there is no echo at all, and the error says what would allow it.
+        let closed = std::fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").unwrap();
+        assert_eq!(closed.split_whitespace().collect::<Vec<_>>(), ["1", "0"]);
+        let range = std::fs::OpenOptions::new().write(true).open("/proc/sys/net/ipv4/ping_group_range").unwrap();
+        nix::unistd::setresuid(nobody, nobody, nobody).unwrap();
+        let refused = |kind| run(vec![ProbeSpec::new(0, kind)], &RunOptions::default(), &mut |_| {}).unwrap_err();
+        assert!(!abilities().echo4);
+        for kind in [ProbeKind::echo(LO), ProbeKind::syn(LO, 80), arp(PEER4)] {
+            let error = refused(kind);
+            let ProbeError::Privilege { hint, .. } = &error else { panic!("{error}") };
+            assert!(hint.starts_with("sudo setcap cap_net_raw+ep /"), "{hint}");
+            assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
+        }
+        std::io::Write::write_all(&mut &range, b"0 2147483647").unwrap();
+        assert_eq!(abilities(), Abilities { raw: false, packet: false, echo4: true, echo6: true });
+        a_router_is_named_by_every_kind(sandbox, true);
+        println!("child is content");
+    });
+}
+
+#[test]
+fn without_privilege_echo_udp_and_connect_still_attribute() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(std::env::var_os("REACHWHY_REQUIRE_KERNEL").is_none(), "kernel tests are required");
+        eprintln!("SKIPPED: not root, so there is no privilege to give up");
+        return;
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_without_privilege", "--ignored", "--nocapture", "--test-threads=1"])
+        .env("REACHWHY_TEST_CHILD", "1")
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+    assert!(child.status.success() && (out.contains("child is content") || err.contains("SKIPPED")), "{out}\n{err}");
+}
+
+/// A socket with a pending ICMP error refuses the next packet once: it must be sent nevertheless.
+#[test]
+fn an_error_that_waits_does_not_swallow_the_next_datagram() {
+    sandboxed(|sandbox| {
+        let payload = || b"x".to_vec().into();
+        let kind =
+            |dport| ProbeKind::Udp { dst: LO, dport, src: None, sport: Some(5555), ttl: None, payload: payload() };
+        let report = ask(sandbox, (1..=500u16).map(kind));
+        assert!(report.probes.iter().all(|probe| icmp(probe) == Some((3, 3, LO))), "{report:#?}");
+        assert_eq!(report.strays, reachwhy::probe::Strays::default());
+    });
+}
+
+#[test]
+fn a_run_can_be_cancelled_from_elsewhere() {
+    sandboxed(|sandbox| {
+        let _other = sandbox.pair();
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let spec = ProbeSpec::new(0, arp(Ipv4Addr::new(10, 9, 0, 88))).timeout(Duration::from_secs(60));
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            STOP.store(true, Ordering::Relaxed);
+        });
+        let begun = Instant::now();
+        let report = ask_with(sandbox, vec![spec], &RunOptions { cancel: Some(&STOP), ..RunOptions::default() });
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert_eq!((report.complete, report.probes[0].outcome), (false, Outcome::Cancelled));
+    });
+}
+
+#[test]
+fn a_capture_keeps_the_flow_and_nothing_else() {
+    sandboxed(|sandbox| {
+        let other = sandbox.pair();
+        let filter = FlowFilter {
+            flows: vec![Flow::with_server(PEER4.into(), 6, 8080), Flow::with_server(PEER4.into(), 17, 53)],
+            icmp_errors: true,
+            neighbours: true,
+        };
+        let mut here = Capture::open(Some("t0"), &filter).unwrap();
+        let mut there = other
+            .run(|| Capture::open(None, &FlowFilter::flow(Flow::with_server(PEER4.into(), 6, 8080))))
+            .unwrap()
+            .unwrap();
+        let listener = other.run(|| TcpListener::bind("10.9.0.2:8080").unwrap()).unwrap();
+        ask(
+            sandbox,
+            [
+                ProbeKind::connect((PEER4, 8080).into()),
+                ProbeKind::connect((PEER4, 8081).into()),
+                ProbeKind::udp(PEER4.into(), 53, b"x"),
+                ProbeKind::udp(PEER4.into(), 54, b"x"),
+                ProbeKind::echo(PEER4.into()),
+            ],
+        );
+        assert!(there.wait(Duration::from_secs(1)));
+        let lines = |capture: &mut Capture| -> Vec<String> {
+            capture
+                .drain()
+                .iter()
+                .map(|frame| format!("{} {}", if frame.outgoing { ">" } else { "<" }, frame.decode()))
+                .collect()
+        };
+        let frames = here.drain();
+        let seen: Vec<String> = frames.iter().map(|frame| frame.decode().to_string()).collect();
+        let count = |needle: &str| seen.iter().filter(|line| line.contains(needle)).count();
+        assert_eq!((count("arp who has 10.9.0.2"), count("arp 10.9.0.2 is at")), (1, 1), "{seen:#?}");
+        assert_eq!((count("tcp SYN"), count("tcp SYN,ACK")), (2, 1), "{seen:#?}");
+        assert_eq!((count("port unreachable"), count(":54"), count(":8081"), count("echo")), (1, 0, 0, 0), "{seen:#?}");
+        // Stamped by the kernel as it happened.
+        assert!(frames.windows(2).all(|two| two[0].at_ns <= two[1].at_ns), "{frames:#?}");
+        let now = reachwhy::os::clock::wall_ns();
+        assert!(frames.iter().all(|frame| now - frame.at_ns < 5_000_000_000));
+        let syn = frames.iter().find(|frame| frame.decode().tcp().is_some()).unwrap();
+        assert!(syn.outgoing && syn.interface == "t0" && syn.orig_len as usize == syn.bytes.len());
+        let saved = serde_json::to_string(&frames).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<reachwhy::probe::CapturedFrame>>(&saved).unwrap(), frames);
+        let theirs = lines(&mut there);
+        assert!(theirs.iter().all(|line| line.contains(":8080")) && theirs[0].starts_with("< "), "{theirs:#?}");
+        assert!(theirs[1].starts_with("> ") && theirs[1].ends_with("tcp SYN,ACK"), "{theirs:#?}");
+        assert_eq!((here.drops(), there.drops()), (0, 0));
+        drop(listener);
+    });
+}
+
+#[test]
+fn a_capture_that_nobody_reads_loses_nothing_for_a_while() {
+    sandboxed(|sandbox| {
+        let mut capture = Capture::open(Some("lo"), &FlowFilter::all()).unwrap();
+        ask(sandbox, (1..=500u16).map(|port| ProbeKind::syn(LO, port)));
+        let frames = capture.drain();
+        // SYN and reset, each seen twice on loopback.
+        assert_eq!((frames.len(), capture.drops()), (2000, 0));
+        let file = reachwhy::probe::CapturedFrame::to_pcap(&frames);
+        assert_eq!(reachwhy::wire::pcap::Reader::new(&file).unwrap().filter_map(Result::ok).count(), 2000);
+        // More than the ring holds: what is lost is counted.
+        for _ in 0..3 {
+            ask(sandbox, (1..=500u16).map(|port| ProbeKind::syn(LO, port)));
+        }
+        let kept = capture.drain().len() as u64;
+        assert_eq!((kept + capture.drops(), kept), (6000, 4096));
+        assert!(matches!(Capture::open(Some("none0"), &FlowFilter::all()), Err(CaptureError::NoInterface(_))));
     });
 }

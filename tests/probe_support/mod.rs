@@ -75,6 +75,35 @@ impl Sandbox {
         there.run(|| up(peer)).unwrap();
     }
 
+    /// This host (10.9.0.1), a router (10.9.0.2, 10.9.1.1) and a host behind it (10.9.1.2), with default routes towards
+    /// the router, IPv6 alike (fd09:: and fd0a::). Gives router and host.
+    pub fn chain(&self) -> (NetNs, NetNs) {
+        let router = self.pair();
+        let far = self.neighbour();
+        let dad = |name: &str| std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), "0").unwrap();
+        router
+            .run(|| {
+                Sandbox { home: NetNs::current().unwrap() }.cable("t2", "t3", &far);
+                dad("t2");
+                address("t2", "10.9.1.1".parse().unwrap(), 24);
+                address("t2", "fd0a::1".parse().unwrap(), 64);
+                std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+                std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+            })
+            .unwrap();
+        far.run(|| {
+            dad("t3");
+            address("t3", "10.9.1.2".parse().unwrap(), 24);
+            address("t3", "fd0a::2".parse().unwrap(), 64);
+            default_route("10.9.1.1".parse().unwrap());
+            default_route("fd0a::1".parse().unwrap());
+        })
+        .unwrap();
+        default_route("10.9.0.2".parse().unwrap());
+        default_route("fd09::2".parse().unwrap());
+        (router, far)
+    }
+
     /// A LAN of this host (10.9.0.1/24, fd09::1/64 on `t0`) and another (.2) by one cable.
     pub fn pair(&self) -> NetNs {
         let other = self.neighbour();
@@ -145,4 +174,21 @@ pub fn enslave(port: &str, bridge: &str) {
     link.header.index = index(port);
     link.attributes.push(LinkAttribute::Controller(index(bridge)));
     order(RouteNetlinkMessage::SetLink(link), 0);
+}
+
+pub fn default_route(gateway: IpAddr) {
+    use netlink_packet_route::route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    };
+    let mut route = RouteMessage::default();
+    route.header.address_family = if gateway.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    route.header.table = RouteHeader::RT_TABLE_MAIN;
+    route.header.protocol = RouteProtocol::Static;
+    route.header.scope = RouteScope::Universe;
+    route.header.kind = RouteType::Unicast;
+    route.attributes.push(RouteAttribute::Gateway(match gateway {
+        IpAddr::V4(v4) => RouteAddress::Inet(v4),
+        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
+    }));
+    order(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL);
 }
