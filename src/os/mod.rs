@@ -5,6 +5,8 @@
 
 pub mod errno;
 pub mod exchange;
+pub mod capture;
+pub mod clock;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
@@ -15,8 +17,8 @@ pub mod files;
 pub mod gather;
 pub mod privilege;
 pub mod route_get;
-pub mod clock;
 pub mod probe;
+mod ring;
 mod sys;
 pub mod labstate;
 pub mod links;

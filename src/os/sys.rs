@@ -11,10 +11,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Packets per system call.
 pub(super) const BATCH: usize = 64;
+const BATCH_U32: u32 = 64;
 /// Longer packets are cut: no reply to a probe is longer than an Ethernet frame.
 const DATA: usize = 2048;
 const CONTROL: usize = 512;
 const NAME: usize = 128;
+const NAME_U32: u32 = 128;
 /// A control message's header, and what its parts are aligned to (cmsg(3)).
 const CMSG_HEADER: usize = size_of::<usize>() + 8;
 const ALIGN: usize = size_of::<usize>();
@@ -171,7 +173,7 @@ impl Inbox {
                 // SAFETY: an all-zero msghdr is valid (null pointers with zero lengths).
                 let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
                 header.msg_hdr.msg_name = slot.name.as_mut_ptr().cast();
-                header.msg_hdr.msg_namelen = NAME as u32;
+                header.msg_hdr.msg_namelen = NAME_U32;
                 header.msg_hdr.msg_iov = part;
                 header.msg_hdr.msg_iovlen = 1;
                 header.msg_hdr.msg_control = slot.control.as_mut_ptr().cast();
@@ -183,13 +185,7 @@ impl Inbox {
         // SAFETY: `headers` has BATCH entries whose pointers lead into `self.slots` and `parts` with their
         // true lengths; both outlive the call, and nothing else reads them during it.
         let got = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                BATCH as u32,
-                flags as _,
-                std::ptr::null_mut(),
-            )
+            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH_U32, flags as _, std::ptr::null_mut())
         };
         let Ok(got) = usize::try_from(got) else {
             let error = io::Error::last_os_error();
@@ -200,7 +196,7 @@ impl Inbox {
         };
         for (slot, header) in self.slots.iter_mut().zip(&headers).take(got) {
             slot.name_len = (header.msg_hdr.msg_namelen as usize).min(NAME);
-            slot.control_len = (header.msg_hdr.msg_controllen as usize).min(CONTROL);
+            slot.control_len = CONTROL.min(header.msg_hdr.msg_controllen as _);
             slot.data_len = (header.msg_len as usize).min(DATA);
             slot.flags = header.msg_hdr.msg_flags as _;
         }
@@ -316,8 +312,7 @@ pub(super) fn set_bytes(socket: impl AsFd, level: i32, name: i32, value: &[u8]) 
     let length = u32::try_from(value.len()).unwrap_or(0);
     // SAFETY: `value` is valid for `length` octets, which the kernel only reads. No option used by this crate
     // holds pointers, but SO_ATTACH_FILTER, which has its own function.
-    let done =
-        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, value.as_ptr().cast(), length) };
+    let done = unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, value.as_ptr().cast(), length) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -24,7 +24,7 @@ mod tests;
 pub use engine::{
     Arrival, Config, ConnectedSocket, Engine, Local, Packet, QueuedError, Received, SourcePort, Token, Transmit,
 };
-//pub use flow::{CapturedFrame, Flow, FlowFilter, FrameKind};
+pub use flow::{CapturedFrame, Flow, FlowFilter, FrameKind};
 pub use report::{
     Event, IcmpReport, Outcome, ProbeReport, Reply, ReplyKind, RttSource, RunReport, Sent, Strays, TcpReply,
 };

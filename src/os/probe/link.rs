@@ -77,12 +77,11 @@ pub(super) fn open(interface: u32, ethertype: u16) -> Result<Socket, ProbeError>
     /// `include/uapi/linux/if_packet.h`, since Linux 4.20.
     const PACKET_IGNORE_OUTGOING: i32 = 23;
     // Protocol 0 hears nothing until it is bound: no frame of another interface gets in before.
-    let socket = Socket::new(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Some(Protocol::from(0))).map_err(|error| {
-        match error.raw_os_error() {
+    let socket = Socket::new(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Some(Protocol::from(0)))
+        .map_err(|error| match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => ProbeError::privilege("asking for neighbours (ARP, NDP)"),
             _ => ProbeError::system("open a packet socket")(error),
-        }
-    })?;
+        })?;
     prepare(&socket, false, false).map_err(ProbeError::system("prepare a packet socket"))?;
     let _ = sys::set_int(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
     widen(&socket);

@@ -113,5 +113,7 @@ pub fn abilities() -> Abilities {
 
 /// The name of an errno: `ECONNREFUSED`.
 fn errno_name(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |number| format!("{:?}", nix::errno::Errno::from_raw(number)))
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |number| format!("{:?}", nix::errno::Errno::from_raw(number)))
 }

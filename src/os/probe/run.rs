@@ -49,7 +49,9 @@ const ORIGIN_TIMESTAMPING: u8 = 4;
 /// # Errors
 /// [`ProbeError::Privilege`] when a probe needs sockets that this process may not open, and nothing was sent.
 pub fn run(
-    specs: Vec<ProbeSpec>, options: &RunOptions<'_>, on_event: &mut dyn FnMut(&Event),
+    specs: Vec<ProbeSpec>,
+    options: &RunOptions<'_>,
+    on_event: &mut dyn FnMut(&Event),
 ) -> Result<RunReport, ProbeError> {
     let mut driver = Driver::new(specs, options)?;
     driver.drive(options, on_event)?;
@@ -110,9 +112,8 @@ impl Driver {
         let engine = Engine::new(specs, config);
         for v6 in [false, true] {
             if sockets.tcp_channel(v6).is_some() {
-                let lanes = engine.lanes(|kind| {
-                    matches!(kind, ProbeKind::TcpSyn { dst, sport: None, .. } if dst.is_ipv6() == v6)
-                });
+                let lanes = engine
+                    .lanes(|kind| matches!(kind, ProbeKind::TcpSyn { dst, sport: None, .. } if dst.is_ipv6() == v6));
                 sockets.reserve(v6, lanes)?;
             }
             attach_filters(&sockets, v6, echo_id, tries, &fixed)?;
@@ -288,7 +289,9 @@ impl Driver {
         };
         let Some(channel) = channel else { return Ok(Err("ENOTSOCK".to_owned())) };
         let message = match self.engine.prepare(transmit, local) {
-            Packet::Ip { src, dst, ttl, bytes, .. } => out_message(scoped(dst, 0, interface), src, ttl, interface, bytes),
+            Packet::Ip { src, dst, ttl, bytes, .. } => {
+                out_message(scoped(dst, 0, interface), src, ttl, interface, bytes)
+            }
             Packet::Udp { dst, ttl, payload } => {
                 out_message(scoped(dst.ip(), dst.port(), interface), None, ttl, interface, payload)
             }
@@ -539,9 +542,7 @@ fn fixed_port(kind: &ProbeKind) -> Option<u16> {
 }
 
 /// Attaches the kernel-side filters to the raw sockets of one family.
-fn attach_filters(
-    sockets: &Sockets, v6: bool, echo_id: u16, tries: usize, fixed: &[u16],
-) -> Result<(), ProbeError> {
+fn attach_filters(sockets: &Sockets, v6: bool, echo_id: u16, tries: usize, fixed: &[u16]) -> Result<(), ProbeError> {
     let ports = sockets.reserved_ports(v6).chain(fixed.iter().copied());
     let tcp_ports = ports.fold(None, |range: Option<(u16, u16)>, port| {
         Some(range.map_or((port, port), |(low, high)| (low.min(port), high.max(port))))

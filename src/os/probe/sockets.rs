@@ -162,7 +162,7 @@ impl Sockets {
                         missing: "CAP_NET_RAW (or a group within net.ipv4.ping_group_range)",
                         hint,
                     },
-                    other => other,
+                    other @ ProbeError::System { .. } => other,
                 });
             }
             Err(error) => return Err(ProbeError::system("open an ICMP datagram socket")(error)),
@@ -221,7 +221,10 @@ impl Sockets {
     /// The UDP socket of a lane, opened on first use; errno names of failing are results. The flag says whether
     /// it is new (and so not yet watched).
     pub(super) fn udp_channel(
-        &mut self, v6: bool, src: Option<IpAddr>, source: SourcePort,
+        &mut self,
+        v6: bool,
+        src: Option<IpAddr>,
+        source: SourcePort,
     ) -> Result<(usize, u16, bool), io::Error> {
         if let Some(index) = self.udp.get(&(v6, src, source)) {
             let Role::Udp(port) = self.channels[*index].role else { return Ok((*index, 0, false)) };
@@ -243,7 +246,10 @@ impl Sockets {
 
     /// The packet socket of an interface and EtherType, opened on first use.
     pub(super) fn link_channel(
-        &mut self, interface: &str, index: u32, ethertype: u16,
+        &mut self,
+        interface: &str,
+        index: u32,
+        ethertype: u16,
     ) -> Result<(usize, bool), ProbeError> {
         if let Some(channel) = self.links.get(&(interface.to_owned(), ethertype)) {
             return Ok((*channel, false));
@@ -268,7 +274,10 @@ impl Sockets {
             let local = socket.local_addr()?.as_socket();
             Ok(local.map_or(unspecified(dst.is_ipv6()), |local| local.ip()))
         };
-        self.sources.entry((dst, interface)).or_insert_with(|| find().map_err(|error| super::errno_name(&error))).clone()
+        self.sources
+            .entry((dst, interface))
+            .or_insert_with(|| find().map_err(|error| super::errno_name(&error)))
+            .clone()
     }
 }
 

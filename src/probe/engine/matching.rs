@@ -295,6 +295,13 @@ impl Engine {
             self.strays.neighbour += 1;
             return;
         };
+        // The kernel asks for neighbours too: what came before our request left answers another.
+        let sent = self.attempts[latest as usize].sent.map(|sent| self.wall(sent));
+        let early = |(at, sent): (u64, u64)| at < sent && sent - at < 1_000_000_000;
+        if sent.is_none() || at.kernel_ns.zip(sent).is_some_and(early) {
+            self.strays.neighbour += 1;
+            return;
+        }
         let found = self.only_if_alone(latest);
         let sender = Sender { from: target, mac: Some(mac), ttl: decoded.ttl(), at };
         self.reply(&found, sender, kind, None);

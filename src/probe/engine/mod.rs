@@ -412,8 +412,8 @@ impl Engine {
         let user = received.user.since(attempt.sent?);
         let kernel = received.kernel_ns.zip(attempt.kernel_ns).and_then(|(back, out)| back.checked_sub(out));
         Some(match kernel.map(Duration::from_nanos) {
-            Some(kernel) if kernel <= user + SLACK => (kernel.as_secs_f64() * 1e6, RttSource::Kernel),
-            _ => (user.as_secs_f64() * 1e6, RttSource::User),
+            Some(kernel) if kernel <= user + SLACK => (microseconds(kernel), RttSource::Kernel),
+            _ => (microseconds(user), RttSource::User),
         })
     }
 
@@ -452,7 +452,15 @@ impl Engine {
                 replies: replies.collect(),
             });
         }
-        let elapsed_ms = self.last.since(self.started.unwrap_or(self.last)).as_secs_f64() * 1e3;
+        let elapsed = self.last.since(self.started.unwrap_or(self.last));
+        let elapsed_ms = f64::from(u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX)) / 1000.0;
         RunReport { probes: reports, complete, elapsed_ms, strays: self.strays, receive_drops }
     }
+}
+
+/// With three decimals, no more: nothing is known below the nanosecond, and such numbers survive JSON unchanged.
+fn microseconds(span: Duration) -> f64 {
+    let nanos = span.subsec_nanos() % 1000;
+    let micros = u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
+    (f64::from(micros) * 1000.0 + f64::from(nanos)) / 1000.0
 }
