@@ -40,7 +40,7 @@ fn main() -> ExitCode {
             if let Some(hint) = error.downcast_ref::<reachwhy::lab::LabError>().and_then(reachwhy::lab::LabError::hint) {
                 let _ = writeln!(std::io::stderr(), "hint: {hint}");
             }
-            ExitCode::from(3)
+            ExitCode::from(if error.is::<lab::Usage>() { 2 } else { 3 })
         }
     }
 }

@@ -17,7 +17,8 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::lab::service::{dns, echo, http, tls};
-use crate::lab::{scenarios, topology};
+use crate::lab::scenarios::{self, Scenario};
+use crate::lab::topology;
 use crate::view::{self, Style};
 
 /// `reachwhy lab …`
@@ -104,7 +105,7 @@ pub fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
         LabCommand::Run { name } if stage::inside() => run::inside(name, style, json),
         LabCommand::Run { name } => {
             // Asked here so that a wrong name is told before anything is made.
-            scenarios::named(name)?;
+            scenario(name)?;
             stage::enter(&["lab", "run", name], style, json)
         }
         LabCommand::Up { name, healthy } => hold::up(name, *healthy, style, json),
@@ -123,6 +124,15 @@ pub fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
             Ok(0)
         }
     }
+}
+
+/// The request makes no sense here and now: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+fn scenario(name: &str) -> Result<Scenario, Usage> {
+    scenarios::named(name).map_err(|error| Usage(error.to_string()))
 }
 
 fn list(style: Style, json: bool) -> anyhow::Result<u8> {
