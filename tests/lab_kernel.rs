@@ -378,3 +378,73 @@ fn up_shell_and_down_as_any_user() {
         assert_ne!(run(&["lab", "down", "lan"]).0, Some(0));
     }
 }
+
+#[test]
+fn an_impaired_cable_delays_and_loses_as_it_is_told() {
+    let mut topology = topology::routed_pair();
+    topology.links[0].impair = serde_json::from_str(r#"{"delay_ms":20,"loss":0.2,"seed":4}"#).unwrap();
+    in_lab(&topology, |lab| {
+        lab.start_service(&ServiceSpec::new("echo", "server", &["echo"])).unwrap();
+        let ip = topology.address("server").unwrap();
+        let (mut answered, mut fastest) = (0, Duration::MAX);
+        lab.in_host("client", || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            // Until the first is answered the neighbours may be unknown, and their questions lost as well.
+            let mut resolved = false;
+            for _ in 0..40 {
+                let _ = socket.send_to(b"?", (ip, 7));
+                resolved |= socket.recv_from(&mut [0; 8]).is_ok();
+                if resolved {
+                    break;
+                }
+            }
+            assert!(resolved, "nothing gets through");
+            for _ in 0..5 {
+                let sent = Instant::now();
+                let _ = socket.send_to(b"?", (ip, 7));
+                if socket.recv_from(&mut [0; 8]).is_ok() {
+                    fastest = fastest.min(sent.elapsed());
+                }
+            }
+            for _ in 0..200 {
+                let _ = socket.send_to(b"?", (ip, 7));
+            }
+            while socket.recv_from(&mut [0; 8]).is_ok() {
+                answered += 1;
+            }
+        })
+        .unwrap();
+        assert!(fastest >= Duration::from_millis(40), "{fastest:?}");
+        assert!(fastest < Duration::from_millis(200), "{fastest:?}");
+        // Both ways are lossy: 0.8 × 0.8 of 200 is 128.
+        assert!((100..160).contains(&answered), "{answered} of 200");
+    });
+}
+
+#[test]
+fn a_large_answer_crosses_an_impaired_cable_whole() {
+    let mut topology = topology::lan();
+    topology.links[0].impair = serde_json::from_str(r#"{"delay_ms":1,"jitter_ms":1,"seed":9}"#).unwrap();
+    in_lab(&topology, |lab| {
+        lab.start_service(&ServiceSpec::new("echo", "api", &["echo"])).unwrap();
+        let received = lab
+            .in_host("business", || {
+                let mut stream = TcpStream::connect_timeout(&"192.168.1.3:7".parse().unwrap(), WAIT * 3).unwrap();
+                stream.set_read_timeout(Some(WAIT * 5)).unwrap();
+                let mut reader = stream.try_clone().unwrap();
+                let data = vec![b'x'; 400_000];
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        stream.write_all(&data).unwrap();
+                        stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    });
+                    let mut back = Vec::new();
+                    reader.read_to_end(&mut back).unwrap();
+                    back == data
+                })
+            })
+            .unwrap();
+        assert!(received);
+    });
+}

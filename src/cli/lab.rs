@@ -16,7 +16,7 @@ use std::io::{IsTerminal, Write};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use crate::lab::service::{dns, echo, http, tls};
+use crate::lab::service::{cable, dns, echo, http, tls};
 use crate::lab::scenarios::{self, Scenario};
 use crate::lab::topology;
 use crate::view::{self, Style};
@@ -93,6 +93,8 @@ enum ServiceCommand {
     Dns(dns::DnsOptions),
     /// Echo, TCP and UDP
     Echo(echo::EchoOptions),
+    /// A cable that delays, loses, repeats
+    Cable(cable::CableOptions),
 }
 
 /// Does what `args` ask for; the exit code is the contract's (0 fine, 1 a problem, 2 usage, 3 could not).
@@ -120,6 +122,7 @@ pub fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
                 ServiceCommand::Tls(options) => tls::run(options),
                 ServiceCommand::Dns(options) => dns::run(options),
                 ServiceCommand::Echo(options) => echo::run(options),
+                ServiceCommand::Cable(options) => cable::run(options),
             }?;
             Ok(0)
         }
