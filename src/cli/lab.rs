@@ -16,8 +16,9 @@ use std::io::{IsTerminal, Write};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use crate::lab::service::{dns, echo, http, tls};
-use crate::lab::{scenarios, topology};
+use crate::lab::service::{cable, dns, echo, http, tls};
+use crate::lab::scenarios::{self, Scenario};
+use crate::lab::topology;
 use crate::view::{self, Style};
 
 /// `reachwhy lab …`
@@ -92,6 +93,8 @@ enum ServiceCommand {
     Dns(dns::DnsOptions),
     /// Echo, TCP and UDP
     Echo(echo::EchoOptions),
+    /// A cable that delays, loses, repeats
+    Cable(cable::CableOptions),
 }
 
 /// Does what `args` ask for; the exit code is the contract's (0 fine, 1 a problem, 2 usage, 3 could not).
@@ -104,7 +107,7 @@ pub fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
         LabCommand::Run { name } if stage::inside() => run::inside(name, style, json),
         LabCommand::Run { name } => {
             // Asked here so that a wrong name is told before anything is made.
-            scenarios::named(name)?;
+            scenario(name)?;
             stage::enter(&["lab", "run", name], style, json)
         }
         LabCommand::Up { name, healthy } => hold::up(name, *healthy, style, json),
@@ -119,10 +122,20 @@ pub fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
                 ServiceCommand::Tls(options) => tls::run(options),
                 ServiceCommand::Dns(options) => dns::run(options),
                 ServiceCommand::Echo(options) => echo::run(options),
+                ServiceCommand::Cable(options) => cable::run(options),
             }?;
             Ok(0)
         }
     }
+}
+
+/// The request makes no sense here and now: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+fn scenario(name: &str) -> Result<Scenario, Usage> {
+    scenarios::named(name).map_err(|error| Usage(error.to_string()))
 }
 
 fn list(style: Style, json: bool) -> anyhow::Result<u8> {

@@ -2,6 +2,8 @@
 //! `iptables` and `kill` that faults and fixes are written in. So a fault is shown exactly as a learner
 //! could type it, and a machine without these programs can still do it.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use super::rules::{EditError, Firewall, edit, words_of};
@@ -9,6 +11,9 @@ use super::{Lab, LabError};
 use crate::os::links::{NeighbourSpec, RouteSpec, RuleSpec, SpecError, write_sysctl};
 use crate::os::process;
 use crate::wire::MacAddr;
+
+/// How long a link that was set up is given to begin its work.
+const LINK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A command that was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +33,8 @@ pub enum Action {
     Rule(Verb, RuleSpec),
     /// `ip neigh add|replace|del …`
     Neighbour(Verb, NeighbourSpec),
+    /// `ip neigh flush dev DEV`
+    ForgetNeighbours(String),
     /// `sysctl -w KEY=VALUE …`
     Sysctl(Vec<(String, String)>),
     /// `iptables …`, `ip6tables …`
@@ -93,7 +100,7 @@ fn verb(word: &str) -> Option<Verb> {
     Some(match word {
         "add" | "a" => Verb::Add,
         "replace" | "change" | "r" => Verb::Replace,
-        "del" | "delete" | "d" | "flush" => Verb::Delete,
+        "del" | "delete" | "d" => Verb::Delete,
         _ => return None,
     })
 }
@@ -172,6 +179,10 @@ fn ip(words: &[String]) -> Option<Result<Action, ApplyError>> {
             let verb = verb(word)?;
             text.parse().map(|spec| Action::Rule(verb, spec)).map_err(ApplyError::from)
         }
+        "neighbour" | "neighbor" | "neigh" | "n" if word == "flush" => match rest {
+            [word, dev] if word == "dev" => Ok(Action::ForgetNeighbours(dev.clone())),
+            _ => return None,
+        },
         "neighbour" | "neighbor" | "neigh" | "n" => {
             let verb = verb(word)?;
             text.parse().map(|spec| Action::Neighbour(verb, spec)).map_err(ApplyError::from)
@@ -205,8 +216,8 @@ impl Lab {
     pub fn apply(&self, host: &str, command: &str) -> Result<(), LabError> {
         match parse(command)? {
             Action::Link { dev, set } => self.links(host, |links| {
-                for setting in set {
-                    match setting {
+                for setting in &set {
+                    match *setting {
                         LinkSetting::Up(up) => links.set_up(&dev, up)?,
                         LinkSetting::Mtu(mtu) => links.set_mtu(&dev, mtu)?,
                         LinkSetting::Address(mac) => links.set_mac(&dev, mac)?,
@@ -214,6 +225,14 @@ impl Lab {
                     }
                 }
                 Ok::<_, LabError>(())
+            })
+            .map(|()| {
+                if set.contains(&LinkSetting::Up(true)) {
+                    // A link whose other end is down stays as it is; that is not this command's fault.
+                    let _ = Self::wait_for(LINK_PATIENCE, || {
+                        self.links(host, |links| links.find(&dev)).is_ok_and(|link| link.running)
+                    });
+                }
             }),
             Action::Address(verb, net, dev) => self.links(host, |links| match verb {
                 Verb::Add => links.add_address(&dev, net),
@@ -236,6 +255,7 @@ impl Lab {
                 Verb::Add | Verb::Replace => links.replace_neighbour(&spec),
                 Verb::Delete => links.delete_neighbour(&spec),
             }),
+            Action::ForgetNeighbours(dev) => self.links(host, |links| links.forget_neighbours(&dev)),
             Action::Sysctl(settings) => {
                 for (key, value) in settings {
                     // Elsewhere than in net.*, a setting may be the whole machine's.
@@ -280,6 +300,7 @@ mod tests {
             "ip -6 route add default via fd00::1",
             "ip route del blackhole 192.168.2.3",
             "ip neigh del 192.168.1.3 dev eth0",
+            "ip neigh flush dev eth0",
             "ip addr add 192.168.1.3/24 dev eth0",
             "ip rule del from 192.168.1.2 prohibit",
             "sysctl -w net.ipv4.ip_forward=1",

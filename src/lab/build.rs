@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use netlink_packet_route::link::LinkFlags;
+
+use super::impair::Impairment;
 use super::topology::{End, Host, Link};
-use super::{Lab, LabError, Node, Topology};
+use super::{Lab, LabError, Node, ServiceSpec, Topology};
 use crate::os::links::{Links, RouteSpec, VethEnd, write_sysctl};
 use crate::os::netns::NetNs;
 use crate::os::userns;
@@ -26,12 +29,29 @@ pub(super) fn nodes(topology: &Topology) -> Result<BTreeMap<String, Node>, LabEr
         nodes.insert(host.name.clone(), made?);
         files(topology, host)?;
     }
+    for (number, _) in impaired(topology) {
+        let name = cable_name(number);
+        let made = make(&name, no_v6);
+        home.enter()?;
+        nodes.insert(name, made?);
+    }
     for switch in &topology.switches {
         let made = make(switch, || no_v6().and_then(|()| Ok(Links::open()?.add_bridge(BRIDGE)?)));
         home.enter()?;
         nodes.insert(switch.clone(), made?);
     }
     Ok(nodes)
+}
+
+/// The links that something goes wrong on, with their numbers.
+fn impaired(topology: &Topology) -> impl Iterator<Item = (usize, (&Link, &Impairment))> {
+    let numbered = topology.links.iter().enumerate();
+    numbered.filter_map(|(number, link)| link.impair.as_ref().map(|impair| (number, (link, impair))))
+}
+
+/// The namespace, and the process, in the middle of an impaired link. No host may have a dot in its name.
+fn cable_name(number: usize) -> String {
+    format!("cable.{number}")
 }
 
 /// Leaves the calling thread in the new namespace.
@@ -103,7 +123,12 @@ impl Lab {
     pub(super) fn connect(&self) -> Result<(), LabError> {
         let mut base = Links::open()?;
         for link in &self.topology.links {
-            self.lay(&mut base, link)?;
+            if link.impair.is_none() {
+                self.lay(&mut base, link)?;
+            }
+        }
+        for (number, (link, impair)) in impaired(&self.topology) {
+            self.lay_impaired(&mut base, number, link, impair)?;
         }
         for switch in &self.topology.switches {
             self.links(switch, |links| links.set_up(BRIDGE, true))?;
@@ -146,6 +171,23 @@ impl Lab {
     fn lay(&self, base: &mut Links, link: &Link) -> Result<(), LabError> {
         let (a, b) = (self.veth(&link.a)?, self.veth(&link.b)?);
         Ok(base.add_veth(a, b, link.mtu)?)
+    }
+
+    /// Two cables that meet in a namespace of their own, where a process carries frames between them.
+    fn lay_impaired(&self, base: &mut Links, number: usize, link: &Link, impair: &Impairment) -> Result<(), LabError> {
+        let name = cable_name(number);
+        let middle = &self.node(&name)?.namespace;
+        for (end, dev) in [(&link.a, "a"), (&link.b, "b")] {
+            let inner = VethEnd { name: dev, mac: None, namespace: middle };
+            base.add_veth(self.veth(end)?, inner, link.mtu)?;
+            self.links(&end.node, |links| links.no_large_frames(&end.dev))?;
+            self.links(&name, |links| {
+                links.set_flags(dev, LinkFlags::Promisc, true)?;
+                links.set_up(dev, true)
+            })?;
+        }
+        let json = serde_json::to_string(impair).map_err(|error| LabError::system("write the impairment")(error.into()))?;
+        self.start_service(&ServiceSpec::new(&name, &name, &["cable", "a", "b", "--impair", &json]))
     }
 
     fn veth<'a>(&'a self, end: &'a End) -> Result<VethEnd<'a>, LabError> {

@@ -221,6 +221,9 @@ fn simple(
 
 fn links_and_neighbours() -> Vec<Fault> {
     let waits = |on: &str, dev: &str| Step { on: on.to_owned(), change: Change::Wait(dev.to_owned()) };
+    // Both ends know each other from before; a fault of address resolution shows when that has aged away.
+    // The server's entry goes too: its own request for the client would tell the client where it is.
+    let forget = vec![run("business", "ip neigh flush dev eth0"), run("api", "ip neigh flush dev eth0")];
     // What is not settled from the client when nobody answers ARP.
     let silent: &[&str] = &["neigh.no_reply", "path.host_down", "neigh.arp_filtered"];
     vec![
@@ -238,18 +241,19 @@ fn links_and_neighbours() -> Vec<Fault> {
             vec![run("switch", "ip link set business down")],
             vec![run("switch", "ip link set business up"), waits("business", "eth0")],
         ),
-        simple(
+        fault(
             "neighbour-silent", "neigh.arp_filtered", silent, "lan",
             "the server is up and hears ARP, but does not answer it",
             "three ARP requests, no reply, then no route to host: the server's own view tells this from a server that is gone",
-            "api", "sysctl -w net.ipv4.conf.all.arp_ignore=8", "sysctl -w net.ipv4.conf.all.arp_ignore=0",
+            [vec![run("api", "sysctl -w net.ipv4.conf.all.arp_ignore=8")], forget.clone()].concat(),
+            [vec![run("api", "sysctl -w net.ipv4.conf.all.arp_ignore=0")], forget.clone()].concat(),
         ),
         fault(
             "server-link-down", "link.down", silent, "lan",
             "the server's interface is down",
             "from the client it looks like neighbour-silent; the server's own facts name it",
-            vec![run("api", "ip link set eth0 down")],
-            vec![run("api", "ip link set eth0 up"), waits("api", "eth0")],
+            [vec![run("api", "ip link set eth0 down")], forget.clone()].concat(),
+            [vec![run("api", "ip link set eth0 up"), waits("api", "eth0")], forget].concat(),
         ),
         simple(
             "wrong-mac", "neigh.wrong_mac", &["neigh.wrong_mac"], "lan",

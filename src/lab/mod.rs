@@ -200,15 +200,23 @@ impl Lab {
     }
 
     /// Waits until `done` says so.
-    pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) -> Result<(), LabError> {
-        let end = Instant::now() + PATIENCE;
+    pub fn wait_until(what: &str, done: impl FnMut() -> bool) -> Result<(), LabError> {
+        match Self::wait_for(PATIENCE, done) {
+            true => Ok(()),
+            false => Err(LabError::NotReady { what: what.to_owned(), seconds: PATIENCE.as_secs() }),
+        }
+    }
+
+    /// Waits at most `patience` until `done` says so; whether it did.
+    fn wait_for(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
+        let end = Instant::now() + patience;
         while !done() {
             if Instant::now() > end {
-                return Err(LabError::NotReady { what: what.to_owned(), seconds: PATIENCE.as_secs() });
+                return false;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
+        true
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::{print, stage};
+use super::{Usage, print, stage};
 use crate::lab::scenarios::{self, Scenario};
 use crate::lab::topology::{self, Topology};
 use crate::lab::Lab;
@@ -38,7 +38,7 @@ enum Wanted {
 fn wanted(name: &str) -> anyhow::Result<Wanted> {
     match topology::named(name) {
         Some(topology) => Ok(Wanted::Network(topology)),
-        None => Ok(Wanted::Exercise(Box::new(scenarios::named(name)?))),
+        None => Ok(Wanted::Exercise(Box::new(super::scenario(name)?))),
     }
 }
 
@@ -73,7 +73,10 @@ pub(super) fn up(name: &str, healthy: bool, style: Style, json: bool) -> anyhow:
     }
     match last.as_str() {
         "ready" => {}
-        "taken" => bail!("a lab named {name} is up already; `reachwhy lab down {name}` ends it"),
+        "taken" => {
+            let _ = holder.wait();
+            return Err(Usage(format!("a lab named {name} is up already; `reachwhy lab down {name}` ends it")).into());
+        }
         _ => {
             let _ = holder.wait();
             let why = std::fs::read_to_string(labstate::log(&directory, name)).unwrap_or_default();
@@ -159,7 +162,7 @@ pub(super) fn down(name: Option<&str>, style: Style, json: bool) -> anyhow::Resu
     if let Some(name) = name {
         labs.retain(|lab| lab.name == name);
         if labs.is_empty() {
-            bail!("no lab named {name} is up");
+            return Err(Usage(format!("no lab named {name} is up")).into());
         }
     }
     for lab in &labs {
@@ -191,10 +194,10 @@ pub(super) fn find(name: Option<&str>) -> anyhow::Result<LabState> {
     match (name, labs.as_slice()) {
         (Some(name), _) => match labs.iter().find(|lab| lab.name == name) {
             Some(lab) => Ok(lab.clone()),
-            None => bail!("no lab named {name} is up"),
+            None => Err(Usage(format!("no lab named {name} is up")).into()),
         },
-        (None, []) => bail!("no lab is up; `reachwhy lab up lan` makes one"),
+        (None, []) => Err(Usage("no lab is up; `reachwhy lab up lan` makes one".to_owned()).into()),
         (None, [one]) => Ok(one.clone()),
-        (None, _) => bail!("several labs are up ({}); say which with --lab", names()),
+        (None, _) => Err(Usage(format!("several labs are up ({}); say which with --lab", names())).into()),
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::doctor::{self, Report};
 use super::{print, progress, stage};
-use crate::lab::scenarios::{self, Scenario};
+use crate::lab::scenarios::Scenario;
 use crate::lab::{Lab, faults::Step};
 use crate::view::Style;
 use crate::view::lab as view;
@@ -14,7 +14,7 @@ pub(super) fn inside(name: &str, style: Style, json: bool) -> anyhow::Result<u8>
     if let Some(code) = stage::settle() {
         return Ok(code);
     }
-    let scenario = scenarios::named(name)?;
+    let scenario = super::scenario(name)?;
     progress("building the lab …");
     let lab = Lab::inside(&scenario.topology, &stage::program())?;
     scenario.make_healthy(&lab)?;

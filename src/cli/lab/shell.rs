@@ -4,9 +4,9 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use super::{hold, stage};
+use super::{Usage, hold, stage};
 use crate::lab::birthplace;
 use crate::os::labstate::LabState;
 use crate::os::netns::{NAMED, NetNs};
@@ -31,7 +31,7 @@ pub(super) fn run(host: &str, lab: Option<&str>, command: &[String]) -> anyhow::
     };
     let place = Path::new(NAMED).join(host);
     if !place.exists() {
-        bail!("there is no host {host} in the lab {name}");
+        return Err(Usage(format!("there is no host {host} in the lab {name}")).into());
     }
     let network = NetNs::open(&place)?;
     let mut child = match command {
@@ -60,7 +60,8 @@ pub(super) fn run(host: &str, lab: Option<&str>, command: &[String]) -> anyhow::
 
 fn join(lab: &LabState, host: &str) -> anyhow::Result<()> {
     if !lab.hosts.iter().any(|name| name == host) {
-        bail!("there is no host {host} in the lab {}; there are: {}", lab.name, lab.hosts.join(", "));
+        let hosts = lab.hosts.join(", ");
+        return Err(Usage(format!("there is no host {host} in the lab {}; there are: {hosts}", lab.name)).into());
     }
     let stage = lab.stage.filter(|stage| stage.runs()).context("the lab is not built yet")?;
     userns::join(stage.pid).with_context(|| format!("cannot enter the lab {}", lab.name))

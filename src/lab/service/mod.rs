@@ -3,6 +3,7 @@
 //! Each is a process of its own (`reachwhy lab service …`), so that it has a process id and a name, and
 //! can be stopped or killed. Every request has a thread; a lab has few.
 
+pub mod cable;
 pub mod dns;
 pub mod echo;
 pub mod http;

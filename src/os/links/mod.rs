@@ -375,6 +375,30 @@ impl Links {
         self.order(&what, RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
     }
 
+    /// Deletes what was learned about the neighbours on a link; entries that were set stay.
+    pub fn forget_neighbours(&mut self, name: &str) -> Result<(), NetlinkError> {
+        let index = self.index(name)?;
+        let all = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+        for answer in self.netlink.dump("list the neighbours", &all)? {
+            let RouteNetlinkMessage::NewNeighbour(entry) = answer else { continue };
+            let set = matches!(entry.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
+            if entry.header.ifindex != index || set {
+                continue;
+            }
+            let mut order = NeighbourMessage::default();
+            order.header.family = entry.header.family;
+            order.header.ifindex = index;
+            order.attributes =
+                entry.attributes.into_iter().filter(|a| matches!(a, NeighbourAttribute::Destination(_))).collect();
+            match self.order("forget a neighbour", RouteNetlinkMessage::DelNeighbour(order), 0) {
+                // It may age away between the list and the order.
+                Err(error) if error.errno() == Some(libc::ENOENT) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes a neighbour's entry.
     pub fn delete_neighbour(&mut self, spec: &NeighbourSpec) -> Result<(), NetlinkError> {
         let message = self.neighbour(spec)?;
