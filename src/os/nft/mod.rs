@@ -11,6 +11,7 @@ mod expr;
 mod iptables;
 mod ladder;
 mod legacy;
+mod load;
 
 mod objects;
 mod save;
@@ -19,3 +20,4 @@ mod xt;
 pub use dump::dumps;
 pub use error::NftError;
 pub use ladder::Ladder;
+pub use load::load_iptables_save;
