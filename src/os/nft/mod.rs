@@ -9,6 +9,7 @@ mod dump;
 mod error;
 mod expr;
 mod iptables;
+mod json;
 mod ladder;
 mod legacy;
 mod load;
