@@ -3,6 +3,8 @@
 
 mod nft_kernel {
     pub(crate) mod ladder;
+    pub(crate) mod load;
+    pub(crate) mod native;
     pub(crate) mod read;
     pub(crate) mod world;
 }

@@ -12,6 +12,18 @@ fn spec(transport: LadderTransport, address: &str, port: u16) -> LadderSpec {
     LadderSpec { transport, client: address, server: address, port: Some(port), devices: Vec::new() }
 }
 
+/// Reads until `done`: what is on its way through the loopback's queue is counted a moment later.
+fn settled(ladder: &mut Ladder, done: impl Fn(&[RungCount]) -> bool) -> Vec<RungCount> {
+    for _ in 0..200 {
+        let counts = ladder.read().unwrap();
+        if done(&counts) {
+            return counts;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    ladder.read().unwrap()
+}
+
 fn rung<'a>(counts: &'a [RungCount], hook: &str, priority: i32) -> &'a RungCount {
     counts.iter().find(|count| count.hook == hook && count.priority == priority).unwrap()
 }
@@ -31,7 +43,7 @@ fn a_handshake_climbs_every_rung() {
             let before = ladder.read().unwrap();
             assert!(before.iter().all(|count| count.request + count.reply + count.icmp_error == 0));
             drop(TcpStream::connect((address, port)).unwrap());
-            let counts = ladder.read().unwrap();
+            let counts = settled(&mut ladder, |counts| rung(counts, "input", 500).request >= 3);
             for hook in ["output", "postrouting", "prerouting", "input"] {
                 // Our SYN, the ACK and the FIN; the other's SYN-ACK.
                 assert!(rung(&counts, hook, 500).request >= 3, "{address} {hook}: {counts:?}");
@@ -88,7 +100,7 @@ fn a_drop_is_bracketed() {
         run("nft", &["-f", "-"], "table inet t { chain c { type filter hook input priority 0; udp dport 77 drop; }; }");
         let mut ladder = Ladder::install(&spec(LadderTransport::Udp, "127.0.0.1", 77)).unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", "127.0.0.1:77").unwrap();
-        let counts = ladder.read().unwrap();
+        let counts = settled(&mut ladder, |counts| rung(counts, "input", -500).request == 1);
         assert_eq!(rung(&counts, "input", -500).request, 1);
         assert_eq!(rung(&counts, "input", 500).request, 0);
     });

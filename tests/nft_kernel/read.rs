@@ -50,7 +50,7 @@ COMMIT
 :empty - [0:0]
 :user - [0:0]
 -A INPUT -i lo -j ACCEPT
--A INPUT -i eth+ ! -s 10.1.1.0/24 -d 192.168.1.3/32 -p udp -m multiport --dports 8888,9999 -j ACCEPT
+-A INPUT ! -s 10.1.1.0/24 -d 192.168.1.3/32 -i eth+ -p udp -m multiport --dports 8888,9999 -j ACCEPT
 -A INPUT -p tcp -m multiport ! --sports 1:5,80,443:445 -j user
 -A INPUT -p tcp -m multiport --ports 7,9 -g user
 -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
@@ -61,7 +61,7 @@ COMMIT
 -A INPUT -p icmp -m icmp --icmp-type 8 -m limit --limit 5/min --limit-burst 10 -j ACCEPT
 -A INPUT -p icmp -m icmp --icmp-type 3/1 -j ACCEPT
 -A INPUT -p icmp -m icmp --icmp-type any -j ACCEPT
--A INPUT -p 47 -j ACCEPT
+-A INPUT -p esp -j ACCEPT
 -A INPUT ! -p udp -j ACCEPT
 -A INPUT -f -j DROP
 -A INPUT -m iprange --src-range 10.0.0.1-10.0.0.9 ! --dst-range 1.1.1.1-1.1.1.2 -j DROP
@@ -72,7 +72,7 @@ COMMIT
 -A INPUT -m statistic --mode nth --every 3 --packet 1 -j DROP
 -A INPUT -m recent --set --name ssh --mask 255.255.255.255 --rsource
 -A INPUT -m recent --update --seconds 60 --hitcount 4 --name ssh --mask 255.255.255.255 --rsource -j DROP
--A INPUT -s 10.0.0.1/255.0.255.0 -j DROP
+-A INPUT -s 10.0.7.0/255.0.255.0 -j DROP
 -A INPUT -j LOG --log-prefix "dropped: " --log-level 6 --log-tcp-options
 -A INPUT -j REJECT --reject-with icmp-host-prohibited
 -A INPUT -m time --timestart 08:00:00 --timestop 18:00:00 -j ACCEPT

@@ -3,8 +3,8 @@
 use super::conn::Conn;
 use super::error::NftError;
 use super::ladder::PREFIX;
-use super::objects::{Ruleset, family};
-use super::{iptables, legacy, save};
+use super::objects::{Ruleset, Table, family};
+use super::{iptables, json, legacy, save};
 use crate::host::{Backend, DumpFormat, RulesetDump, Unseen};
 
 /// Reads every ruleset in force: nf_tables (those of iptables-nft as iptables-save text, others in
@@ -74,6 +74,10 @@ fn split(ruleset: &Ruleset, set_name: &dyn Fn(u16) -> Option<String>) -> Vec<Rul
             via: "netlink".to_owned(),
             text: save::text(&tables, &header(v6, "nf_tables")),
         });
+    }
+    let native = |table: &Table| !said.iter().any(|(family, name)| (*family, name) == (table.family, &table.name));
+    if let Some(text) = json::document(ruleset, &native) {
+        dumps.push(RulesetDump { format: DumpFormat::NftJson, backend: Backend::Nft, via: "netlink".to_owned(), text });
     }
     dumps
 }

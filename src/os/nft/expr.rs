@@ -442,6 +442,9 @@ impl Expr {
                 let a = level.iter().fold(a, |a, level| a.u32(5, *level));
                 if *flags == 0 { a } else { a.u32(6, *flags) }
             }
+            Self::Exthdr { dreg, kind, offset, len, op, present } => {
+                a.u32(1, *dreg).u8(2, *kind).u32(3, *offset).u32(4, *len).u32(5, u32::from(*present)).u32(6, *op)
+            }
             Self::Notrack => a,
             Self::Fib { dreg, result, flags } => a.u32(1, *dreg).u32(2, *result).u32(3, *flags),
             Self::Match { name, rev, info } | Self::Target { name, rev, info } => {

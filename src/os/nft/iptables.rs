@@ -174,9 +174,8 @@ impl<'a> Decoder<'a> {
                 joined("LOG", &options)
             }
             Expr::Log { group: Some(group), prefix, snaplen, qthreshold, .. } => {
-                let size = snaplen.filter(|size| *size != 0);
                 let threshold = qthreshold.unwrap_or(0);
-                joined("NFLOG", &xt::nflog_options(prefix.as_deref().unwrap_or(""), *group, size, threshold))
+                joined("NFLOG", &xt::nflog_options(prefix.as_deref().unwrap_or(""), *group, *snaplen, threshold))
             }
             Expr::Reject { kind, code } => format!("-j REJECT --reject-with {}", reject_name(*kind, *code, self.v6())?),
             Expr::Nat(nat) => {

@@ -9,8 +9,10 @@ mod dump;
 mod error;
 mod expr;
 mod iptables;
+mod json;
 mod ladder;
 mod legacy;
+mod load;
 
 mod objects;
 mod save;
@@ -19,3 +21,4 @@ mod xt;
 pub use dump::dumps;
 pub use error::NftError;
 pub use ladder::Ladder;
+pub use load::load_iptables_save;
