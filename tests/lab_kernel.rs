@@ -85,7 +85,12 @@ fn every_topology_carries_tcp_from_end_to_end() {
                 lab.start_service(service).unwrap();
             }
             let ip = topology.address(to).unwrap();
-            assert_eq!(lab.in_host(from, || get(ip, 8080, "/data")).unwrap(), Seen::Status(200, true), "{}", topology.name);
+            assert_eq!(
+                lab.in_host(from, || get(ip, 8080, "/data")).unwrap(),
+                Seen::Status(200, true),
+                "{}",
+                topology.name
+            );
         });
     }
 }
@@ -137,7 +142,8 @@ fn ipv6_works_at_once_where_it_is_given_and_is_off_elsewhere() {
         assert!(lab.in_host("business", || ping(ip)).unwrap());
     });
     in_lab(&topology::lan(), |lab| {
-        let addresses = lab.in_host("api", || std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap()).unwrap();
+        let addresses =
+            lab.in_host("api", || std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap()).unwrap();
         assert_eq!(addresses, "");
     });
 }
@@ -204,9 +210,15 @@ fn expected(fault: &str) -> Seen {
     match fault {
         "no-route" | "link-down" => Seen::Errno(libc::ENETUNREACH),
         "route-blackhole" => Seen::Errno(libc::EINVAL),
-        "route-unreachable" | "server-input-admin-prohibited" | "server-input-host-prohibited" => Seen::Errno(libc::EHOSTUNREACH),
+        "route-unreachable" | "server-input-admin-prohibited" | "server-input-host-prohibited" => {
+            Seen::Errno(libc::EHOSTUNREACH)
+        }
         "route-prohibit" => Seen::Errno(libc::EACCES),
-        "server-input-reject" | "server-input-reset" | "client-output-reject" | "port-closed" | "loopback-only"
+        "server-input-reject"
+        | "server-input-reset"
+        | "client-output-reject"
+        | "port-closed"
+        | "loopback-only"
         | "wrong-address" => Seen::Errno(libc::ECONNREFUSED),
         "server-stuck" | "no-response" => Seen::NoAnswer,
         "http-500" => Seen::Status(500, true),
@@ -285,7 +297,10 @@ fn marked(mark: &str) -> BTreeSet<u32> {
         .unwrap()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| String::from_utf8_lossy(&text).contains(mark)))
+        .filter(|pid| {
+            std::fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|text| String::from_utf8_lossy(&text).contains(mark))
+        })
         .collect()
 }
 
@@ -369,7 +384,8 @@ fn up_shell_and_down_as_any_user() {
         }
         let (code, _, error) = run(&["lab", "up", "lan"]);
         assert!(code != Some(0) && error.contains("up already"), "{error}");
-        let (code, out, error) = run(&["lab", "shell", "business", "--", "sh", "-c", "cat /etc/hosts; ls /run/netns; exit 7"]);
+        let (code, out, error) =
+            run(&["lab", "shell", "business", "--", "sh", "-c", "cat /etc/hosts; ls /run/netns; exit 7"]);
         assert_eq!(code, Some(7), "{error}");
         assert!(out.contains("192.168.1.3 api") && out.contains("business\n"), "{out}");
         assert_ne!(run(&["lab", "shell", "nowhere", "--", "true"]).0, Some(0));

@@ -79,7 +79,8 @@ fn gather(target: &str, args: &DoctorArgs, global: &Global) -> anyhow::Result<Ca
     progress.say("starting");
     let mut client = Agent::start(&from).map_err(|error| failed(&error))?;
     let mut server = to.as_ref().map(Agent::start).transpose().map_err(|error| failed(&error))?;
-    examine(&target, &mut client, server.as_mut(), patience, &mut |what| progress.say(what)).map_err(|error| failed(&error))
+    examine(&target, &mut client, server.as_mut(), patience, &mut |what| progress.say(what))
+        .map_err(|error| failed(&error))
 }
 
 fn failed(error: &AgentError) -> anyhow::Error {

@@ -69,8 +69,15 @@ pub fn examine(
         let first = found.addresses.first().copied();
         (Some(found), first)
     };
-    let mut case =
-        Case { schema: CASE_SCHEMA, target: target.clone(), name, address, client: client_end, server: None, trial: None };
+    let mut case = Case {
+        schema: CASE_SCHEMA,
+        target: target.clone(),
+        name,
+        address,
+        client: client_end,
+        server: None,
+        trial: None,
+    };
     let Some(address) = address else {
         case.server = server_end;
         return Ok(case);
@@ -236,7 +243,8 @@ fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, 
             hops = (1..=MAX_TTL)
                 .map(|ttl| {
                     let flags = TcpFlags::SYN;
-                    let kind = ProbeKind::TcpSyn { dst: address, dport: port, src: None, sport: None, ttl: Some(ttl), flags };
+                    let kind =
+                        ProbeKind::TcpSyn { dst: address, dport: port, src: None, sport: None, ttl: Some(ttl), flags };
                     ProbeSpec { tries: 1, ..spec(FIRST_HOP + u32::from(ttl), kind, 600) }
                 })
                 .collect();

@@ -10,9 +10,10 @@ use super::evidence::{Direction, Evidence, Side};
 pub fn judge(case: &Case) -> Diagnosis {
     let known = Evidence::new(case);
     let round = Round::walk(&known);
-    let complete = round.checks.iter().any(|check| {
-        check.status == Status::Pass && matches!(check.id.as_str(), "transport" | "application" | "tls")
-    });
+    let complete = round
+        .checks
+        .iter()
+        .any(|check| check.status == Status::Pass && matches!(check.id.as_str(), "transport" | "application" | "tls"));
     let broken = round.checks.iter().any(|check| check.status == Status::Fail);
     let verdict = match (&round.finding, broken, complete) {
         (Some(_), ..) => Verdict::Fault,
@@ -81,9 +82,20 @@ fn ladder(known: &Evidence<'_>) -> Vec<Rung> {
     }
     // (where on the client, its counters by direction) in the order of the request's way.
     let mut side = |side: &Side<'_>, outward: Direction, inward: Direction, reverse: bool| {
-        let out = [("OUTPUT in", "output", -500), ("OUTPUT out", "output", 500), ("POSTROUTING out", "postrouting", 500)];
-        let back = [("PREROUTING in", "prerouting", -450), ("PREROUTING out", "prerouting", 500), ("INPUT in", "input", -500), ("INPUT out", "input", 500)];
-        let rung = |at: &str, request: Option<u64>, reply: Option<u64>| Rung { host: side.place, at: at.to_owned(), request, reply };
+        let out =
+            [("OUTPUT in", "output", -500), ("OUTPUT out", "output", 500), ("POSTROUTING out", "postrouting", 500)];
+        let back = [
+            ("PREROUTING in", "prerouting", -450),
+            ("PREROUTING out", "prerouting", 500),
+            ("INPUT in", "input", -500),
+            ("INPUT out", "input", 500),
+        ];
+        let rung = |at: &str, request: Option<u64>, reply: Option<u64>| Rung {
+            host: side.place,
+            at: at.to_owned(),
+            request,
+            reply,
+        };
         let value = |direction: Direction, hook: &str, priority: i32| side.counted(hook, priority, direction);
         let put = |direction: Direction, n: Option<u64>| match direction {
             Direction::Request => (n, None),
@@ -100,7 +112,11 @@ fn ladder(known: &Evidence<'_>) -> Vec<Rung> {
             let (request, reply) = put(inward, value(inward, hook, priority));
             received.push(rung(at, request, reply));
         }
-        let mut all: Vec<Rung> = if reverse { received.into_iter().chain(sent).collect() } else { sent.into_iter().chain(received).collect() };
+        let mut all: Vec<Rung> = if reverse {
+            received.into_iter().chain(sent).collect()
+        } else {
+            sent.into_iter().chain(received).collect()
+        };
         all.retain(|rung| rung.request.is_some() || rung.reply.is_some());
         rungs.extend(all);
     };
@@ -110,4 +126,3 @@ fn ladder(known: &Evidence<'_>) -> Vec<Rung> {
     }
     rungs
 }
-

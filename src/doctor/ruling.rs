@@ -4,10 +4,10 @@ use super::diagnosis::Where;
 use super::evidence::{Direction, Evidence};
 use super::target::Scheme;
 use crate::firewall::counters::{self, Moved};
+use crate::firewall::fix;
 use crate::firewall::packet::{Packet, Proto};
 use crate::firewall::ruleset::{CtStates, Hook, TcpFlags};
 use crate::firewall::walk::{DecidedBy, Facts, NearMiss, Outcome, Stack, Verdict, walk_hook};
-use crate::firewall::fix;
 use crate::host::{HostFacts, RouteKind, RouteResult, RulesetDump};
 
 /// One host's rulesets, before and after the trial.
@@ -96,7 +96,12 @@ fn backend(by: &DecidedBy) -> &'static str {
 
 impl<'a> Firewall<'a> {
     /// Reads a host's dumps; `None` where its rulesets could not be seen.
-    pub(crate) fn read(before: Option<&[RulesetDump]>, after: Option<&[RulesetDump]>, facts: &'a HostFacts, place: Where) -> Option<Self> {
+    pub(crate) fn read(
+        before: Option<&[RulesetDump]>,
+        after: Option<&[RulesetDump]>,
+        facts: &'a HostFacts,
+        place: Where,
+    ) -> Option<Self> {
         let (stack, _) = Stack::from_dumps(before?);
         Some(Self { before: stack, after: after.map(|after| Stack::from_dumps(after).0), facts, place })
     }
@@ -123,7 +128,8 @@ impl<'a> Firewall<'a> {
         let moved = counters::moved(&self.before, after);
         let blames = |moved: &&Moved| {
             let text = moved.rule.text.to_ascii_lowercase();
-            let takes = ["-j drop", "-j reject", "policy drop", " drop", " reject"].iter().any(|word| text.contains(word));
+            let takes =
+                ["-j drop", "-j reject", "policy drop", " drop", " reject"].iter().any(|word| text.contains(word));
             takes && moved.rule.hook.to_string().eq_ignore_ascii_case(hook)
         };
         let moved = moved.iter().find(blames)?;
@@ -141,7 +147,8 @@ impl<'a> Firewall<'a> {
             Verdict::Queue | Verdict::Unknown => Decision::Unknown,
         };
         let mut ruling = Ruling::of(decision, outcome.decided_by.clone());
-        ruling.open = outcome.branches.iter().flat_map(|branch| branch.given.clone()).chain(outcome.assumed.clone()).collect();
+        ruling.open =
+            outcome.branches.iter().flat_map(|branch| branch.given.clone()).chain(outcome.assumed.clone()).collect();
         ruling.near_miss = outcome.near_miss.as_ref().map(|miss| miss.sentence());
         if let (Some(by), Some(after)) = (&outcome.decided_by, &self.after) {
             ruling.counted = counters::moved(&self.before, after)
@@ -242,7 +249,22 @@ impl Ruling {
         let policy = by.as_ref().is_some_and(|by| by.rule.is_none());
         // A rule that names no address, port, protocol or interface speaks of everything.
         let selects = words.iter().any(|word| {
-            matches!(*word, "-s" | "-d" | "-p" | "-i" | "-o" | "-m" | "saddr" | "daddr" | "sport" | "dport" | "iifname" | "oifname" | "ct" | "meta")
+            matches!(
+                *word,
+                "-s" | "-d"
+                    | "-p"
+                    | "-i"
+                    | "-o"
+                    | "-m"
+                    | "saddr"
+                    | "daddr"
+                    | "sport"
+                    | "dport"
+                    | "iifname"
+                    | "oifname"
+                    | "ct"
+                    | "meta"
+            )
         });
         let module = |names: &[&str]| words.windows(2).any(|pair| pair[0] == "-m" && names.contains(&pair[1]));
         Self {

@@ -6,8 +6,8 @@
 pub mod counters;
 pub mod fib;
 mod firewall;
-mod ladder;
 pub mod hosts;
+mod ladder;
 mod link;
 mod names;
 pub mod nsswitch;

@@ -186,7 +186,8 @@ impl Lab {
                 links.set_up(dev, true)
             })?;
         }
-        let json = serde_json::to_string(impair).map_err(|error| LabError::system("write the impairment")(error.into()))?;
+        let json =
+            serde_json::to_string(impair).map_err(|error| LabError::system("write the impairment")(error.into()))?;
         self.start_service(&ServiceSpec::new(&name, &name, &["cable", "a", "b", "--impair", &json]))
     }
 

@@ -157,7 +157,11 @@ impl Lab {
             if let Some(mut errors) = process.child().stderr.take() {
                 let _ = std::io::Read::read_to_string(&mut errors, &mut why);
             }
-            return Err(failed(if why.trim().is_empty() { "it ended at once".to_owned() } else { why.trim().to_owned() }));
+            return Err(failed(if why.trim().is_empty() {
+                "it ended at once".to_owned()
+            } else {
+                why.trim().to_owned()
+            }));
         }
         self.services.borrow_mut().push(Running { spec: spec.clone(), process });
         Ok(())

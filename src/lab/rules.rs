@@ -1,10 +1,9 @@
 //! A host's firewall as the lab keeps it: iptables-save text, changed as the `iptables` command would
 //! change it, and loaded whole.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use serde::{Deserialize, Serialize};
+
+use crate::os::nft;
 
 /// A host's rules of both families, as `iptables-save` and `ip6tables-save` write them. Empty text is
 /// an empty filter table with policies ACCEPT.
@@ -183,7 +182,11 @@ fn rule_line(chain: &str, rest: &[String]) -> String {
 }
 
 fn quote(word: &str) -> String {
-    if word.is_empty() || word.contains([' ', '\t']) { format!("\"{}\"", word.replace('"', "\\\"")) } else { word.to_owned() }
+    if word.is_empty() || word.contains([' ', '\t']) {
+        format!("\"{}\"", word.replace('"', "\\\""))
+    } else {
+        word.to_owned()
+    }
 }
 
 /// Splits a line into words as a shell does, as far as rules need: quotes and backslashes.
@@ -245,25 +248,9 @@ pub fn load(firewall: &Firewall) -> Result<(), String> {
         if v6 && firewall.v6.is_empty() {
             continue;
         }
-        load_ruleset(firewall.text(v6), v6)?;
+        nft::load_iptables_save(firewall.text(v6), v6).map_err(|error| error.to_string())?;
     }
     Ok(())
-}
-
-/// The one place where a ruleset goes to the kernel.
-fn load_ruleset(text: &str, v6: bool) -> Result<(), String> {
-    let program = if v6 { "ip6tables-nft-restore" } else { "iptables-nft-restore" };
-    let mut child = Command::new(program)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("cannot run {program}: {error}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(text.as_bytes()).map_err(|error| error.to_string())?;
-    }
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()) }
 }
 
 #[cfg(test)]
@@ -293,7 +280,9 @@ mod tests {
     #[test]
     fn a_rule_is_found_as_people_write_it() {
         assert!(!run(PAIR, "-D OUTPUT -p tcp --sport 8080 -j ACCEPT").unwrap().contains("--sport"));
-        assert!(!run(PAIR, "-D INPUT -s 10.0.0.1 -m comment --comment 'two words' -j DROP").unwrap().contains("two words"));
+        assert!(
+            !run(PAIR, "-D INPUT -s 10.0.0.1 -m comment --comment 'two words' -j DROP").unwrap().contains("two words")
+        );
         assert!(run(PAIR, "-D OUTPUT -p tcp --sport 8081 -j ACCEPT").unwrap_err().to_string().contains("no such rule"));
     }
 
@@ -304,7 +293,9 @@ mod tests {
         assert_eq!(run(PAIR, "-F INPUT").unwrap().matches("-A ").count(), 1);
         let nat = run(PAIR, "-t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 8080").unwrap();
         assert!(nat.starts_with(PAIR) && nat.contains("*nat\n:PREROUTING ACCEPT"));
-        for bad in ["", "-A", "-A NOPE -j DROP", "-I INPUT 9 -j DROP", "-P INPUT REJECT", "-t nope -F", "-L", "-D INPUT 0"] {
+        for bad in
+            ["", "-A", "-A NOPE -j DROP", "-I INPUT 9 -j DROP", "-P INPUT REJECT", "-t nope -F", "-L", "-D INPUT 0"]
+        {
             assert!(run(PAIR, bad).is_err(), "{bad}");
         }
     }

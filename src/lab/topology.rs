@@ -289,10 +289,8 @@ pub fn chain(routers: u8) -> Topology {
         hosts.push(router(&format!("r{n}"), &routes));
     }
     hosts.push(with_routes(host("server", "server"), &["default via 192.168.2.1 dev eth0"]));
-    links.push(cable(
-        end(&format!("r{last}"), "eth1", &["192.168.2.1/24"]),
-        end("server", "eth0", &["192.168.2.3/24"]),
-    ));
+    links
+        .push(cable(end(&format!("r{last}"), "eth1", &["192.168.2.1/24"]), end("server", "eth0", &["192.168.2.3/24"])));
     Topology {
         name: format!("chain-{last}"),
         summary: format!("client 192.168.1.2 – {last} routers in a row – server 192.168.2.3"),

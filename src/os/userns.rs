@@ -178,7 +178,8 @@ fn private_files() -> Result<(), IsolateError> {
     for name in ["netns", "lock"] {
         fs::create_dir_all(Path::new("/run").join(name)).map_err(step("make a directory in the private /run"))?;
     }
-    mount(Some("/etc"), kept, none, MsFlags::MS_BIND | MsFlags::MS_REC, none).map_err(step("keep the machine's /etc"))?;
+    mount(Some("/etc"), kept, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+        .map_err(step("keep the machine's /etc"))?;
     tmpfs(Path::new("/etc"))?;
     let entries = fs::read_dir(kept).map_err(step("read the machine's /etc"))?;
     for entry in entries.flatten() {
@@ -190,7 +191,8 @@ fn private_files() -> Result<(), IsolateError> {
         let target = fs::read_link(entry.path()).unwrap_or_else(|_| kept.join(&name));
         symlink(target, Path::new("/etc").join(&name)).map_err(step("fill the private /etc"))?;
     }
-    let put = |name: &str, text: &str| fs::write(Path::new("/etc").join(name), text).map_err(step("fill the private /etc"));
+    let put =
+        |name: &str, text: &str| fs::write(Path::new("/etc").join(name), text).map_err(step("fill the private /etc"));
     put("hosts", "127.0.0.1 localhost\n::1 localhost\n")?;
     put("resolv.conf", "# no resolver here\n")?;
     put("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")?;

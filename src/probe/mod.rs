@@ -7,10 +7,10 @@
 //! nothing is counted in [`Strays`] and shown to nobody.
 
 pub mod bpf;
-pub mod exchange;
-pub mod http;
 mod engine;
+pub mod exchange;
 mod flow;
+pub mod http;
 mod pace;
 pub mod payload;
 mod report;

@@ -33,7 +33,9 @@ fn headline(out: &mut dyn Write, diagnosis: &Diagnosis, style: Style) -> io::Res
     let (mark, paint, text) = match (diagnosis.verdict, &diagnosis.root_cause) {
         (Verdict::Ok, _) => ("✓ ", Paint::Good, format!("{} answers as it should.", diagnosis.target)),
         (_, Some(cause)) => ("✗ ", Paint::Bad, cause.summary.clone()),
-        (_, None) => ("? ", Paint::Warn, format!("Whether {} works could not be found out from here.", diagnosis.target)),
+        (_, None) => {
+            ("? ", Paint::Warn, format!("Whether {} works could not be found out from here.", diagnosis.target))
+        }
     };
     for line in hang(mark, &text, style.width).lines() {
         writeln!(out, "{}", style.paint(paint, line))?;

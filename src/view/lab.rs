@@ -85,11 +85,13 @@ pub fn list(scenarios: &[Scenario], topologies: &[Topology], style: Style) -> St
 pub fn list_json(scenarios: &[Scenario], topologies: &[Topology]) -> String {
     let scenarios: Vec<_> = scenarios
         .iter()
-        .map(|s| json!({
-            "name": s.name, "summary": s.summary, "lesson": s.lesson, "topology": s.topology.name, "from": s.from,
-            "to": s.to, "target": s.target, "layer": s.fault.layer, "cause": s.fault.cause,
-            "cause_alone": s.fault.cause_alone,
-        }))
+        .map(|s| {
+            json!({
+                "name": s.name, "summary": s.summary, "lesson": s.lesson, "topology": s.topology.name, "from": s.from,
+                "to": s.to, "target": s.target, "layer": s.fault.layer, "cause": s.fault.cause,
+                "cause_alone": s.fault.cause_alone,
+            })
+        })
         .collect();
     let topologies: Vec<_> = topologies.iter().map(|t| json!({ "name": t.name, "summary": t.summary })).collect();
     format!("{:#}\n", json!({ "scenarios": scenarios, "topologies": topologies }))
@@ -269,7 +271,11 @@ pub fn fixed(fix: &Fix, style: Style) -> String {
 
 /// The last words of a story.
 pub fn closing(
-    scenario: &Scenario, cause: Option<&str>, healthy: Option<&str>, fixed: Option<&str>, style: Style,
+    scenario: &Scenario,
+    cause: Option<&str>,
+    healthy: Option<&str>,
+    fixed: Option<&str>,
+    style: Style,
 ) -> String {
     let mut out = String::from("\n");
     let mut line = |good: bool, text: String| {
@@ -279,10 +285,13 @@ pub fn closing(
     line(healthy == Some("ok"), format!("before: {}", healthy.unwrap_or("the doctor gave no verdict")));
     let expected = scenario.fault.cause;
     let found = cause.unwrap_or("no cause");
-    line(found == expected, match found == expected {
-        true => format!("named: {found}"),
-        false => format!("named: {found}; the fault put in is {expected}"),
-    });
+    line(
+        found == expected,
+        match found == expected {
+            true => format!("named: {found}"),
+            false => format!("named: {found}; the fault put in is {expected}"),
+        },
+    );
     line(fixed == Some("ok"), format!("after the fix: {}", fixed.unwrap_or("the doctor gave no verdict")));
     out += &paragraph(&format!("To remember: {}.", scenario.lesson), style);
     out

@@ -1,10 +1,10 @@
 //! What people see: each result type has one place where it is shown, here. Nothing else prints.
 
+pub mod doctor;
+mod facts;
 #[cfg(target_os = "linux")]
 pub mod lab;
-pub mod doctor;
 mod progress;
-mod facts;
 mod style;
 mod text;
 

@@ -12,9 +12,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::{Usage, print, stage};
+use crate::lab::Lab;
 use crate::lab::scenarios::{self, Scenario};
 use crate::lab::topology::{self, Topology};
-use crate::lab::Lab;
 use crate::os::labstate::{self, LabState, ProcessId};
 use crate::os::process;
 use crate::view::Style;
@@ -179,7 +179,8 @@ fn end(directory: &Path, lab: &LabState) -> anyhow::Result<()> {
     let end = Instant::now() + PATIENCE;
     while lab.holder.runs() {
         if Instant::now() > end {
-            process::send(lab.holder.pid, Signal::SIGKILL).with_context(|| format!("cannot end the lab {}", lab.name))?;
+            process::send(lab.holder.pid, Signal::SIGKILL)
+                .with_context(|| format!("cannot end the lab {}", lab.name))?;
         }
         std::thread::sleep(Duration::from_millis(5));
     }

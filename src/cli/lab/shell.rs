@@ -68,7 +68,8 @@ fn join(lab: &LabState, host: &str) -> anyhow::Result<()> {
 }
 
 fn shell(host: &str) -> Command {
-    let shell = env::var("SHELL").ok().filter(|shell| Path::new(shell).exists()).unwrap_or_else(|| "/bin/sh".to_owned());
+    let shell =
+        env::var("SHELL").ok().filter(|shell| Path::new(shell).exists()).unwrap_or_else(|| "/bin/sh".to_owned());
     let mut command = Command::new(&shell);
     command.env("PS1", format!("[{host}] $ "));
     let bashrc = stage::scratch("bashrc");

@@ -65,7 +65,10 @@ pub(super) fn client(round: &mut Round<'_>) {
             source.to_string(),
             format!("Address {source} of the client belongs to another host too, so the kernel does not use it."),
         )
-        .seen(format!("{source} on {}: duplicate address detection failed", entry.interface), "netlink RTM_GETADDR (IFA_F_DADFAILED)");
+        .seen(
+            format!("{source} on {}: duplicate address detection failed", entry.interface),
+            "netlink RTM_GETADDR (IFA_F_DADFAILED)",
+        );
         round.fail(ID, finding);
         return;
     }
@@ -77,10 +80,19 @@ pub(super) fn client(round: &mut Round<'_>) {
             Code::AddrDuplicate,
             Where::Server,
             format!("{source} on {}", twin.interface),
-            format!("The server has the client's own address {source} on {}, so its answers never leave it.", twin.interface),
+            format!(
+                "The server has the client's own address {source} on {}, so its answers never leave it.",
+                twin.interface
+            ),
         )
-        .seen(format!("{source}/{} on {} of the server", twin.prefix_len, twin.interface), "netlink RTM_GETADDR on the server")
-        .seen(format!("{source}/{} on {} of the client", entry.prefix_len, entry.interface), "netlink RTM_GETADDR on the client")
+        .seen(
+            format!("{source}/{} on {} of the server", twin.prefix_len, twin.interface),
+            "netlink RTM_GETADDR on the server",
+        )
+        .seen(
+            format!("{source}/{} on {} of the client", entry.prefix_len, entry.interface),
+            "netlink RTM_GETADDR on the client",
+        )
         .fix(
             "take the client's address off the server",
             format!("ip addr del {source}/{} dev {}", twin.prefix_len, twin.interface),
@@ -92,7 +104,8 @@ pub(super) fn client(round: &mut Round<'_>) {
     let egress = known.way().and_then(|(_, _, interface)| interface);
     let summary = format!("{source}/{} on {}", entry.prefix_len, entry.interface);
     if egress.is_some_and(|egress| egress != entry.interface) && !known.reached() {
-        let text = format!("{summary}, though packets leave by {}: answers must find their way to it", egress.unwrap_or("?"));
+        let text =
+            format!("{summary}, though packets leave by {}: answers must find their way to it", egress.unwrap_or("?"));
         round.note(Status::Warn, Layer::Address, ID, text);
     } else {
         round.pass(Layer::Address, ID, summary);

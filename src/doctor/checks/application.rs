@@ -54,18 +54,26 @@ fn refused(round: &Round<'_>, report: &HttpReport, status: u16) -> Finding {
         ),
         500.. => (
             Code::AppHttpServerError,
-            format!("Service {who} answers {status} to GET {}: the network is fine, the application fails.", target.path),
+            format!(
+                "Service {who} answers {status} to GET {}: the network is fine, the application fails.",
+                target.path
+            ),
             "read the service's own log for this request",
         ),
         _ => (
             Code::AppHttpClientError,
-            format!("Service {who} answers {status} to GET {}: the network is fine, the request is not accepted.", target.path),
+            format!(
+                "Service {who} answers {status} to GET {}: the network is fine, the request is not accepted.",
+                target.path
+            ),
             "check path, credentials and the Host the service expects",
         ),
     };
-    Finding::new(code, Where::Server, format!("GET {} on {who}", target.path), sentence)
-        .seen(said, "HTTP answer")
-        .fix(fix, String::new(), String::new())
+    Finding::new(code, Where::Server, format!("GET {} on {who}", target.path), sentence).seen(said, "HTTP answer").fix(
+        fix,
+        String::new(),
+        String::new(),
+    )
 }
 
 fn not_http(round: &Round<'_>, octets: &str) -> Finding {
@@ -92,14 +100,19 @@ fn closed(round: &Round<'_>) -> Finding {
     )
     .seen("the connection was closed (FIN) after 0 octets of answer", "the connection")
     .fix("read the service's own log for this connection", String::new(), String::new())
-    .but(Confidence::Likely, &[Code::AppTlsRequired, Code::AppNotHttp], Some(format!("reachwhy doctor https://{who}/")))
+    .but(
+        Confidence::Likely,
+        &[Code::AppTlsRequired, Code::AppNotHttp],
+        Some(format!("reachwhy doctor https://{who}/")),
+    )
 }
 
 fn cut(round: &Round<'_>, report: &HttpReport, errno: &str) -> Finding {
     let who = service(round);
     let begun = report.received > 0;
     let code = if begun { Code::AppResetMidResponse } else { Code::TcpResetByServer };
-    let when = if begun { format!("after {} octets of the answer", report.received) } else { "before any answer".to_owned() };
+    let when =
+        if begun { format!("after {} octets of the answer", report.received) } else { "before any answer".to_owned() };
     let forged = forged(round);
     let place = if forged == Some(true) { Where::Path } else { Where::Server };
     let code = if forged == Some(true) && !begun { Code::TcpResetByMiddlebox } else { code };
@@ -176,14 +189,23 @@ fn no_response(round: &Round<'_>, report: &HttpReport) -> Finding {
     )
     .seen_if(Some(waited))
     .seen_if(acked.map(|acked| {
-        let says = if acked { "the request was acknowledged by the server's TCP" } else { "the request was not acknowledged" };
+        let says =
+            if acked { "the request was acknowledged by the server's TCP" } else { "the request was not acknowledged" };
         Observation::new(says, "capture on the client")
     }))
     .seen_if(known.server.as_ref().and_then(|server| conversation(round, server)).map(|socket| {
-        let says = format!("{} has read the request (Recv-Q {}) and not answered", server_socket::owner(socket), socket.recv_queue);
+        let says = format!(
+            "{} has read the request (Recv-Q {}) and not answered",
+            server_socket::owner(socket),
+            socket.recv_queue
+        );
         Observation::new(says, "sock_diag on the server")
     }))
-    .fix("look at what the service is waiting for: its log, its threads, what it calls itself", String::new(), String::new())
+    .fix(
+        "look at what the service is waiting for: its log, its threads, what it calls itself",
+        String::new(),
+        String::new(),
+    )
     .but(
         if sure { Confidence::Proven } else { Confidence::Class },
         also,
@@ -246,9 +268,13 @@ fn stuck(round: &Round<'_>, server: &Side<'_>) -> Option<Finding> {
     .seen_if(halted.map(|owner| {
         Observation::new(format!("state {} (stopped)", owner.state), format!("/proc/{}/stat on the server", owner.pid))
     }))
-    .seen_if(full.map(|(open, limit)| Observation::new(format!("{open} of {limit} file descriptors open"), "/proc on the server")));
+    .seen_if(full.map(|(open, limit)| {
+        Observation::new(format!("{open} of {limit} file descriptors open"), "/proc on the server")
+    }));
     Some(match halted {
-        Some(owner) => finding.fix("let it run on", format!("kill -CONT {}", owner.pid), format!("kill -STOP {}", owner.pid)),
+        Some(owner) => {
+            finding.fix("let it run on", format!("kill -CONT {}", owner.pid), format!("kill -STOP {}", owner.pid))
+        }
         None => finding.fix("find out what the process is doing; restart it", String::new(), String::new()),
     })
 }
@@ -260,7 +286,11 @@ fn data_lost(round: &Round<'_>, server: &Side<'_>) -> Option<Finding> {
         let frames = side.frames.as_ref()?;
         let count = frames
             .iter()
-            .filter(|f| f.outgoing == outgoing && known.is_flow(f, direction) && matches!(f.what, Seen::Tcp { length, .. } if length > 0))
+            .filter(|f| {
+                f.outgoing == outgoing
+                    && known.is_flow(f, direction)
+                    && matches!(f.what, Seen::Tcp { length, .. } if length > 0)
+            })
             .count();
         (side.end.watch.frames_lost == 0 || count > 0).then_some(count)
     };
@@ -276,7 +306,11 @@ fn data_lost(round: &Round<'_>, server: &Side<'_>) -> Option<Finding> {
             format!("Something between the hosts takes {what}, though the handshake passed."),
         )
         .seen(format!("{n} data segments left the {from}, 0 arrived at the {to}"), "captures on both ends")
-        .but(Confidence::Class, &[Code::PathMtuBlackhole, Code::FwConntrackInvalid], Some(format!("ping -M do -s 1472 {}", known.case.target.host)))
+        .but(
+            Confidence::Class,
+            &[Code::PathMtuBlackhole, Code::FwConntrackInvalid],
+            Some(format!("ping -M do -s 1472 {}", known.case.target.host)),
+        )
     };
     if sent > 0 && heard == 0 {
         return Some(lost("the request's data", sent, "client", "server"));

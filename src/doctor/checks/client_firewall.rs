@@ -47,7 +47,11 @@ fn by_symptom(round: &Round<'_>) -> Option<Finding> {
     let exchange = known.exchange()?;
     let on_wire = known.on_wire(&known.client, Direction::Request);
     let answered = !known.icmp_errors().is_empty()
-        || known.client.frames.as_ref().is_some_and(|frames| frames.iter().any(|f| !f.outgoing && known.is_flow(f, Direction::Reply)));
+        || known
+            .client
+            .frames
+            .as_ref()
+            .is_some_and(|frames| frames.iter().any(|f| !f.outgoing && known.is_flow(f, Direction::Reply)));
     let nothing_left = on_wire == Some(0) && !answered;
     let refused = known.errno() == Some("ECONNREFUSED");
     let eperm = matches!(known.errno(), Some("EPERM" | "EACCES"));
@@ -65,18 +69,43 @@ fn by_symptom(round: &Round<'_>) -> Option<Finding> {
     if eperm {
         let errno = known.errno().unwrap_or("EPERM");
         return Some(
-            Finding::new(Code::FwClientOutputDrop, Where::Client, object, "A local policy of the client (packet filter, cgroup or security module) forbids the request.")
-                .seen(format!("the system call gave {errno} at once"), "connect(2)/sendmsg(2)")
-                .but(Confidence::Likely, &[Code::FwClientOutputReject], Some("sudo nft list ruleset; sudo iptables-save -c".to_owned())),
+            Finding::new(
+                Code::FwClientOutputDrop,
+                Where::Client,
+                object,
+                "A local policy of the client (packet filter, cgroup or security module) forbids the request.",
+            )
+            .seen(format!("the system call gave {errno} at once"), "connect(2)/sendmsg(2)")
+            .but(
+                Confidence::Likely,
+                &[Code::FwClientOutputReject],
+                Some("sudo nft list ruleset; sudo iptables-save -c".to_owned()),
+            ),
         );
     }
     let quiet = nothing_left && known.neighbour_macs().is_none_or(|macs| !macs.is_empty());
     if quiet || (on_wire.is_none() && fails.is_some()) {
         return Some(
-            Finding::new(Code::FwClientOutputDrop, Where::Client, object, "A rule of the client's own firewall drops the request before it leaves.")
-                .seen_if(fails.map(|n| super::Observation::new(format!("TcpExtTCPRetransFail +{n}: the kernel could not send its own retransmission"), "nstat on the client")))
-                .seen_if(nothing_left.then(|| super::Observation::new("0 packets to the target left", "capture on the client")))
-                .but(Confidence::Likely, &[Code::FwFiltered], Some("sudo nft list ruleset; sudo iptables-save -c".to_owned())),
+            Finding::new(
+                Code::FwClientOutputDrop,
+                Where::Client,
+                object,
+                "A rule of the client's own firewall drops the request before it leaves.",
+            )
+            .seen_if(fails.map(|n| {
+                super::Observation::new(
+                    format!("TcpExtTCPRetransFail +{n}: the kernel could not send its own retransmission"),
+                    "nstat on the client",
+                )
+            }))
+            .seen_if(
+                nothing_left.then(|| super::Observation::new("0 packets to the target left", "capture on the client")),
+            )
+            .but(
+                Confidence::Likely,
+                &[Code::FwFiltered],
+                Some("sudo nft list ruleset; sudo iptables-save -c".to_owned()),
+            ),
         );
     }
     None
@@ -93,7 +122,8 @@ pub(super) fn input(round: &mut Round<'_>) {
         return;
     }
     let client = &known.client;
-    if let (Some((n, last)), Some((0, _))) = (client.through("prerouting", Direction::Reply), client.through("input", Direction::Reply))
+    if let (Some((n, last)), Some((0, _))) =
+        (client.through("prerouting", Direction::Reply), client.through("input", Direction::Reply))
         && n > 0
         && last > 0
     {
@@ -107,7 +137,11 @@ pub(super) fn input(round: &mut Round<'_>) {
             "The client's routing decision drops the answer before INPUT.",
         )
         .seen(format!("{n} answers passed PREROUTING, 0 entered INPUT"), "hook ladder on the client")
-        .but(if filter { Confidence::Proven } else { Confidence::Likely }, &[Code::RouteRpFilter], Some("ip route get SERVER; sysctl net.ipv4.conf.all.rp_filter".to_owned()));
+        .but(
+            if filter { Confidence::Proven } else { Confidence::Likely },
+            &[Code::RouteRpFilter],
+            Some("ip route get SERVER; sysctl net.ipv4.conf.all.rp_filter".to_owned()),
+        );
         round.fail(id, finding);
         return;
     }
@@ -120,7 +154,10 @@ pub(super) fn input(round: &mut Round<'_>) {
             Passage::Unwatched { why } if hook == "input" => {
                 // The answer is on our wire and the kernel keeps asking: it never got it.
                 let back = known.on_wire(client, Direction::Reply);
-                let opened = client.frames.as_ref().is_some_and(|frames| frames.iter().any(|f| !f.outgoing && f.what.is_syn_ack()));
+                let opened = client
+                    .frames
+                    .as_ref()
+                    .is_some_and(|frames| frames.iter().any(|f| !f.outgoing && f.what.is_syn_ack()));
                 if opened && known.exchange().is_some_and(|e| e.connect == crate::probe::exchange::Outcome::Timeout) {
                     let finding = Finding::new(Code::FwClientInputDrop, Where::Client, "INPUT rules of the client", "A rule of the client's own firewall drops the answer: it arrives and the kernel does not get it.")
                         .seen(format!("{} answers arrived", back.unwrap_or(0)), "capture on the client")

@@ -50,7 +50,14 @@ pub(super) fn at(round: &Round<'_>, side: &Side<'_>, hook: &str, direction: Dire
 }
 
 /// The packets ended between a hook's first and last rung: by which rule?
-fn taken(side: &Side<'_>, hook: &str, direction: Direction, codes: &Codes, lost: Option<u64>, ruling: Option<Ruling>) -> Finding {
+fn taken(
+    side: &Side<'_>,
+    hook: &str,
+    direction: Direction,
+    codes: &Codes,
+    lost: Option<u64>,
+    ruling: Option<Ruling>,
+) -> Finding {
     let place = side.place;
     let what = match direction {
         Direction::Request => "the request",
@@ -69,7 +76,8 @@ fn taken(side: &Side<'_>, hook: &str, direction: Direction, codes: &Codes, lost:
         )
     });
     let Some(ruling) = ruling else {
-        let sentence = format!("Something in {chain} of the {place} takes {what}; no rule that could be read explains it.");
+        let sentence =
+            format!("Something in {chain} of the {place} takes {what}; no rule that could be read explains it.");
         return Finding::new(codes.drop, place, format!("{chain} of the {place}"), sentence).seen_if(ladder).but(
             Confidence::Likely,
             &[],
@@ -88,10 +96,7 @@ fn taken(side: &Side<'_>, hook: &str, direction: Direction, codes: &Codes, lost:
     }
     let verb = if rejects { "rejects" } else { "drops" };
     let sentence = if code == Code::FwReplyRuleMissing {
-        format!(
-            "{} of the {place} {verb} {what}: no rule lets it out, though the request was let in.",
-            ruling.name()
-        )
+        format!("{} of the {place} {verb} {what}: no rule lets it out, though the request was let in.", ruling.name())
     } else {
         format!("{} of the {place} {verb} {what}.", ruling.name())
     };
@@ -119,7 +124,11 @@ fn taken(side: &Side<'_>, hook: &str, direction: Direction, codes: &Codes, lost:
 pub(super) fn note(round: &mut Round<'_>, id: &str, passage: Passage, what: &str, codes: &Codes) -> bool {
     match passage {
         Passage::Passed { seen } => {
-            round.pass(Layer::Firewall, id, format!("{what}: {seen} packet{} passed", if seen == 1 { "" } else { "s" }));
+            round.pass(
+                Layer::Firewall,
+                id,
+                format!("{what}: {seen} packet{} passed", if seen == 1 { "" } else { "s" }),
+            );
             let because = format!("{what}: all {seen} packets passed the hook");
             round.rule_out(codes.drop, because.clone());
             round.rule_out(codes.reject, because);
@@ -140,4 +149,3 @@ pub(super) fn note(round: &mut Round<'_>, id: &str, passage: Passage, what: &str
         }
     }
 }
-

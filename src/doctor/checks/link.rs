@@ -42,7 +42,8 @@ pub(super) fn client(round: &mut Round<'_>) {
         round.fail(ID, finding);
         return;
     }
-    let addressed = |link: &Link| facts.addresses.iter().flatten().any(|a| a.index == link.index && !a.address.is_loopback());
+    let addressed =
+        |link: &Link| facts.addresses.iter().flatten().any(|a| a.index == link.index && !a.address.is_loopback());
     let covers = |link: &Link| {
         known.address.is_some_and(|to| {
             facts.addresses.iter().flatten().any(|a| a.index == link.index && a.prefix_len > 0 && a.on_link(to))
@@ -74,10 +75,17 @@ pub(super) fn down(link: &Link, place: Where) -> Finding {
         Code::LinkDown,
         place,
         link.name.clone(),
-        format!("Interface {} of the {place} is switched off, so it carries nothing and its routes are gone.", link.name),
+        format!(
+            "Interface {} of the {place} is switched off, so it carries nothing and its routes are gone.",
+            link.name
+        ),
     )
     .seen(format!("{}: the UP flag is not set", link.name), "netlink RTM_GETLINK")
-    .fix(format!("switch {} on", link.name), format!("ip link set {} up", link.name), format!("ip link set {} down", link.name))
+    .fix(
+        format!("switch {} on", link.name),
+        format!("ip link set {} up", link.name),
+        format!("ip link set {} down", link.name),
+    )
 }
 
 /// A link without a medium.
@@ -86,9 +94,15 @@ pub(super) fn no_carrier(link: &Link, place: Where) -> Finding {
         Code::LinkNoCarrier,
         place,
         link.name.clone(),
-        format!("Interface {} of the {place} is switched on but has no carrier: nothing is plugged in at the other end.", link.name),
+        format!(
+            "Interface {} of the {place} is switched on but has no carrier: nothing is plugged in at the other end.",
+            link.name
+        ),
     )
     .seen(format!("{}: UP is set, carrier is 0", link.name), "netlink RTM_GETLINK")
-    .fix(format!("check the cable, the switch port or the peer interface of {}", link.name), String::new(), String::new())
+    .fix(
+        format!("check the cable, the switch port or the peer interface of {}", link.name),
+        String::new(),
+        String::new(),
+    )
 }
-

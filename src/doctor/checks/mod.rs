@@ -75,7 +75,12 @@ impl Finding {
 
     /// Adds something to do on the host the break is on.
     #[must_use]
-    pub(crate) fn fix(mut self, explain: impl Into<String>, command: impl Into<String>, undo: impl Into<String>) -> Self {
+    pub(crate) fn fix(
+        mut self,
+        explain: impl Into<String>,
+        command: impl Into<String>,
+        undo: impl Into<String>,
+    ) -> Self {
         let on = if self.place == Where::Server { Where::Server } else { Where::Client };
         self.fix.push(Fix { explain: explain.into(), command: command.into(), undo: undo.into(), on, verified: false });
         self

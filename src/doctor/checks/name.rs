@@ -46,8 +46,15 @@ pub(super) fn check(round: &mut Round<'_>) {
         ),
     };
     let finding = Finding::new(code, Where::Dns, found.name.clone(), sentence)
-        .seen(format!("getaddrinfo: {said}{}", if eai.is_empty() { String::new() } else { format!(" ({eai})") }), "the C library's resolver")
-        .fix("check the name for a typing error, then the hosts file and the name servers", String::new(), String::new())
+        .seen(
+            format!("getaddrinfo: {said}{}", if eai.is_empty() { String::new() } else { format!(" ({eai})") }),
+            "the C library's resolver",
+        )
+        .fix(
+            "check the name for a typing error, then the hosts file and the name servers",
+            String::new(),
+            String::new(),
+        )
         .but(Confidence::Class, also, Some(format!("getent ahosts {}", found.name)));
     round.fail(ID, finding);
     if let Some(check) = round.checks.last_mut() {

@@ -36,7 +36,8 @@ pub(super) fn client(round: &mut Round<'_>) {
             match wrong {
                 Some(wrong) if !known.reached() => {
                     let permanent = entry.is_some_and(|entry| entry.state == NudState::Permanent);
-                    let finding = wrong_mac(hop, &wrong.to_string(), &mac.to_string(), interface, permanent, Where::Client);
+                    let finding =
+                        wrong_mac(hop, &wrong.to_string(), &mac.to_string(), interface, permanent, Where::Client);
                     round.fail(ID, finding);
                 }
                 _ => {
@@ -50,13 +51,15 @@ pub(super) fn client(round: &mut Round<'_>) {
             }
         }
         Some([]) if known.reached() => {
-            let status = if entry.is_some_and(|entry| entry.state == NudState::Permanent) { Status::Info } else { Status::Warn };
+            let status =
+                if entry.is_some_and(|entry| entry.state == NudState::Permanent) { Status::Info } else { Status::Warn };
             round.note(status, Layer::Neighbour, ID, format!("{who} did not answer the request, yet packets pass"));
         }
         Some([]) => {
             let tries = asked.map_or(0, |report| report.sent.len());
             let says = format!("{tries} requests for {hop} went out on {interface}, no answer came");
-            let finding = silent(round, hop, interface, Confidence::Proven).seen(says, format!("capture on {interface}"));
+            let finding =
+                silent(round, hop, interface, Confidence::Proven).seen(says, format!("capture on {interface}"));
             round.fail(ID, finding);
         }
         None => by_the_table(round, hop, &who, interface),
@@ -78,7 +81,12 @@ fn by_the_table(round: &mut Round<'_>, hop: IpAddr, who: &str, interface: &str) 
             round.pass(Layer::Neighbour, ID, format!("{who} is at {mac}, says the kernel's table"));
         }
         None => {
-            round.note(Status::Skip, Layer::Neighbour, ID, format!("{who} could not be asked for, and the table has no entry"));
+            round.note(
+                Status::Skip,
+                Layer::Neighbour,
+                ID,
+                format!("{who} could not be asked for, and the table has no entry"),
+            );
         }
     }
 }
@@ -107,7 +115,14 @@ fn silent(round: &Round<'_>, hop: IpAddr, interface: &str, confidence: Confidenc
     }
     let alone = known.server.is_none();
     let also: &[Code] = if alone {
-        &[Code::LinkDown, Code::LinkNoCarrier, Code::AddrNone, Code::AddrWrongPrefix, Code::NeighArpFiltered, Code::PathHostDown]
+        &[
+            Code::LinkDown,
+            Code::LinkNoCarrier,
+            Code::AddrNone,
+            Code::AddrWrongPrefix,
+            Code::NeighArpFiltered,
+            Code::PathHostDown,
+        ]
     } else {
         &[Code::NeighArpFiltered, Code::PathHostDown]
     };
@@ -147,7 +162,11 @@ fn silent_server(round: &Round<'_>, server: &Side<'_>, hop: IpAddr, interface: &
                 format!("Address {hop} is on no interface of the server, so nobody answers for it."),
             )
             .seen(
-                if has.is_empty() { "the server has no such address".to_owned() } else { format!("the server has {}", has.join(", ")) },
+                if has.is_empty() {
+                    "the server has no such address".to_owned()
+                } else {
+                    format!("the server has {}", has.join(", "))
+                },
                 "netlink RTM_GETADDR on the server",
             )
             .fix(
@@ -169,7 +188,10 @@ fn silent_server(round: &Round<'_>, server: &Side<'_>, hop: IpAddr, interface: &
     if hop.is_ipv4() {
         let setting = |name: &str| {
             let key = |scope: &str| format!("net.ipv4.conf.{scope}.{name}");
-            [key("all"), key(&link.name)].into_iter().filter_map(|key| facts.sysctl(&key).map(|v| (key, v))).max_by_key(|(_, v)| *v)
+            [key("all"), key(&link.name)]
+                .into_iter()
+                .filter_map(|key| facts.sysctl(&key).map(|v| (key, v)))
+                .max_by_key(|(_, v)| *v)
         };
         // ip-sysctl: 8 answers for no local address; lower values still do for one of this interface.
         if let Some((key, value)) = setting("arp_ignore").filter(|(_, value)| *value == 8) {
@@ -200,7 +222,11 @@ fn silent_server(round: &Round<'_>, server: &Side<'_>, hop: IpAddr, interface: &
                 format!("Interface {} of the server has ARP switched off, so it answers no request.", link.name),
             )
             .seen(format!("{}: the NOARP flag is set", link.name), "netlink RTM_GETLINK on the server")
-            .fix("switch it on", format!("ip link set {} arp on", link.name), format!("ip link set {} arp off", link.name)),
+            .fix(
+                "switch it on",
+                format!("ip link set {} arp on", link.name),
+                format!("ip link set {} arp off", link.name),
+            ),
         );
     }
     match heard {
@@ -222,18 +248,31 @@ fn silent_server(round: &Round<'_>, server: &Side<'_>, hop: IpAddr, interface: &
         }
         Some(heard) => {
             let answered = server.frames.as_ref().is_some_and(|frames| {
-                frames.iter().any(|f| f.outgoing && matches!(&f.what, Seen::Neighbour { request: false, sender, .. } if *sender == hop))
+                frames.iter().any(|f| {
+                    f.outgoing && matches!(&f.what, Seen::Neighbour { request: false, sender, .. } if *sender == hop)
+                })
             });
             let (code, place, sentence) = if answered {
                 (Code::NeighNoReply, Where::Path, format!("The server's answers for {hop} do not reach the client."))
             } else {
-                (Code::NeighArpFiltered, Where::Server, format!("The server hears the requests for {hop} and does not answer them."))
+                (
+                    Code::NeighArpFiltered,
+                    Where::Server,
+                    format!("The server hears the requests for {hop} and does not answer them."),
+                )
             };
             let next = "on the server: nft list ruleset arp; arptables -L; sysctl -a | grep arp_".to_owned();
             Some(
                 Finding::new(code, place, hop.to_string(), sentence)
-                    .seen(format!("{heard} requests arrived, {} answer left", if answered { "an" } else { "no" }), format!("capture on {} of the server", link.name))
-                    .fix("look for an ARP filter on the server (arptables, nft family arp, bridge filters)", String::new(), String::new())
+                    .seen(
+                        format!("{heard} requests arrived, {} answer left", if answered { "an" } else { "no" }),
+                        format!("capture on {} of the server", link.name),
+                    )
+                    .fix(
+                        "look for an ARP filter on the server (arptables, nft family arp, bridge filters)",
+                        String::new(),
+                        String::new(),
+                    )
                     .but(Confidence::Likely, &[Code::NeighNoReply], Some(next)),
             )
         }
@@ -270,7 +309,14 @@ fn several(round: &mut Round<'_>, hop: IpAddr, macs: &[crate::wire::MacAddr]) {
 }
 
 /// A neighbour entry that names the wrong station.
-pub(super) fn wrong_mac(hop: IpAddr, wrong: &str, right: &str, interface: &str, permanent: bool, place: Where) -> Finding {
+pub(super) fn wrong_mac(
+    hop: IpAddr,
+    wrong: &str,
+    right: &str,
+    interface: &str,
+    permanent: bool,
+    place: Where,
+) -> Finding {
     let kind = if permanent { "PERMANENT entry" } else { "entry" };
     Finding::new(
         Code::NeighWrongMac,
@@ -283,7 +329,10 @@ pub(super) fn wrong_mac(hop: IpAddr, wrong: &str, right: &str, interface: &str, 
     .fix(
         "delete the entry; the kernel asks again",
         format!("ip neigh del {hop} dev {interface}"),
-        format!("ip neigh replace {hop} lladdr {wrong} dev {interface}{}", if permanent { " nud permanent" } else { "" }),
+        format!(
+            "ip neigh replace {hop} lladdr {wrong} dev {interface}{}",
+            if permanent { " nud permanent" } else { "" }
+        ),
     )
 }
 

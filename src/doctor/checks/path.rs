@@ -81,7 +81,13 @@ fn lost_forward(round: &Round<'_>, server: &Side<'_>, left: Option<u64>) -> Find
     );
     let none = Observation::new("0 packets arrived", "capture and hook ladder on the server");
     if !known.routed() {
-        let used = known.client.frames.iter().flatten().find(|f| f.outgoing && known.is_flow(f, Direction::Request)).and_then(|f| f.dst_mac);
+        let used = known
+            .client
+            .frames
+            .iter()
+            .flatten()
+            .find(|f| f.outgoing && known.is_flow(f, Direction::Request))
+            .and_then(|f| f.dst_mac);
         let real = known.address.and_then(|to| real_mac(known, to));
         if let (Some(used), Some(real), Some((_, _, Some(interface)))) = (used, real, known.way())
             && used != real
@@ -96,11 +102,13 @@ fn lost_forward(round: &Round<'_>, server: &Side<'_>, left: Option<u64>) -> Find
     if let Some(owner) = known.address.and_then(|to| server.owns(to))
         && let Some(link) = server.link_of(owner).filter(|link| !link.usable())
     {
-        let finding = if link.up { super::link::no_carrier(link, Where::Server) } else { super::link::down(link, Where::Server) };
+        let finding =
+            if link.up { super::link::no_carrier(link, Where::Server) } else { super::link::down(link, Where::Server) };
         return finding.seen_if(Some(sent)).seen_if(Some(none));
     }
     let last = last_hop(round);
-    let object = last.map_or_else(|| format!("the path to {target}"), |(ttl, hop)| format!("the path behind {hop} (hop {ttl})"));
+    let object =
+        last.map_or_else(|| format!("the path to {target}"), |(ttl, hop)| format!("the path behind {hop} (hop {ttl})"));
     let gateway = known.next_hop().map_or_else(|| "the router".to_owned(), |hop| hop.to_string());
     let next = format!("on {gateway}: sysctl net.ipv4.ip_forward; ip route get {target}; iptables -nvL FORWARD");
     let also = if known.routed() { SILENT } else { &[][..] };
@@ -112,7 +120,9 @@ fn lost_forward(round: &Round<'_>, server: &Side<'_>, left: Option<u64>) -> Find
     )
     .seen_if(Some(sent))
     .seen_if(Some(none))
-    .seen_if(last.map(|(ttl, hop)| Observation::new(format!("{hop} (hop {ttl}) still answers probes for this port"), "TTL-limited probes")))
+    .seen_if(last.map(|(ttl, hop)| {
+        Observation::new(format!("{hop} (hop {ttl}) still answers probes for this port"), "TTL-limited probes")
+    }))
     .but(Confidence::Class, also, Some(next))
 }
 
@@ -136,7 +146,8 @@ pub(super) fn back(round: &mut Round<'_>) {
         return;
     }
     let left = known.on_wire(server, Direction::Reply);
-    let came = known.on_wire(&known.client, Direction::Reply).max(known.client.counted("prerouting", -450, Direction::Reply));
+    let came =
+        known.on_wire(&known.client, Direction::Reply).max(known.client.counted("prerouting", -450, Direction::Reply));
     match (left, came) {
         (Some(n), Some(0)) if n > 0 => {
             let via = if known.routed() { "a router or filter" } else { "the link" };
@@ -169,15 +180,20 @@ fn by_icmp(round: &Round<'_>) -> Option<Finding> {
     let errors = known.icmp_errors();
     let (from, kind, code, words) = errors.first().copied().or_else(|| by_probe(round))?;
     let v6 = target.is_ipv6();
-    let said = Observation::new(format!("{from} said: {words} (type {kind} code {code})"), "ICMP error received by the client");
+    let said = Observation::new(
+        format!("{from} said: {words} (type {kind} code {code})"),
+        "ICMP error received by the client",
+    );
     let hop = from.to_string();
-    let administrative = if v6 { kind == 1 && matches!(code, 1 | 5 | 6) } else { kind == 3 && matches!(code, 9 | 10 | 13) };
+    let administrative =
+        if v6 { kind == 1 && matches!(code, 1 | 5 | 6) } else { kind == 3 && matches!(code, 9 | 10 | 13) };
     let port = if v6 { kind == 1 && code == 4 } else { kind == 3 && matches!(code, 2 | 3) };
     let exceeded = if v6 { kind == 3 && code == 0 } else { kind == 11 && code == 0 };
     let host = if v6 { kind == 1 && code == 3 } else { kind == 3 && code == 1 };
     if from == target {
         // Left to the server's own steps when they can look; a transport check speaks for UDP ports.
-        if known.server.is_some() || (port && known.case.target.scheme == super::super::target::Scheme::Udp) || exceeded {
+        if known.server.is_some() || (port && known.case.target.scheme == super::super::target::Scheme::Udp) || exceeded
+        {
             return None;
         }
         return Some(
@@ -189,7 +205,11 @@ fn by_icmp(round: &Round<'_>) -> Option<Finding> {
             )
             .seen_if(Some(said))
             .seen("a closed TCP port would have answered with a reset", "RFC 9293 §3.5.2")
-            .but(Confidence::Likely, &[Code::FwPathReject], Some(format!("on {target}: iptables-save; nft list ruleset"))),
+            .but(
+                Confidence::Likely,
+                &[Code::FwPathReject],
+                Some(format!("on {target}: iptables-save; nft list ruleset")),
+            ),
         );
     }
     let slow = known.exchange().is_some_and(|exchange| exchange.connect_ms > 900.0);
@@ -225,7 +245,11 @@ fn by_icmp(round: &Round<'_>) -> Option<Finding> {
             hop.clone(),
             format!("Router {hop} cannot reach {target}: {words}."),
         )
-        .but(Confidence::Likely, &[Code::RouteMissing, Code::RouteUnreachable, Code::PathHostDown, Code::FwPathReject], next)
+        .but(
+            Confidence::Likely,
+            &[Code::RouteMissing, Code::RouteUnreachable, Code::PathHostDown, Code::FwPathReject],
+            next,
+        )
     };
     Some(finding.seen_if(Some(said)))
 }
@@ -245,7 +269,12 @@ fn by_probe<'a>(round: &Round<'a>) -> Option<(IpAddr, u8, u8, &'a str)> {
 fn by_forged_reset(round: &Round<'_>) -> Option<Finding> {
     let known = round.known;
     let server = known.server.as_ref()?;
-    let came = known.client.frames.as_ref()?.iter().any(|f| !f.outgoing && known.is_flow(f, Direction::Reply) && f.what.is_reset());
+    let came = known
+        .client
+        .frames
+        .as_ref()?
+        .iter()
+        .any(|f| !f.outgoing && known.is_flow(f, Direction::Reply) && f.what.is_reset());
     let frames = server.frames.as_ref()?;
     let saw_request = frames.iter().any(|f| !f.outgoing && known.is_flow(f, Direction::Request));
     let sent_reset = frames.iter().any(|f| f.outgoing && known.is_flow(f, Direction::Reply) && f.what.is_reset());
@@ -261,7 +290,14 @@ fn by_forged_reset(round: &Round<'_>) -> Option<Finding> {
             format!("Something between the hosts answers the request with a reset in the name of {target}."),
         )
         .seen("a reset from the server's address arrived at the client", "capture on the client")
-        .seen(format!("the server sent no reset{}", if saw_request { "" } else { " and never saw the request" }), "capture on the server")
-        .but(Confidence::Proven, &[Code::TcpResetByMiddlebox], Some("look at the FORWARD rules of the routers between: REJECT --reject-with tcp-reset".to_owned())),
+        .seen(
+            format!("the server sent no reset{}", if saw_request { "" } else { " and never saw the request" }),
+            "capture on the server",
+        )
+        .but(
+            Confidence::Proven,
+            &[Code::TcpResetByMiddlebox],
+            Some("look at the FORWARD rules of the routers between: REJECT --reject-with tcp-reset".to_owned()),
+        ),
     )
 }

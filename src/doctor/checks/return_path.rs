@@ -56,7 +56,9 @@ pub(super) fn missing(round: &Round<'_>) -> Option<Finding> {
             format!("ip route del {client} via GATEWAY dev {device}"),
         ),
     };
-    let drops = ["IpOutNoRoutes", "Ip6OutNoRoutes"].iter().find_map(|name| server.grew(name).filter(|n| *n > 0).map(|n| format!("{name} +{n}")));
+    let drops = ["IpOutNoRoutes", "Ip6OutNoRoutes"]
+        .iter()
+        .find_map(|name| server.grew(name).filter(|n| *n > 0).map(|n| format!("{name} +{n}")));
     Some(
         finding
             .seen(said, "netlink RTM_GETROUTE on the server")
@@ -131,16 +133,25 @@ pub(super) fn neighbour(round: &mut Round<'_>) {
                 format!("gateway {hop} dev {out}"),
                 format!("Gateway {hop} of the server does not answer for its address, so answers cannot leave."),
             )
-            .fix("correct the server's gateway", format!("ip route replace default via GATEWAY dev {out}"), format!("ip route replace default via {hop} dev {out}")),
+            .fix(
+                "correct the server's gateway",
+                format!("ip route replace default via GATEWAY dev {out}"),
+                format!("ip route replace default via {hop} dev {out}"),
+            ),
             None => Finding::new(
                 Code::NeighNoReply,
                 Where::Server,
                 hop.to_string(),
-                format!("Client {hop} does not answer the server's request for its address on {out}, so answers cannot leave."),
+                format!(
+                    "Client {hop} does not answer the server's request for its address on {out}, so answers cannot leave."
+                ),
             ),
         };
         let finding = finding
-            .seen(format!("{} answers passed POSTROUTING, 0 left", handed.unwrap_or(0)), "hook ladder and capture on the server")
+            .seen(
+                format!("{} answers passed POSTROUTING, 0 left", handed.unwrap_or(0)),
+                "hook ladder and capture on the server",
+            )
             .seen(format!("{hop} dev {out}: {state}"), "netlink RTM_GETNEIGH on the server");
         let confidence = if silent { Confidence::Proven } else { Confidence::Likely };
         let also = finding.also.clone();
@@ -153,7 +164,8 @@ pub(super) fn neighbour(round: &mut Round<'_>) {
             && believed != real
         {
             let permanent = entry.is_some_and(|entry| entry.state == NudState::Permanent);
-            let finding = neighbour::wrong_mac(hop, &believed.to_string(), &real.to_string(), out, permanent, Where::Server);
+            let finding =
+                neighbour::wrong_mac(hop, &believed.to_string(), &real.to_string(), out, permanent, Where::Server);
             round.fail(id, finding);
             return;
         }

@@ -83,13 +83,18 @@ fn refused(round: &Round<'_>, errno: &str) -> Finding {
     let device = facts.links.iter().flatten().find(|link| !link.loopback && link.usable());
     let device = device.map_or("DEVICE", |link| link.name.as_str());
     let has_default = facts.routes.iter().flatten().any(|route| {
-        route.destination.prefix() == 0 && route.destination.is_ipv4() != (family == "-6 ") && route.kind == RouteKind::Unicast
+        route.destination.prefix() == 0
+            && route.destination.is_ipv4() != (family == "-6 ")
+            && route.kind == RouteKind::Unicast
     });
     let mut finding = Finding::new(
         Code::RouteMissing,
         Where::Client,
         format!("a route to {target}"),
-        format!("A route to {target} is missing on the client{}.", if has_default { "" } else { "; it has no default route either" }),
+        format!(
+            "A route to {target} is missing on the client{}.",
+            if has_default { "" } else { "; it has no default route either" }
+        ),
     )
     .seen(said, "netlink RTM_GETROUTE")
     .fix(
@@ -103,4 +108,3 @@ fn refused(round: &Round<'_>, errno: &str) -> Finding {
     }
     finding
 }
-

@@ -28,7 +28,11 @@ pub(super) fn before_routing(round: &mut Round<'_>) {
             "A rule at the server's ingress hook drops the request before any iptables table sees it.",
         )
         .seen(format!("{first} packets entered the ingress hook, 0 came out"), "hook ladder on the server")
-        .but(Confidence::Likely, &[], Some("nft list ruleset netdev; tc filter show dev DEVICE ingress".to_owned()));
+        .but(
+            Confidence::Likely,
+            &[],
+            Some("nft list ruleset netdev; tc filter show dev DEVICE ingress".to_owned()),
+        );
         round.fail(id, finding);
         return;
     }
@@ -47,7 +51,10 @@ pub(super) fn before_routing(round: &mut Round<'_>) {
                     format!("net.netfilter.nf_conntrack_max={max}"),
                     "The server's connection tracking table is full, so it drops new connections.",
                 )
-                .seen(format!("{count} of {max} entries in use"), "sysctl net.netfilter.nf_conntrack_count on the server")
+                .seen(
+                    format!("{count} of {max} entries in use"),
+                    "sysctl net.netfilter.nf_conntrack_count on the server",
+                )
                 .fix(
                     "make room",
                     format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2)),
@@ -120,9 +127,15 @@ pub(super) fn routing(round: &mut Round<'_>) {
                 route.ip_command("del"),
                 route.ip_command("add"),
             ),
-            None => finding.fix(format!("correct the server's route to {client} so that it leaves by {on}"), String::new(), String::new()),
+            None => finding.fix(
+                format!("correct the server's route to {client} so that it leaves by {on}"),
+                String::new(),
+                String::new(),
+            ),
         }
-    } else if forwarded > 0 || server.owns(known.address.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))).is_none() {
+    } else if forwarded > 0
+        || server.owns(known.address.unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))).is_none()
+    {
         Finding::new(
             Code::AddrNone,
             Where::Server,
@@ -130,7 +143,11 @@ pub(super) fn routing(round: &mut Round<'_>) {
             format!("Address {target} is on no interface of the server, so it does not take the request for its own."),
         )
         .seen(counts, "hook ladder on the server")
-        .fix("give the server the address, or correct the target", format!("ip addr add {target}/PREFIX dev DEVICE"), format!("ip addr del {target}/PREFIX dev DEVICE"))
+        .fix(
+            "give the server the address, or correct the target",
+            format!("ip addr add {target}/PREFIX dev DEVICE"),
+            format!("ip addr del {target}/PREFIX dev DEVICE"),
+        )
     } else {
         let reasons: Vec<String> = ["IpInAddrErrors", "IpExtInNoRoutes", "IpInHdrErrors"]
             .iter()
@@ -149,7 +166,11 @@ pub(super) fn routing(round: &mut Round<'_>) {
             )
             .seen(counts, "hook ladder on the server")
             .seen(why, "nstat on the server")
-            .but(Confidence::Likely, &[Code::RouteRpFilter, Code::RoutePolicyRule], Some(format!("ip route get {client}; ip rule")))
+            .but(
+                Confidence::Likely,
+                &[Code::RouteRpFilter, Code::RoutePolicyRule],
+                Some(format!("ip route get {client}; ip rule")),
+            )
         }
     };
     round.fail(id, finding);

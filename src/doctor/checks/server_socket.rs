@@ -13,7 +13,9 @@ const ID: &str = "server.socket";
 
 pub(super) fn check(round: &mut Round<'_>) {
     let known = round.known;
-    let (Some(server), Some(target), Some(port)) = (&known.server, known.address, known.case.target.port) else { return };
+    let (Some(server), Some(target), Some(port)) = (&known.server, known.address, known.case.target.port) else {
+        return;
+    };
     let transport = if known.case.target.scheme == Scheme::Udp { Transport::Udp } else { Transport::Tcp };
     let layer = Layer::Transport;
     let Some(sockets) = sockets(server) else {
@@ -24,7 +26,12 @@ pub(super) fn check(round: &mut Round<'_>) {
     let Some(taker) = taker else {
         if known.reached() {
             // NAT or a proxy in front: what answers is not what this host shows.
-            round.note(Status::Info, layer, ID, format!("no socket of this host takes {target}:{port}, yet it answers: something in front does"));
+            round.note(
+                Status::Info,
+                layer,
+                ID,
+                format!("no socket of this host takes {target}:{port}, yet it answers: something in front does"),
+            );
             return;
         }
         let arrived = arrived(server);
@@ -42,7 +49,12 @@ pub(super) fn check(round: &mut Round<'_>) {
         let counter = if transport == Transport::Tcp { "TcpOutRsts" } else { "UdpNoPorts" };
         let finding = finding
             .seen_if(refused.then(|| super::Observation::new("connect() was refused", "connect(2) on the client")))
-            .seen_if(server.grew(counter).filter(|n| *n > 0).map(|n| super::Observation::new(format!("{counter} +{n}"), "nstat on the server")))
+            .seen_if(
+                server
+                    .grew(counter)
+                    .filter(|n| *n > 0)
+                    .map(|n| super::Observation::new(format!("{counter} +{n}"), "nstat on the server")),
+            )
             .but(confidence, also, None);
         round.fail(ID, finding);
         return;
@@ -64,8 +76,16 @@ pub(super) fn check(round: &mut Round<'_>) {
             .seen_if(stopped(taker))
             .but(Confidence::Proven, &[Code::TcpServerStuck], None);
             let finding = match taker.owners.iter().find(|owner| matches!(owner.state, 'T' | 't')) {
-                Some(owner) => finding.fix("let the stopped process run on", format!("kill -CONT {}", owner.pid), format!("kill -STOP {}", owner.pid)),
-                None => finding.fix("find out why the process does not accept; then raise its backlog and net.core.somaxconn", String::new(), String::new()),
+                Some(owner) => finding.fix(
+                    "let the stopped process run on",
+                    format!("kill -CONT {}", owner.pid),
+                    format!("kill -STOP {}", owner.pid),
+                ),
+                None => finding.fix(
+                    "find out why the process does not accept; then raise its backlog and net.core.somaxconn",
+                    String::new(),
+                    String::new(),
+                ),
             };
             round.fail(ID, finding);
             return;
@@ -121,12 +141,17 @@ fn nobody(sockets: &[SocketFact], transport: Transport, target: IpAddr, port: u1
             }
     };
     let at_port: Vec<&SocketFact> = sockets.iter().filter(open).filter(|socket| socket.local_port == port).collect();
-    let shown = |socket: &SocketFact| format!("{}:{}{}", socket.local, socket.local_port, if socket.v6only { " v6only" } else { "" });
+    let shown = |socket: &SocketFact| {
+        format!("{}:{}{}", socket.local, socket.local_port, if socket.v6only { " v6only" } else { "" })
+    };
     let source = "sock_diag on the server";
     let wildcard = if target.is_ipv4() { "0.0.0.0" } else { "[::]" };
     let rebind = |finding: Finding, process: &SocketFact| {
         finding.fix(
-            format!("have {} listen on {target} or on {wildcard} (its bind or listen setting), and restart it", owner(process)),
+            format!(
+                "have {} listen on {target} or on {wildcard} (its bind or listen setting), and restart it",
+                owner(process)
+            ),
             String::new(),
             String::new(),
         )
@@ -137,7 +162,10 @@ fn nobody(sockets: &[SocketFact], transport: Transport, target: IpAddr, port: u1
             Code::TcpLoopbackOnly,
             Where::Server,
             format!("{} {who}", shown(socket)),
-            format!("Service {who} on the server listens on {} alone, so only the server itself can reach it.", shown(socket)),
+            format!(
+                "Service {who} on the server listens on {} alone, so only the server itself can reach it.",
+                shown(socket)
+            ),
         )
         .seen(format!("LISTEN {}", shown(socket)), source);
         return rebind(finding, socket);
@@ -170,12 +198,18 @@ fn nobody(sockets: &[SocketFact], transport: Transport, target: IpAddr, port: u1
         .iter()
         .filter(open)
         .filter(|socket| !socket.local.is_loopback())
-        .map(|socket| format!("{} ({})", socket.local_port, socket.owners.first().map_or("?", |owner| owner.name.as_str())))
+        .map(|socket| {
+            format!("{} ({})", socket.local_port, socket.owners.first().map_or("?", |owner| owner.name.as_str()))
+        })
         .collect();
     others.sort();
     others.dedup();
     others.truncate(8);
-    let elsewhere = if others.is_empty() { "no other port is open either".to_owned() } else { format!("open are {}", others.join(", ")) };
+    let elsewhere = if others.is_empty() {
+        "no other port is open either".to_owned()
+    } else {
+        format!("open are {}", others.join(", "))
+    };
     let (code, name) = match transport {
         Transport::Tcp => (Code::TcpNotListening, "TCP"),
         Transport::Udp => (Code::UdpPortClosed, "UDP"),

@@ -19,10 +19,19 @@ pub(super) fn check(round: &mut Round<'_>) {
     };
     let (code, sentence): (Code, String) = match failure.kind {
         Kind::Expired => (Code::TlsExpired, format!("The certificate of {host}:{port} has expired.")),
-        Kind::NotYetValid => (Code::TlsNotYetValid, format!("The certificate of {host}:{port} is not valid yet, or the client's clock is behind.")),
-        Kind::WrongName => (Code::TlsNameMismatch, format!("The certificate of {host}:{port} is for other names than {host}.")),
-        Kind::Untrusted => (Code::TlsUntrusted, format!("The certificate of {host}:{port} is signed by nobody the client trusts.")),
-        Kind::Version => (Code::TlsVersion, format!("Port {port} of {host} and the client share no TLS version or cipher.")),
+        Kind::NotYetValid => (
+            Code::TlsNotYetValid,
+            format!("The certificate of {host}:{port} is not valid yet, or the client's clock is behind."),
+        ),
+        Kind::WrongName => {
+            (Code::TlsNameMismatch, format!("The certificate of {host}:{port} is for other names than {host}."))
+        }
+        Kind::Untrusted => {
+            (Code::TlsUntrusted, format!("The certificate of {host}:{port} is signed by nobody the client trusts."))
+        }
+        Kind::Version => {
+            (Code::TlsVersion, format!("Port {port} of {host} and the client share no TLS version or cipher."))
+        }
         Kind::NotTls => (Code::TlsNotTls, format!("Port {port} of {host} does not speak TLS.")),
         Kind::Closed | Kind::Timeout | Kind::Other => {
             (Code::TlsHandshakeFailed, format!("The TLS handshake with {host}:{port} fails."))
@@ -42,7 +51,11 @@ pub(super) fn check(round: &mut Round<'_>) {
         .seen(failure.detail.clone(), "TLS handshake from the client")
         .fix(fix, String::new(), String::new());
     if unclear {
-        finding = finding.but(Confidence::Class, &[Code::TlsVersion], Some(format!("openssl s_client -connect {host}:{port}")));
+        finding = finding.but(
+            Confidence::Class,
+            &[Code::TlsVersion],
+            Some(format!("openssl s_client -connect {host}:{port}")),
+        );
     }
     round.fail(ID, finding);
     if let Some(check) = round.checks.last_mut() {

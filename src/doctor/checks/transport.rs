@@ -47,7 +47,8 @@ pub(super) fn check(round: &mut Round<'_>) {
     let finding = match (&exchange.connect, known.case.target.scheme) {
         (Outcome::Done, Scheme::Udp) => {
             let octets = exchange.datagram.unwrap_or(0);
-            round.pass(Layer::Transport, ID, format!("{target} port {port}/udp answered {octets} octets")).ms = Some(ms);
+            round.pass(Layer::Transport, ID, format!("{target} port {port}/udp answered {octets} octets")).ms =
+                Some(ms);
             return;
         }
         (Outcome::Done, _) => {
@@ -143,7 +144,9 @@ fn by_errno(round: &Round<'_>, errno: &str, scheme: Scheme) -> Finding {
                 format!("Port {port} of {target} is closed: the connection is refused."),
             )
             .seen_if(Some(said))
-            .seen_if(reset.then(|| Observation::new("a reset came back from the server's address", "capture on the client")))
+            .seen_if(
+                reset.then(|| Observation::new("a reset came back from the server's address", "capture on the client")),
+            )
             .fix("start the service on the server, or correct the port", String::new(), String::new())
             .but(Confidence::Class, if both { &[] } else { REFUSED }, Some(on_server))
         }
@@ -162,7 +165,11 @@ fn by_errno(round: &Round<'_>, errno: &str, scheme: Scheme) -> Finding {
                 known.case.client.facts.sysctls.get("net.ipv4.ip_local_port_range").map_or("32768 60999", |v| v.trim())
             ),
         )
-        .but(Confidence::Likely, &[Code::AddrSourceUnusable], Some("ss -s; sysctl net.ipv4.ip_local_port_range".to_owned())),
+        .but(
+            Confidence::Likely,
+            &[Code::AddrSourceUnusable],
+            Some("ss -s; sysctl net.ipv4.ip_local_port_range".to_owned()),
+        ),
         ("EHOSTUNREACH" | "EHOSTDOWN", _) => Finding::new(
             Code::PathHostUnreachable,
             Where::Path,
@@ -172,7 +179,13 @@ fn by_errno(round: &Round<'_>, errno: &str, scheme: Scheme) -> Finding {
         .seen_if(Some(said))
         .but(
             Confidence::Class,
-            &[Code::NeighNoReply, Code::RouteGatewaySilent, Code::PathHostDown, Code::FwServerInputReject, Code::FwPathReject],
+            &[
+                Code::NeighNoReply,
+                Code::RouteGatewaySilent,
+                Code::PathHostDown,
+                Code::FwServerInputReject,
+                Code::FwPathReject,
+            ],
             settle,
         ),
         ("ENETUNREACH" | "ENONET", _) => Finding::new(
@@ -206,7 +219,11 @@ fn by_errno(round: &Round<'_>, errno: &str, scheme: Scheme) -> Finding {
             "A local policy of the client forbids the request.",
         )
         .seen_if(Some(said))
-        .but(Confidence::Likely, &[Code::FwClientOutputReject, Code::RouteProhibit], Some("nft list ruleset; iptables-save; ip rule".to_owned())),
+        .but(
+            Confidence::Likely,
+            &[Code::FwClientOutputReject, Code::RouteProhibit],
+            Some("nft list ruleset; iptables-save; ip rule".to_owned()),
+        ),
         ("EINVAL", _) => Finding::new(
             Code::AddrSourceUnusable,
             Where::Client,
@@ -233,7 +250,10 @@ fn silence(round: &Round<'_>) -> Finding {
     let port = known.port();
     let sent = known.on_wire(&known.client, Direction::Request);
     let seen = Observation::new(
-        sent.map_or_else(|| "the request was not answered".to_owned(), |n| format!("{n} packets left the client, none was answered")),
+        sent.map_or_else(
+            || "the request was not answered".to_owned(),
+            |n| format!("{n} packets left the client, none was answered"),
+        ),
         if sent.is_some() { "capture on the client" } else { "connect(2) on the client" },
     );
     let alive = match (known.echoed(), known.neighbour_macs(), known.routed()) {
@@ -243,10 +263,18 @@ fn silence(round: &Round<'_>) -> Finding {
         }
         _ => None,
     };
-    let mut answered_hops = known.trial().map(|trial| &trial.hops).into_iter().flatten().filter_map(|report| {
-        report.replies.iter().find(|reply| is_time_exceeded(reply)).map(|reply| reply.from)
+    let mut answered_hops = known
+        .trial()
+        .map(|trial| &trial.hops)
+        .into_iter()
+        .flatten()
+        .filter_map(|report| report.replies.iter().find(|reply| is_time_exceeded(reply)).map(|reply| reply.from));
+    let last = answered_hops.next_back().map(|hop| {
+        Observation::new(
+            format!("{hop} still answers probes for this port; behind it nothing does"),
+            "TTL-limited probes",
+        )
     });
-    let last = answered_hops.next_back().map(|hop| Observation::new(format!("{hop} still answers probes for this port; behind it nothing does"), "TTL-limited probes"));
     if let Some(server) = &known.server {
         // Both ends were looked at and no step explains it: say what is known and no more.
         let answered = server.counted("output", -500, Direction::Reply);
@@ -291,9 +319,9 @@ fn udp_silence(round: &Round<'_>) -> Finding {
     let target = known.address.map_or_else(String::new, |a| a.to_string());
     let port = known.port();
     let socket = known.server.as_ref().and_then(|server| {
-        server_socket::sockets(server)?.iter().find(|s| {
-            s.transport == Transport::Udp && s.local_port == port && s.state == SocketState::Unconnected
-        })
+        server_socket::sockets(server)?
+            .iter()
+            .find(|s| s.transport == Transport::Udp && s.local_port == port && s.state == SocketState::Unconnected)
     });
     let finding = Finding::new(
         Code::UdpNoReply,

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use super::protocol::{Answer, Ask, TryPlan};
 use crate::doctor::case::{After, Resolution, Trial, Watch};
-use crate::host::{LadderSpec, RouteAnswer, RouteKind, RouteResult};
+use crate::host::{LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult};
 use crate::os;
-use crate::os::capture::{Capture, FlowFilter};
+use crate::os::capture::Capture;
 use crate::os::exchange::Held;
 use crate::os::gather::Part;
 use crate::os::netlink::NetlinkError;
 use crate::os::nft::Ladder;
 use crate::probe::exchange::Outcome;
-use crate::probe::{CapturedFrame, ProbeReport, ProbeSpec};
+use crate::probe::{CapturedFrame, Flow, FlowFilter, ProbeReport, ProbeSpec};
+use crate::wire::protocol;
 
 /// What an agent holds between two questions.
 #[derive(Default)]
@@ -84,7 +85,7 @@ impl Desk {
             }
             Err(error) => self.unseen.push(format!("hook ladder: {error}")),
         }
-        match Capture::open(None, &FlowFilter::from(flow)) {
+        match Capture::open(None, &filter(flow)) {
             Ok(capture) => self.capture = Some(capture),
             Err(error) => self.unseen.push(format!("capture: {error}")),
         }
@@ -142,10 +143,15 @@ impl Desk {
         let mut frames_lost = 0;
         let frames = self.capture.as_mut().map(|capture| {
             self.frames.extend(capture.drain());
-            frames_lost = capture.lost();
+            frames_lost = capture.drops();
             self.frames.clone()
         });
-        let facts = os::gather::gather(&os::gather::GatherOptions::only([Part::Counters, Part::Sockets, Part::Neighbours, Part::Firewall]));
+        let facts = os::gather::gather(&os::gather::GatherOptions::only([
+            Part::Counters,
+            Part::Sockets,
+            Part::Neighbours,
+            Part::Firewall,
+        ]));
         Watch {
             ladder,
             frames,
@@ -176,6 +182,18 @@ impl Desk {
         }
         changed
     }
+}
+
+/// The flow itself, the ICMP errors about it, and the address requests around it.
+fn filter(flow: &LadderSpec) -> FlowFilter {
+    let protocol = match (flow.transport, flow.server.is_ipv4()) {
+        (LadderTransport::Tcp, _) => protocol::TCP,
+        (LadderTransport::Udp, _) => protocol::UDP,
+        (LadderTransport::Icmp, true) => protocol::ICMP,
+        (LadderTransport::Icmp, false) => protocol::ICMPV6,
+    };
+    let both = Flow { protocol: Some(protocol), b_port: flow.port, ..Flow::between(flow.client, flow.server) };
+    FlowFilter { neighbours: true, ..FlowFilter::flow(both) }
 }
 
 /// As connect(2) looks: once for a source address, then again with it, when policy rules on the

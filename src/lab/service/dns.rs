@@ -215,7 +215,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn zone() -> Zone {
-        let records = ["api.lab. A 192.168.1.3", "www.lab. 5 CNAME api.lab.", "deep.er.lab. AAAA fd00::1", "a.lab. CNAME a.lab."];
+        let records =
+            ["api.lab. A 192.168.1.3", "www.lab. 5 CNAME api.lab.", "deep.er.lab. AAAA fd00::1", "a.lab. CNAME a.lab."];
         Zone::new("lab.", &records.map(str::to_owned)).unwrap()
     }
 

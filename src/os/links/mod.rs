@@ -260,8 +260,7 @@ impl Links {
             RouteKind::Throw => RouteType::Throw,
         };
         let on_link = spec.kind == RouteKind::Unicast && spec.hops.iter().all(|hop| hop.via.is_none());
-        message.header.scope =
-            if on_link && spec.to.is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
+        message.header.scope = if on_link && spec.to.is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
         if spec.to.prefix() > 0 {
             message.attributes.push(RouteAttribute::Destination(spec.to.network().into()));
         }

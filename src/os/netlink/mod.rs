@@ -161,6 +161,11 @@ impl Netlink {
                     NetlinkPayload::Error(error) => {
                         return Err(NetlinkError::Refused { what: what.to_owned(), source: error.to_io() });
                     }
+                    // A dump that failed on the way ends with the errno (netlink(7)): a short list is no list.
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        let source = io::Error::from_raw_os_error(-done.code);
+                        return Err(NetlinkError::Refused { what: what.to_owned(), source });
+                    }
                     NetlinkPayload::Done(_) => return Ok((entries, interrupted)),
                     _ => {}
                 }
