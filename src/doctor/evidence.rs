@@ -137,6 +137,9 @@ impl<'a> Evidence<'a> {
 
     /// Whether a frame is one of the flow's packets in that direction.
     pub(crate) fn is_flow(&self, frame: &Sighting, direction: Direction) -> bool {
+        if !frame.ours {
+            return false;
+        }
         let (Some(server), port) = (self.address, self.port()) else { return false };
         let to_server = |src: IpAddr, dst: IpAddr, sport: u16, dport: u16| match direction {
             Direction::Request => dst == server && dport == port && self.source.is_none_or(|source| src == source),

@@ -9,7 +9,7 @@ use super::target::{Scheme, Target};
 use super::vantage::protocol::{Answer, Ask, TryPlan};
 use super::vantage::{Agent, AgentError, agent::SLACK};
 use crate::host::{HostFacts, LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult, Transport};
-use crate::probe::exchange::{ExchangePlan, HttpRequest};
+use crate::probe::exchange::{ExchangePlan, HttpRequest, Outcome};
 use crate::probe::{ProbeKind, ProbeSpec};
 use crate::wire::TcpFlags;
 
@@ -114,7 +114,7 @@ pub fn examine(
     progress(&format!("trying {target}"));
     let plan = plan(target, address, source, &client_end, patience);
     client.send(&Ask::Try(Box::new(plan)))?;
-    let trial = match client.wait(patience.connect + patience.answer * 6 + SLACK)? {
+    let mut trial = match client.wait(patience.connect + patience.answer * 6 + SLACK)? {
         Answer::Trial(trial) => *trial,
         other => return Err(unexpected(client, &other)),
     };
@@ -127,6 +127,17 @@ pub fn examine(
     client_end.watch = seen(client)?;
     if let (Some(server), Some(end)) = (server.as_deref_mut(), server_end.as_mut()) {
         end.watch = seen(server)?;
+    }
+    // Only now: these probes would be counted and captured with the rest.
+    if trial.exchange.as_ref().is_some_and(|exchange| exchange.connect == Outcome::Timeout) {
+        let specs = hops(target, address, &client_end);
+        if !specs.is_empty() {
+            progress("asking how far packets come");
+            trial.hops = match client.ask(&Ask::Probe { specs }, LOOK)? {
+                Answer::Probed(reports) => reports,
+                other => return Err(unexpected(client, &other)),
+            };
+        }
     }
     client_end.watch.changed = removed(client)?;
     if let (Some(server), Some(end)) = (server, server_end.as_mut()) {
@@ -223,7 +234,6 @@ fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, 
     let echo = Some(spec(ECHO, ProbeKind::echo(address), 1500));
     let way = client.route.as_ref().map(|route| &route.result);
     let mut neighbour = None;
-    let mut hops = Vec::new();
     if let Some(RouteResult::Found { kind: RouteKind::Unicast, gateway, interface: Some(interface), .. }) = way {
         let link = client.facts.link(interface);
         if link.is_some_and(|link| link.usable() && !link.loopback && !link.noarp && link.mac.is_some()) {
@@ -237,20 +247,21 @@ fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, 
             };
             neighbour = kind.map(|kind| spec(NEIGHBOUR, kind, 1000));
         }
-        if let (Some(_), Some(port), Transport::Tcp) =
-            (gateway, target.port, if target.scheme == Scheme::Udp { Transport::Udp } else { Transport::Tcp })
-        {
-            hops = (1..=MAX_TTL)
-                .map(|ttl| {
-                    let flags = TcpFlags::SYN;
-                    let kind =
-                        ProbeKind::TcpSyn { dst: address, dport: port, src: None, sport: None, ttl: Some(ttl), flags };
-                    ProbeSpec { tries: 1, ..spec(FIRST_HOP + u32::from(ttl), kind, 600) }
-                })
-                .collect();
-        }
     }
-    TryPlan { exchange, neighbour, echo, hops }
+    TryPlan { exchange, neighbour, echo }
+}
+
+/// Probes with rising TTL to the target's port, where a router is between.
+fn hops(target: &Target, address: IpAddr, client: &End) -> Vec<ProbeSpec> {
+    let way = client.route.as_ref().map(|route| &route.result);
+    let routed = matches!(way, Some(RouteResult::Found { kind: RouteKind::Unicast, gateway: Some(_), .. }));
+    let (true, Some(dport), false) = (routed, target.port, target.scheme == Scheme::Udp) else { return Vec::new() };
+    let probe = |ttl| {
+        let kind =
+            ProbeKind::TcpSyn { dst: address, dport, src: None, sport: None, ttl: Some(ttl), flags: TcpFlags::SYN };
+        ProbeSpec::new(FIRST_HOP + u32::from(ttl), kind).timeout(Duration::from_millis(600))
+    };
+    (1..=MAX_TTL).map(probe).collect()
 }
 
 /// An IPv6 link-local address needs the interface it is on: from the target's `%eth0`.

@@ -87,6 +87,18 @@ impl Ruling {
     }
 }
 
+/// The rule as a person would look for it: without its counters; a policy as its chain's line.
+fn shown(by: &DecidedBy) -> String {
+    if by.rule.is_none() && by.line.is_some() && by.handle.is_none() {
+        let policy = by.text.strip_prefix("policy ").unwrap_or(&by.text);
+        return format!(":{} {}", by.chain, policy.to_uppercase());
+    }
+    match by.text.split_once("] ") {
+        Some((counters, rule)) if counters.starts_with('[') => rule.to_owned(),
+        _ => by.text.clone(),
+    }
+}
+
 fn backend(by: &DecidedBy) -> &'static str {
     match by.backend {
         crate::host::Backend::Nft => "nf_tables",
@@ -149,7 +161,7 @@ impl<'a> Firewall<'a> {
         let mut ruling = Ruling::of(decision, outcome.decided_by.clone());
         ruling.open =
             outcome.branches.iter().flat_map(|branch| branch.given.clone()).chain(outcome.assumed.clone()).collect();
-        ruling.near_miss = outcome.near_miss.as_ref().map(|miss| miss.sentence());
+        ruling.near_miss = outcome.near_miss.as_ref().map(NearMiss::sentence);
         if let (Some(by), Some(after)) = (&outcome.decided_by, &self.after) {
             ruling.counted = counters::moved(&self.before, after)
                 .into_iter()
@@ -244,7 +256,7 @@ impl Ruling {
     }
 
     fn of(decision: Decision, by: Option<DecidedBy>) -> Self {
-        let text = by.as_ref().map_or_else(String::new, |by| by.text.clone());
+        let text = by.as_ref().map_or_else(String::new, shown);
         let words: Vec<&str> = text.split_whitespace().collect();
         let policy = by.as_ref().is_some_and(|by| by.rule.is_none());
         // A rule that names no address, port, protocol or interface speaks of everything.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::probe::CapturedFrame;
+use crate::probe::{CapturedFrame, FrameKind};
 use crate::wire::{ArpOperation, Decoded, MacAddr, Network, TcpFlags, Transport};
 
 /// One frame of the flow, or one about it.
@@ -12,6 +12,9 @@ pub(crate) struct Sighting {
     pub(crate) frame: usize,
     /// Whether this host sent it.
     pub(crate) outgoing: bool,
+    /// Whether it was for this host: sent by it, or to its hardware address, or to all. A frame for another
+    /// station, flooded past, did not arrive.
+    pub(crate) ours: bool,
     /// The interface it was seen on.
     pub(crate) interface: String,
     /// Ethernet source, where there is an Ethernet header.
@@ -133,6 +136,7 @@ pub(crate) fn read(frames: &[CapturedFrame]) -> Vec<Sighting> {
             sightings.push(Sighting {
                 frame: number,
                 outgoing: frame.outgoing,
+                ours: frame.pkttype != FrameKind::Otherhost,
                 interface: frame.interface.clone(),
                 src_mac: ether.map(|ether| ether.src),
                 dst_mac: ether.map(|ether| ether.dst),

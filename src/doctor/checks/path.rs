@@ -107,6 +107,9 @@ fn lost_forward(round: &Round<'_>, server: &Side<'_>, left: Option<u64>) -> Find
         return finding.seen_if(Some(sent)).seen_if(Some(none));
     }
     let last = last_hop(round);
+    if let (None, true, Some(gateway)) = (last, probed(round), known.next_hop().filter(|_| known.routed())) {
+        return not_forwarding(gateway, &target).seen_if(Some(sent)).seen_if(Some(none));
+    }
     let object =
         last.map_or_else(|| format!("the path to {target}"), |(ttl, hop)| format!("the path behind {hop} (hop {ttl})"));
     let gateway = known.next_hop().map_or_else(|| "the router".to_owned(), |hop| hop.to_string());
@@ -124,6 +127,31 @@ fn lost_forward(round: &Round<'_>, server: &Side<'_>, left: Option<u64>) -> Find
         Observation::new(format!("{hop} (hop {ttl}) still answers probes for this port"), "TTL-limited probes")
     }))
     .but(Confidence::Class, also, Some(next))
+}
+
+/// A gateway that is there and does not even say "time exceeded" never came to forward the packet:
+/// `ip_forward()` looks at the TTL before the FORWARD hook, and is not called where forwarding is off.
+fn not_forwarding(gateway: IpAddr, target: &str) -> Finding {
+    Finding::new(
+        Code::RouteForwardingOff,
+        Where::Path,
+        format!("net.ipv4.ip_forward on {gateway}"),
+        format!("Router {gateway} takes the packets for {target} and does not forward them."),
+    )
+    .seen(
+        format!("{gateway} answers for its address and sends no \"time exceeded\" for a packet with TTL 1: it does not come to forwarding it"),
+        "TTL-limited probes",
+    )
+    .but(
+        Confidence::Likely,
+        &[Code::FwPathDrop, Code::RouteBlackhole],
+        Some(format!("on {gateway}: sysctl net.ipv4.ip_forward; ip route get {target}")),
+    )
+}
+
+/// Whether TTL-limited probes went out at all.
+fn probed(round: &Round<'_>) -> bool {
+    round.known.trial().is_some_and(|trial| trial.hops.iter().any(|report| !report.sent.is_empty()))
 }
 
 /// The last hop that answered the probes with rising TTL.

@@ -13,7 +13,6 @@ use crate::os::exchange::Held;
 use crate::os::gather::Part;
 use crate::os::netlink::NetlinkError;
 use crate::os::nft::Ladder;
-use crate::probe::exchange::Outcome;
 use crate::probe::{CapturedFrame, Flow, FlowFilter, ProbeReport, ProbeSpec};
 use crate::wire::protocol;
 
@@ -71,6 +70,7 @@ impl Desk {
                 Answer::Done
             }
             Ask::Try(plan) => Answer::Trial(Box::new(self.try_it(*plan))),
+            Ask::Probe { specs } => Answer::Probed(self.probe(&specs)),
             Ask::Seen => Answer::Seen(Box::new(self.seen())),
             Ask::Remove => Answer::Removed { changed: self.remove() },
         }
@@ -107,9 +107,7 @@ impl Desk {
             Some(reports.swap_remove(at))
         };
         let (neighbour, echo) = (take(&plan.neighbour), take(&plan.echo));
-        let silent = report.as_ref().is_some_and(|report| report.connect != Outcome::Done);
-        let hops = if silent { self.probe(&plan.hops) } else { Vec::new() };
-        Trial { exchange: report, neighbour, echo, hops }
+        Trial { exchange: report, neighbour, echo, hops: Vec::new() }
     }
 
     fn probe(&mut self, specs: &[ProbeSpec]) -> Vec<ProbeReport> {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::doctor::case::{Resolution, Trial, Watch};
 use crate::host::{HostFacts, LadderSpec, RouteAnswer};
-use crate::probe::ProbeSpec;
 use crate::probe::exchange::ExchangePlan;
+use crate::probe::{ProbeReport, ProbeSpec};
 
 /// A question or an order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +38,11 @@ pub enum Ask {
     Try(Box<TryPlan>),
     /// What the watch has seen so far, with the facts as they stand. Answered by [`Answer::Seen`].
     Seen,
+    /// Sends probes, after what was to be counted has been read. Answered by [`Answer::Probed`].
+    Probe {
+        /// The probes.
+        specs: Vec<ProbeSpec>,
+    },
     /// Takes everything down. Answered by [`Answer::Removed`].
     Remove,
 }
@@ -51,8 +56,6 @@ pub struct TryPlan {
     pub neighbour: Option<ProbeSpec>,
     /// The echo.
     pub echo: Option<ProbeSpec>,
-    /// Probes with rising TTL, sent only if the conversation does not come about.
-    pub hops: Vec<ProbeSpec>,
 }
 
 /// An answer.
@@ -78,6 +81,8 @@ pub enum Answer {
     Trial(Box<Trial>),
     /// What was seen.
     Seen(Box<Watch>),
+    /// What came of the probes; those that could not be sent are missing.
+    Probed(Vec<ProbeReport>),
     /// What had been put up is gone.
     Removed {
         /// What it was.
