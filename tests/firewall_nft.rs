@@ -1,6 +1,7 @@
 //! Native nf_tables rulesets, as `nft -j list ruleset` prints them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use reachwhy::firewall::{Facts, Outcome, Packet, Stack, Test, fix, walk::walk};
+use reachwhy::firewall::{Facts, Outcome, Packet, Stack, fix, walk::walk};
 use reachwhy::host::{Backend, DumpFormat, RulesetDump};
 use serde_json::{Value, json};
 
@@ -203,11 +204,7 @@ fn a_real_dump_is_read_with_few_unknowns() {
     let parsed = reachwhy::firewall::parse::nft_json(text, "x").unwrap();
     let rules: Vec<_> = parsed.ruleset.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).collect();
     assert!(rules.len() > 55, "{}", rules.len());
-    let undecidable: Vec<_> = rules
-        .iter()
-        .filter(|r| !r.unknown_parts().is_empty() || r.matches.iter().any(|m| m.test.to_owned() == Test::Fragment))
-        .map(|r| r.text.as_str())
-        .collect();
+    let undecidable: Vec<_> = rules.iter().filter(|r| !r.unknown_parts().is_empty()).map(|r| r.text.as_str()).collect();
     assert!(undecidable.is_empty(), "{undecidable:?}");
     assert!(rules.iter().any(|r| r.text == "ip saddr @blocked counter drop comment \"bad ones\""));
     assert!(rules.iter().any(

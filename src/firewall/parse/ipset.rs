@@ -67,14 +67,13 @@ fn read_line(ruleset: &mut Ruleset, line: &str) -> Result<Note, Fault> {
                 None => None,
             };
             let nomatch = option("nomatch").is_some();
-            match element(&set.kind, entry)? {
-                Some(parts) => set.elements.push(Element { parts, nomatch, timeout }),
-                None => {
-                    set.unreliable = Some(format!("element `{}` is not evaluated", entry.text));
-                    return Ok(Some((entry.column, format!("element `{}` is not evaluated", entry.text))));
-                }
+            if let Some(parts) = element(&set.kind, entry)? {
+                set.elements.push(Element { parts, nomatch, timeout });
+                return Ok(None);
             }
-            Ok(None)
+            let why = format!("element `{}` is not evaluated", entry.text);
+            set.unreliable = Some(why.clone());
+            Ok(Some((entry.column, why)))
         }
         "COMMIT" | "flush" | "destroy" | "swap" | "rename" => {
             Ok(Some((command.column, format!("`{}` is ignored", command.text))))

@@ -101,23 +101,21 @@ impl Reader<'_> {
             }
         } else if let Some(chain) = item.get("chain") {
             self.chain(chain);
-        } else if let Some(set) = item.get("set").or_else(|| item.get("map")) {
-            if let (Some(family), Some(table)) = (family(set), string(set, "table")) {
-                let read = read_set(set);
-                self.table(family, table).sets.push(read);
-            }
+        } else if let Some(set) = item.get("set").or_else(|| item.get("map"))
+            && let (Some(family), Some(table)) = (family(set), string(set, "table"))
+        {
+            let read = read_set(set);
+            self.table(family, table).sets.push(read);
         }
     }
 
     fn table(&mut self, family: Family, name: &str) -> &mut Table {
         let tables = &mut self.ruleset.tables;
-        let index = match tables.iter().position(|t| t.family == family && t.name == name) {
-            Some(index) => index,
-            None => {
-                tables.push(Table::empty(family, name));
-                tables.len() - 1
-            }
-        };
+        let known = tables.iter().position(|t| t.family == family && t.name == name);
+        let index = known.unwrap_or(tables.len());
+        if known.is_none() {
+            tables.push(Table::empty(family, name));
+        }
         &mut tables[index]
     }
 

@@ -94,10 +94,9 @@ fn comparison(value: &Value) -> Match {
         _ => expr::operands(&fields, right),
     };
     let (op, negated) = match op {
-        "==" => (CompareOp::Eq, false),
+        "==" | "in" if op == "==" || !has_flags => (CompareOp::Eq, false),
         "!=" => (CompareOp::Eq, true),
         "in" if has_flags => (CompareOp::Flags, false),
-        "in" => (CompareOp::Eq, false),
         "!" => (CompareOp::Flags, true),
         "<" => (CompareOp::Lt, false),
         ">" => (CompareOp::Gt, false),

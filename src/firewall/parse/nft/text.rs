@@ -1,5 +1,7 @@
 //! nft JSON in nft's own words, for people to read.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 /// A statement; what is not known stays JSON.
@@ -48,20 +50,22 @@ pub(super) fn statement(value: &Value) -> String {
         "dnat" | "snat" | "masquerade" | "redirect" => {
             let mut out = name.clone();
             if let Some(family) = get("family").and_then(Value::as_str) {
-                out += &format!(" {family}");
+                let _ = write!(out, " {family}");
             }
             if get("addr").is_some() || get("port").is_some() {
-                out += &format!(" to {}", word("addr"));
+                let _ = write!(out, " to {}", word("addr"));
             }
             if get("port").is_some() {
-                out += &format!(":{}", word("port"));
+                let _ = write!(out, ":{}", word("port"));
             }
             match get("flags") {
                 Some(Value::Array(flags)) => {
                     let flags: Vec<_> = flags.iter().filter_map(Value::as_str).collect();
-                    out += &format!(" {}", flags.join(","));
+                    let _ = write!(out, " {}", flags.join(","));
                 }
-                Some(Value::String(flag)) => out += &format!(" {flag}"),
+                Some(Value::String(flag)) => {
+                    let _ = write!(out, " {flag}");
+                }
                 _ => (),
             }
             out
