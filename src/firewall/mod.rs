@@ -5,9 +5,16 @@
 //! carries its cause: the rule or policy that decided, the path of rules to it, and everything
 //! that had to be assumed. What cannot be known is answered by both branches, never by a guess.
 
+pub mod counters;
+pub mod explain;
+pub mod fix;
 pub mod names;
+pub mod packet;
 pub mod parse;
 pub mod ruleset;
+pub mod walk;
 
+pub use packet::{BadPacket, Packet};
 pub use parse::{ParseError, Warning};
 pub use ruleset::{Chain, Family, Hook, Match, Rule, Ruleset, Table, Target, Test};
+pub use walk::{DecidedBy, Facts, Issue, Outcome, Stack, Step, Verdict, walk};

@@ -178,3 +178,12 @@ pub struct Comparison {
     /// With what: one of these, each with a part for each field.
     pub operands: Vec<Vec<Operand>>,
 }
+
+impl Comparison {
+    /// Whether it only asks for an interface or a protocol, which many packets share.
+    pub(in crate::firewall) fn is_weak(&self) -> bool {
+        use Field::{EtherType, Iifname, L4Proto, NfProto, Oifname, Protocol};
+        let weak = |f: &Field| matches!(f, Iifname | Oifname | L4Proto | NfProto | EtherType | Protocol { .. });
+        self.fields.iter().all(weak)
+    }
+}

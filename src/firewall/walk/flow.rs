@@ -1,0 +1,322 @@
+//! The way through the hooks, and the branches where something is not known.
+
+use std::net::IpAddr;
+
+use crate::firewall::packet::{Packet, To};
+use crate::firewall::ruleset::Hook;
+use crate::host::{Address, HostFacts, Route, RouteKind};
+
+use super::live::Live;
+use super::near::Misses;
+use super::stack::Stack;
+use super::{Branch, DecidedBy, Facts, NearMiss, Outcome, Step, Verdict};
+
+/// More alternatives than this are not followed.
+const MAX_BRANCHES: usize = 64;
+/// Rules looked at in one walk; chains that call each other in a circle would go on for ever.
+const MAX_RULES: u32 = 2_000_000;
+
+/// How a walk ends early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) verdict: Verdict,
+    pub(super) reject_with: Option<String>,
+    pub(super) by: Option<DecidedBy>,
+    pub(super) reason: Option<String>,
+}
+
+/// One question that the walk could not answer, and the answer tried.
+#[derive(Debug, Clone)]
+struct Choice {
+    key: String,
+    says: String,
+    holds: bool,
+}
+
+/// One walk along one branch.
+pub(super) struct Run<'a> {
+    pub(super) stack: &'a Stack,
+    pub(super) facts: Facts<'a>,
+    pub(super) live: Live,
+    pub(super) path: Vec<Step>,
+    pub(super) misses: Misses,
+    /// The accept that would be named if nothing stops the packet, and its weight.
+    pub(super) accepted: Option<(u8, DecidedBy)>,
+    budget: u32,
+    choices: Vec<Choice>,
+    /// Choices already made for this branch.
+    preset: usize,
+}
+
+/// What one branch gave.
+struct Ended {
+    end: End,
+    path: Vec<Step>,
+    out: Packet,
+    assumed: Vec<String>,
+    given: Vec<String>,
+    near: Option<NearMiss>,
+}
+
+pub(super) fn run(stack: &Stack, packet: &Packet, facts: Facts<'_>, one_hook: bool) -> Outcome {
+    let mut ended: Vec<Ended> = Vec::new();
+    let mut choices: Vec<Choice> = Vec::new();
+    let mut cut = false;
+    loop {
+        let mut run = Run {
+            stack,
+            facts,
+            live: Live::new(packet),
+            path: Vec::new(),
+            misses: Misses::default(),
+            accepted: None,
+            budget: MAX_RULES,
+            preset: choices.len(),
+            choices,
+        };
+        let end = run.go(one_hook);
+        let near = run.misses.nearest(&end);
+        choices = run.choices;
+        ended.push(Ended {
+            out: run.live.leaving(packet),
+            path: run.path,
+            assumed: run.live.assumed,
+            given: choices.iter().map(said).collect(),
+            near,
+            end,
+        });
+        // The next branch: the last question answered "yes" is answered "no".
+        while choices.last().is_some_and(|choice| !choice.holds) {
+            choices.pop();
+        }
+        match choices.last_mut() {
+            Some(last) => last.holds = false,
+            None => break,
+        }
+        if ended.len() >= MAX_BRANCHES {
+            cut = true;
+            break;
+        }
+    }
+    conclude(packet, ended, cut)
+}
+
+fn said(choice: &Choice) -> String {
+    if choice.holds { choice.says.clone() } else { format!("not: {}", choice.says) }
+}
+
+/// Makes one answer of all branches.
+fn conclude(packet: &Packet, mut ended: Vec<Ended>, cut: bool) -> Outcome {
+    let mut assumed: Vec<String> = Vec::new();
+    for what in ended.iter().flat_map(|e| &e.assumed) {
+        if !assumed.contains(what) {
+            assumed.push(what.clone());
+        }
+    }
+    let branches: Vec<Branch> = if ended.len() > 1 {
+        let branch = |e: &Ended| Branch {
+            given: e.given.clone(),
+            verdict: e.end.verdict,
+            reject_with: e.end.reject_with.clone(),
+            decided_by: e.end.by.clone(),
+        };
+        ended.iter().map(branch).collect()
+    } else {
+        Vec::new()
+    };
+    // The branch in which the fewest undecidable rules apply stands last; it is the one without
+    // them, and the one to name where all agree.
+    let agree = !cut
+        && ended.iter().all(|e| e.end.verdict == ended[0].end.verdict && e.end.reject_with == ended[0].end.reject_with);
+    if cut {
+        assumed.push(format!("more than {MAX_BRANCHES} alternatives; not all were followed"));
+    }
+    if !agree {
+        for branch in &ended {
+            for what in &branch.given {
+                let open = format!("not known: {}", what.strip_prefix("not: ").unwrap_or(what));
+                if !assumed.contains(&open) {
+                    assumed.push(open);
+                }
+            }
+        }
+    }
+    let Some(last) = ended.pop() else {
+        // Unreachable: the loop above always ends one branch.
+        return Outcome {
+            id: packet.id.clone(),
+            verdict: Verdict::Unknown,
+            reject_with: None,
+            decided_by: None,
+            reason: None,
+            path: Vec::new(),
+            packet_out: packet.clone(),
+            assumed,
+            branches,
+            near_miss: None,
+        };
+    };
+    Outcome {
+        id: packet.id.clone(),
+        verdict: if agree { last.end.verdict } else { Verdict::Unknown },
+        reject_with: if agree { last.end.reject_with } else { None },
+        decided_by: if agree { last.end.by } else { None },
+        reason: if agree { last.end.reason } else { None },
+        path: last.path,
+        packet_out: last.out,
+        assumed,
+        branches,
+        near_miss: if agree { last.near } else { None },
+    }
+}
+
+impl Run<'_> {
+    fn go(&mut self, one_hook: bool) -> End {
+        let start = self.live.hook;
+        let stopped = if one_hook { self.hook(start) } else { self.all_hooks(start) };
+        if let Some(end) = stopped {
+            return end;
+        }
+        if let Some(first) = self.stack.unread().first() {
+            let first = format!("a ruleset that could not be read: {first}");
+            self.live.assume(first);
+            return End {
+                verdict: Verdict::Unknown,
+                reject_with: None,
+                by: None,
+                reason: Some("a ruleset of this host could not be read".to_owned()),
+            };
+        }
+        let by = self.accepted.take().map(|(_, by)| by);
+        let reason = if by.is_none() { Some("no chain looks at this packet".to_owned()) } else { None };
+        End { verdict: Verdict::Accept, reject_with: None, by, reason }
+    }
+
+    fn all_hooks(&mut self, start: Hook) -> Option<End> {
+        let mut hook = start;
+        if hook == Hook::Ingress || hook == Hook::Prerouting {
+            for at in [Hook::Ingress, Hook::Prerouting] {
+                if let Some(end) = self.hook(at) {
+                    return Some(end);
+                }
+            }
+            hook = match self.route() {
+                Ok(To::Local) => Hook::Input,
+                Ok(To::Forward) => Hook::Forward,
+                Err(end) => return Some(end),
+            };
+        }
+        if hook == Hook::Output {
+            self.find_out();
+        }
+        if let Some(end) = self.hook(hook) {
+            return Some(end);
+        }
+        if hook == Hook::Forward {
+            self.live.ttl = self.live.ttl.saturating_sub(1);
+        }
+        if matches!(hook, Hook::Forward | Hook::Output) {
+            return self.hook(Hook::Postrouting).or_else(|| self.hook(Hook::Egress));
+        }
+        None
+    }
+
+    fn hook(&mut self, hook: Hook) -> Option<End> {
+        self.live.hook = hook;
+        for (at, base) in self.stack.base_chains(hook, self.live.v6) {
+            self.live.priority = base.priority;
+            if !base.devices.is_empty() {
+                let device = if hook == Hook::Egress { &self.live.packet.out } else { &self.live.packet.in_ };
+                if device.as_ref().is_none_or(|device| !base.devices.contains(device)) {
+                    continue;
+                }
+            }
+            if let Some(end) = self.base_chain(at, base) {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    /// Counts one rule; false where the walk has gone on for too long.
+    pub(super) fn spend(&mut self) -> bool {
+        self.budget = self.budget.saturating_sub(1);
+        self.budget > 0
+    }
+
+    /// Answers a question that the facts do not: as this branch has it. The same question gets the
+    /// same answer within a branch.
+    pub(super) fn choose(&mut self, key: String, says: String) -> bool {
+        if let Some(choice) = self.choices.iter().find(|choice| choice.key == key) {
+            return choice.holds;
+        }
+        debug_assert!(self.choices.len() >= self.preset, "a branch repeats its prefix");
+        self.choices.push(Choice { key, says, holds: true });
+        true
+    }
+
+    /// The routing decision for a packet that came in.
+    fn route(&mut self) -> Result<To, End> {
+        if let Some(to) = self.live.routed() {
+            return Ok(to);
+        }
+        let dst = self.live.packet.dst;
+        if let Some(host) = self.facts.host.filter(|host| host.addresses.is_some()) {
+            if is_local(host, dst) {
+                return Ok(To::Local);
+            }
+            let sysctl = if self.live.v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" };
+            if host.sysctl(sysctl) == Some(0) {
+                let reason = format!("routing: {dst} is not this host's and it does not forward ({sysctl} = 0)");
+                return Err(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(reason) });
+            }
+            if self.live.packet.out.is_none() {
+                self.live.packet.out = out_by_routes(host, dst);
+            }
+            return Ok(To::Forward);
+        }
+        if self.live.packet.out.is_some() {
+            return Ok(To::Forward);
+        }
+        self.live.assume("routing delivers it to this host");
+        Ok(To::Local)
+    }
+
+    /// Fills in the outgoing interface of a packet of this host, where the routes tell it.
+    fn find_out(&mut self) {
+        let Some(host) = self.facts.host else { return };
+        if self.live.packet.out.is_none() {
+            let dst = self.live.packet.dst;
+            self.live.packet.out = if host.addresses.is_some() && is_local(host, dst) && !dst.is_multicast() {
+                Some("lo".to_owned())
+            } else {
+                out_by_routes(host, dst)
+            };
+        }
+    }
+}
+
+/// Whether a packet to this address is delivered here.
+pub(super) fn is_local(host: &HostFacts, dst: IpAddr) -> bool {
+    let own = |a: &Address| a.address == dst || a.broadcast == Some(dst);
+    let broadcast = matches!(dst, IpAddr::V4(a) if a.is_broadcast());
+    dst.is_loopback()
+        || broadcast
+        || dst.is_multicast()
+        || host.addresses.as_deref().unwrap_or(&[]).iter().any(own)
+        || host.routes.as_deref().unwrap_or(&[]).iter().any(|route| {
+            matches!(route.kind, RouteKind::Local | RouteKind::Broadcast) && route.destination.contains(dst)
+        })
+}
+
+/// The interface of the longest matching route of the main table.
+fn out_by_routes(host: &HostFacts, dst: IpAddr) -> Option<String> {
+    // Policy rules beyond the three that every host has may choose another table.
+    if host.rules.as_deref().is_some_and(|rules| rules.iter().any(|rule| !matches!(rule.priority, 0 | 32766 | 32767))) {
+        return None;
+    }
+    let routes = host.routes.as_deref()?;
+    let fits = |r: &&Route| r.table == 254 && r.kind == RouteKind::Unicast && !r.dead && r.destination.contains(dst);
+    let best = routes.iter().filter(fits).max_by_key(|r| (r.destination.prefix(), std::cmp::Reverse(r.metric)))?;
+    best.interface.clone()
+}

@@ -1,0 +1,250 @@
+//! The packet on its way: its fields with their defaults, and what has become of them.
+
+use std::net::IpAddr;
+
+use crate::firewall::packet::{Packet, Proto, To};
+use crate::firewall::ruleset::{CtStates, Hook, PktType, TcpFlags};
+
+/// Whether a test holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Truth {
+    Yes,
+    No,
+    /// It fails, negated or not: what it asks about is not there.
+    Absent,
+    /// Not known, and why.
+    Maybe(String),
+}
+
+impl Truth {
+    pub(super) fn of(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+
+    /// The truth of the negated test.
+    pub(super) fn negate(self, negated: bool) -> Self {
+        match self {
+            Self::Yes if negated => Self::No,
+            Self::No if negated => Self::Yes,
+            other => other,
+        }
+    }
+}
+
+/// An interface's name as a hook sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum IfaceName {
+    Known(String),
+    /// Not given, and surely not the loopback: neither address is this host's own to itself.
+    NotLoopback,
+}
+
+/// A packet under way.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    /// The packet as given, with what NAT and targets have changed.
+    pub(super) packet: Packet,
+    pub(super) v6: bool,
+    pub(super) proto: u8,
+    pub(super) hook: Hook,
+    /// The running chain's priority: before conntrack (-200) no packet has a state.
+    pub(super) priority: i32,
+    /// It began at prerouting, input or forward: another host sent it.
+    pub(super) came_in: bool,
+    pub(super) state: CtStates,
+    pub(super) mark: u32,
+    pub(super) connmark: u32,
+    pub(super) ttl: u8,
+    pub(super) tos: u8,
+    /// Addresses and ports before NAT.
+    pub(super) original: (IpAddr, IpAddr, Option<u16>, Option<u16>),
+    /// What was used without being given.
+    pub(super) assumed: Vec<String>,
+}
+
+impl Live {
+    pub(super) fn new(packet: &Packet) -> Self {
+        let (proto, guessed) = packet.protocol();
+        let start = packet.start();
+        let mut live = Self {
+            v6: packet.is_v6(),
+            proto,
+            hook: start,
+            priority: 0,
+            came_in: matches!(start, Hook::Prerouting | Hook::Input | Hook::Forward | Hook::Ingress)
+                || start == Hook::Postrouting && packet.in_.is_some(),
+            state: packet.ctstate.unwrap_or(CtStates::NEW),
+            mark: packet.mark.unwrap_or(0),
+            connmark: packet.connmark.unwrap_or(0),
+            ttl: packet.ttl.unwrap_or(64),
+            tos: packet.tos.unwrap_or(0),
+            original: (packet.src, packet.dst, packet.sport, packet.dport),
+            assumed: Vec::new(),
+            packet: packet.clone(),
+        };
+        live.packet.proto = Some(Proto(proto));
+        if guessed {
+            live.assume("protocol TCP");
+        }
+        live
+    }
+
+    pub(super) fn assume(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        if !self.assumed.contains(&what) {
+            self.assumed.push(what);
+        }
+    }
+
+    /// Whether the transport header of this protocol is there to be read: not in a later fragment.
+    pub(super) fn has_header(&self, proto: u8) -> bool {
+        self.proto == proto && !self.is_later_fragment()
+    }
+
+    pub(super) fn is_later_fragment(&self) -> bool {
+        self.packet.frag_offset.unwrap_or(0) > 0
+    }
+
+    /// The source port; a fresh packet has an ephemeral one.
+    pub(super) fn sport(&mut self) -> u16 {
+        if self.packet.sport.is_none() {
+            self.assume("source port 40000 (an ephemeral one)");
+        }
+        self.packet.sport.unwrap_or(40_000)
+    }
+
+    pub(super) fn tcp_flags(&mut self) -> TcpFlags {
+        if let Some(flags) = self.packet.tcp_flags {
+            return flags;
+        }
+        let fresh = !self.state.intersects(CtStates(CtStates::ESTABLISHED.0 | CtStates::RELATED.0));
+        self.assume(if fresh { "TCP flags SYN" } else { "TCP flags ACK" });
+        if fresh { TcpFlags::SYN } else { TcpFlags::ACK }
+    }
+
+    pub(super) fn icmp(&mut self) -> (u8, u8) {
+        let fresh = if self.v6 { 128 } else { 8 };
+        if self.packet.icmp_type.is_none() {
+            self.assume("ICMP echo request");
+        }
+        (self.packet.icmp_type.unwrap_or(fresh), self.packet.icmp_code.unwrap_or(0))
+    }
+
+    pub(super) fn length(&mut self) -> u32 {
+        if let Some(length) = self.packet.length {
+            return length;
+        }
+        let ip = if self.v6 { 40 } else { 20 };
+        let transport = match self.proto {
+            // A SYN carries options; other segments of Linux the timestamps.
+            6 if self.packet.tcp_flags.unwrap_or(TcpFlags::SYN).0 & TcpFlags::SYN.0 != 0 => 40,
+            6 => 32,
+            17 => 8,
+            1 | 58 => 64,
+            _ => 0,
+        };
+        let payload = self.packet.payload.as_ref().map_or(0, |hex| u32::try_from(hex.len() / 2).unwrap_or(0));
+        self.assume(format!("a packet of {} octets", ip + transport + payload));
+        ip + transport + payload
+    }
+
+    /// The states that a chain of this priority sees. Before conntrack's own hook, which looks the
+    /// flow up at priority -200, a packet has none (`net/netfilter/xt_conntrack.c`: INVALID).
+    pub(super) fn states_seen(&mut self) -> CtStates {
+        let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);
+        if early && !self.state.intersects(CtStates::UNTRACKED) && self.packet.in_.as_deref() != Some("lo") {
+            return CtStates::INVALID;
+        }
+        if self.packet.ctstate.is_none() && self.state.intersects(CtStates::NEW) {
+            self.assume("conntrack state NEW");
+        }
+        self.state
+    }
+
+    /// Whether the packet belongs to a flow that conntrack knows.
+    pub(super) fn has_flow(&mut self) -> bool {
+        !self.states_seen().intersects(CtStates(CtStates::INVALID.0 | CtStates::UNTRACKED.0))
+    }
+
+    fn loops_back(&self) -> bool {
+        let loopback = |addr: IpAddr| addr.is_loopback();
+        loopback(self.packet.dst) || loopback(self.packet.src) || self.packet.src == self.packet.dst
+    }
+
+    /// The interface that `-i` looks at.
+    pub(super) fn in_iface(&mut self) -> IfaceName {
+        let there = match self.hook {
+            Hook::Ingress | Hook::Prerouting | Hook::Input | Hook::Forward => true,
+            Hook::Postrouting | Hook::Egress => self.came_in,
+            Hook::Output => false,
+        };
+        if !there {
+            // net/netfilter/x_tables: a missing device compares as the empty name.
+            return IfaceName::Known(String::new());
+        }
+        let name = self.packet.in_.clone();
+        self.name_or_guess(name, "arrives")
+    }
+
+    /// The interface that `-o` looks at.
+    pub(super) fn out_iface(&mut self) -> IfaceName {
+        if matches!(self.hook, Hook::Ingress | Hook::Prerouting | Hook::Input) {
+            return IfaceName::Known(String::new());
+        }
+        let name = self.packet.out.clone();
+        self.name_or_guess(name, "leaves")
+    }
+
+    fn name_or_guess(&mut self, name: Option<String>, verb: &str) -> IfaceName {
+        match name {
+            Some(name) => IfaceName::Known(name),
+            None if self.loops_back() => {
+                self.assume(format!("it {verb} by lo"));
+                IfaceName::Known("lo".to_owned())
+            }
+            None => IfaceName::NotLoopback,
+        }
+    }
+
+    pub(super) fn pkttype(&mut self) -> PktType {
+        if let Some(kind) = self.packet.pkttype {
+            return kind;
+        }
+        let kind = match self.packet.dst {
+            addr if addr.is_multicast() => PktType::Multicast,
+            IpAddr::V4(addr) if addr.is_broadcast() => PktType::Broadcast,
+            _ => PktType::Unicast,
+        };
+        self.assume(format!("packet type {}", kind.name()));
+        kind
+    }
+
+    /// The routing decision that was given, or that an earlier REDIRECT made.
+    pub(super) fn routed(&self) -> Option<To> {
+        self.packet.to
+    }
+
+    /// The packet as it leaves.
+    pub(super) fn leaving(&self, given: &Packet) -> Packet {
+        let mut out = self.packet.clone();
+        out.proto = given.proto.or(out.proto);
+        if self.mark != given.mark.unwrap_or(0) {
+            out.mark = Some(self.mark);
+        }
+        if self.connmark != given.connmark.unwrap_or(0) {
+            out.connmark = Some(self.connmark);
+        }
+        if self.ttl != given.ttl.unwrap_or(64) {
+            out.ttl = Some(self.ttl);
+        }
+        if self.tos != given.tos.unwrap_or(0) {
+            out.tos = Some(self.tos);
+        }
+        if given.ctstate.is_some() || self.state.intersects(CtStates::UNTRACKED) {
+            out.ctstate = Some(self.state);
+        }
+        out.hook = given.hook;
+        out.to = given.to;
+        out
+    }
+}

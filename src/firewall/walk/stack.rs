@@ -1,0 +1,174 @@
+//! All rulesets of one host.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::firewall::parse::{self, ParseError, Warning};
+use crate::firewall::ruleset::{Base, Chain, Family, Hook, Ruleset, Set, Table};
+use crate::host::{Backend, DumpFormat, RulesetDump};
+
+/// All rulesets of one host (one network namespace), as the kernel runs them together.
+#[derive(Debug, Clone, Default)]
+pub struct Stack {
+    rulesets: Vec<Ruleset>,
+    /// (ruleset, table) → chain name → chain.
+    names: HashMap<(usize, usize), HashMap<String, usize>>,
+    /// Rulesets that are there and could not be read: no packet can be said to pass.
+    unread: Vec<String>,
+}
+
+/// What was odd about a host's dumps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Issue {
+    /// A dump could not be read; its rules are not in the stack.
+    Unread(ParseError),
+    /// A dump was read in spite of something odd.
+    Odd(Warning),
+    /// A table came in two dumps, and one of them was taken.
+    Twice {
+        /// `ip filter`
+        table: String,
+        /// The source that was left out.
+        left_out: String,
+    },
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unread(error) => error.fmt(f),
+            Self::Odd(warning) => warning.fmt(f),
+            Self::Twice { table, left_out } => {
+                write!(f, "table {table} of {left_out} is left out: another dump has it in iptables' own words")
+            }
+        }
+    }
+}
+
+/// A chain by its place in a [`Stack`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ChainAt {
+    pub(crate) ruleset: usize,
+    pub(crate) table: usize,
+    pub(crate) chain: usize,
+}
+
+impl Stack {
+    /// Reads a host's dumps. A dump that cannot be read becomes an [`Issue::Unread`] and keeps
+    /// every verdict of this stack from being a certain accept.
+    pub fn from_dumps(dumps: &[RulesetDump]) -> (Self, Vec<Issue>) {
+        let (mut rulesets, mut issues, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+        for dump in dumps {
+            match parse::dump(dump) {
+                Ok(parsed) => {
+                    issues.extend(parsed.warnings.into_iter().map(Issue::Odd));
+                    rulesets.push((dump.format, parsed.ruleset));
+                }
+                Err(error) => {
+                    unread.push(format!("{}, line {}: {}", error.source, error.line, error.message));
+                    issues.push(Issue::Unread(error));
+                }
+            }
+        }
+        // iptables-nft's tables are in `nft list ruleset` too, in words that nft itself calls
+        // incompatible; iptables-save's are complete.
+        let saved: Vec<(Family, String)> = rulesets
+            .iter()
+            .filter(|(format, ruleset)| *format != DumpFormat::NftJson && ruleset.backend == Backend::Nft)
+            .flat_map(|(_, ruleset)| ruleset.tables.iter().map(|t| (t.family, t.name.clone())))
+            .collect();
+        let rulesets = rulesets.into_iter().map(|(format, mut ruleset)| {
+            if format == DumpFormat::NftJson {
+                let source = ruleset.source.clone();
+                ruleset.tables.retain(|table| {
+                    let twice = table.is_iptables_shaped() && saved.contains(&(table.family, table.name.clone()));
+                    if twice {
+                        let table = format!("{} {}", table.family, table.name);
+                        issues.push(Issue::Twice { table, left_out: source.clone() });
+                    }
+                    !twice
+                });
+            }
+            ruleset
+        });
+        let mut stack = Self::from_rulesets(rulesets.collect::<Vec<_>>());
+        stack.unread = unread;
+        (stack, issues)
+    }
+
+    /// Puts rulesets that are read already together.
+    pub fn from_rulesets(rulesets: impl IntoIterator<Item = Ruleset>) -> Self {
+        let rulesets: Vec<_> = rulesets.into_iter().collect();
+        let mut names = HashMap::new();
+        for (r, ruleset) in rulesets.iter().enumerate() {
+            for (t, table) in ruleset.tables.iter().enumerate() {
+                let chains = table.chains.iter().enumerate().map(|(c, chain)| (chain.name.clone(), c)).collect();
+                names.insert((r, t), chains);
+            }
+        }
+        Self { rulesets, names, unread: Vec::new() }
+    }
+
+    /// The rulesets.
+    pub fn rulesets(&self) -> &[Ruleset] {
+        &self.rulesets
+    }
+
+    /// Rulesets that are there and could not be read, and why.
+    pub fn unread(&self) -> &[String] {
+        &self.unread
+    }
+
+    /// Whether there is no rule and no dropping policy at all, so that every packet passes.
+    pub fn is_empty(&self) -> bool {
+        self.unread.is_empty()
+            && self.rulesets.iter().flat_map(|r| &r.tables).flat_map(|t| &t.chains).all(|chain| {
+                chain.rules.is_empty()
+                    && chain.base.as_ref().is_none_or(|b| b.policy == super::super::ruleset::Policy::Accept)
+            })
+    }
+
+    /// Every chain with its place.
+    pub fn chains(&self) -> impl Iterator<Item = (ChainAt, &Ruleset, &Table, &Chain)> {
+        self.rulesets.iter().enumerate().flat_map(|(r, ruleset)| {
+            ruleset.tables.iter().enumerate().flat_map(move |(t, table)| {
+                let at = move |chain| ChainAt { ruleset: r, table: t, chain };
+                table.chains.iter().enumerate().map(move |(c, chain)| (at(c), ruleset, table, chain))
+            })
+        })
+    }
+
+    /// The ruleset, table and chain at a place.
+    pub(crate) fn at(&self, at: ChainAt) -> Option<(&Ruleset, &Table, &Chain)> {
+        let ruleset = self.rulesets.get(at.ruleset)?;
+        let table = ruleset.tables.get(at.table)?;
+        Some((ruleset, table, table.chains.get(at.chain)?))
+    }
+
+    /// A chain of the same table by name.
+    pub(crate) fn sibling(&self, at: ChainAt, name: &str) -> Option<ChainAt> {
+        let chain = *self.names.get(&(at.ruleset, at.table))?.get(name)?;
+        Some(ChainAt { chain, ..at })
+    }
+
+    /// The base chains that a packet of one family meets at one hook, in the kernel's order.
+    ///
+    /// Of equal priority the one registered later runs first (`net/netfilter/core.c`,
+    /// `nf_hook_entries_grow`); dumps list them as they were made.
+    pub(crate) fn base_chains(&self, hook: Hook, v6: bool) -> Vec<(ChainAt, &Base)> {
+        let mut found: Vec<(ChainAt, &Base)> = self
+            .chains()
+            .filter(|(_, _, table, _)| table.family.sees(v6))
+            .filter_map(|(at, _, _, chain)| Some((at, chain.base.as_ref()?)))
+            .filter(|(_, base)| base.hook == hook)
+            .collect();
+        found.reverse();
+        found.sort_by_key(|(_, base)| base.priority);
+        found
+    }
+
+    /// An ipset by name.
+    pub(crate) fn set(&self, name: &str) -> Option<&Set> {
+        self.rulesets.iter().flat_map(|r| &r.sets).find(|set| set.name == name)
+    }
+}

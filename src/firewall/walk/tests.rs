@@ -1,0 +1,328 @@
+//! Whether one match holds for the packet.
+
+use std::net::IpAddr;
+
+use crate::firewall::ruleset::{
+    AddrTypes, CtStates, CtTest, Hook, Iface, Match, Order, OwnerTest, PortRange, Side, Test, Transport,
+};
+use crate::host::{Backend, HostFacts, RouteKind};
+
+use super::flow::Run;
+use super::live::{IfaceName, Truth};
+use super::stack::ChainAt;
+
+impl Run<'_> {
+    /// Whether the match holds, its negation applied.
+    pub(super) fn holds(&mut self, at: ChainAt, m: &Match) -> Truth {
+        self.test(at, &m.test).negate(m.negated)
+    }
+
+    fn test(&mut self, at: ChainAt, test: &Test) -> Truth {
+        let live = &mut self.live;
+        match test {
+            Test::Source(net) => Truth::of(net.contains(live.packet.src)),
+            Test::Destination(net) => Truth::of(net.contains(live.packet.dst)),
+            Test::InInterface(iface) => {
+                let name = live.in_iface();
+                self.iface(iface, &name, "arrives", "in")
+            }
+            Test::OutInterface(iface) => {
+                let name = live.out_iface();
+                self.iface(iface, &name, "leaves", "out")
+            }
+            Test::Protocol(number) => Truth::of(live.proto == *number),
+            Test::Fragment => Truth::of(live.is_later_fragment()),
+            Test::Header(module) => self.header(at, *module).unwrap_or(Truth::Yes),
+            Test::Port { module, side, range } => {
+                self.header(at, *module).unwrap_or_else(|| self.ports(*side, std::slice::from_ref(range)))
+            }
+            Test::Multiport { side, ranges } => {
+                if live.is_later_fragment() || !matches!(live.proto, 6 | 17 | 33 | 132 | 136) {
+                    return Truth::Absent;
+                }
+                self.ports(*side, ranges)
+            }
+            Test::TcpFlags { mask, set } => self.header(at, Transport::Tcp).unwrap_or_else(|| {
+                let flags = self.live.tcp_flags();
+                Truth::of(flags.0 & mask.0 == set.0)
+            }),
+            Test::TcpOption(option) => {
+                self.header(at, Transport::Tcp).unwrap_or_else(|| match &self.live.packet.tcp_options {
+                    Some(options) => Truth::of(options.contains(option)),
+                    None => Truth::Maybe("the TCP options are not given".to_owned()),
+                })
+            }
+            Test::Icmp { v6, kind, codes } => {
+                if !live.has_header(if *v6 { 58 } else { 1 }) {
+                    return Truth::Absent;
+                }
+                let (own_kind, own_code) = live.icmp();
+                Truth::of(kind.is_none_or(|kind| kind == own_kind && (codes.0..=codes.1).contains(&own_code)))
+            }
+            Test::Conntrack { tests, .. } => self.conntrack(tests),
+            Test::Mark { value, mask } => {
+                if live.packet.mark.is_none() && live.mark == 0 {
+                    live.assume("packet mark 0");
+                }
+                Truth::of(live.mark & mask == *value)
+            }
+            Test::Connmark { value, mask } => {
+                if !live.has_flow() {
+                    return Truth::Absent;
+                }
+                if live.packet.connmark.is_none() && live.connmark == 0 {
+                    live.assume("connection mark 0");
+                }
+                Truth::of(live.connmark & mask == *value)
+            }
+            Test::Comment(_) => Truth::Yes,
+            Test::IpRange { side, from, to } => {
+                let addr = if *side == Side::Source { live.packet.src } else { live.packet.dst };
+                Truth::of(in_range(addr, *from, *to))
+            }
+            Test::Mac(mac) => match (live.hook, live.packet.mac_src) {
+                (Hook::Output | Hook::Postrouting | Hook::Egress, _) => Truth::Absent,
+                (_, Some(own)) => Truth::of(own == *mac),
+                (_, None) => Truth::Maybe("the source hardware address is not given".to_owned()),
+            },
+            Test::AddrType { side, types, limit_iface } => self.addrtype(*side, *types, *limit_iface),
+            Test::Owner(owner) => self.owner(owner),
+            Test::Length { from, to } => {
+                let length = live.length();
+                Truth::of((u32::from(*from)..=u32::from(*to)).contains(&length))
+            }
+            Test::Ttl { order, value, .. } => {
+                if live.packet.ttl.is_none() {
+                    live.assume("64 hops left");
+                }
+                Truth::of(match order {
+                    Order::Eq => live.ttl == *value,
+                    Order::Lt => live.ttl < *value,
+                    Order::Gt => live.ttl > *value,
+                })
+            }
+            Test::Tos { value, mask } => Truth::of(live.tos & mask == *value),
+            Test::Dscp(value) => Truth::of(live.tos >> 2 == *value),
+            Test::PktType(kind) => Truth::of(live.pkttype() == *kind),
+            Test::Set { name, sides, options } => self.ipset(name, sides, options),
+            // xt_recent.c: --set returns true whatever it found.
+            Test::Stateful { module, options } if module == "recent" && is_plain_set(options) => Truth::Yes,
+            Test::Stateful { module, .. } => Truth::Maybe(format!("{module} rests on history, chance or time")),
+            Test::Compare(comparison) => self.compare(at, comparison),
+            Test::Unknown { .. } => Truth::Maybe("this program does not know it".to_owned()),
+        }
+    }
+
+    /// `Some` where the module cannot look at its header: it then holds neither way.
+    fn header(&mut self, at: ChainAt, module: Transport) -> Option<Truth> {
+        if self.live.proto != module.number() {
+            return Some(Truth::Absent);
+        }
+        if !self.live.is_later_fragment() {
+            return None;
+        }
+        // iptables-nft compares the payload's octets of a later fragment as if they were the
+        // header; iptables-legacy never matches there.
+        let legacy = self.stack.at(at).is_none_or(|(ruleset, _, _)| ruleset.backend == Backend::Legacy);
+        let compat = matches!(module, Transport::Icmp | Transport::Icmp6);
+        if legacy || compat || self.live.v6 {
+            return Some(Truth::Absent);
+        }
+        Some(Truth::Maybe("a later fragment: nf_tables looks at its payload as if it were the header".to_owned()))
+    }
+
+    fn ports(&mut self, side: Side, ranges: &[PortRange]) -> Truth {
+        let inside = |port: u16| ranges.iter().any(|range| range.contains(port));
+        let everything = ranges.iter().any(|range| range.from == 0 && range.to == u16::MAX);
+        if everything {
+            return Truth::Yes;
+        }
+        if side != Side::Destination {
+            let port = self.live.sport();
+            if inside(port) {
+                return Truth::Yes;
+            }
+            if side == Side::Source {
+                return Truth::No;
+            }
+        }
+        match self.live.packet.dport {
+            Some(port) => Truth::of(inside(port)),
+            None => Truth::Maybe("the destination port is not given".to_owned()),
+        }
+    }
+
+    pub(super) fn iface(&mut self, iface: &Iface, name: &IfaceName, verb: &str, field: &str) -> Truth {
+        match name {
+            IfaceName::Known(name) => Truth::of(iface.matches(name)),
+            IfaceName::NotLoopback if iface.prefix && iface.name.is_empty() => Truth::Yes,
+            IfaceName::NotLoopback if !iface.prefix && iface.name == "lo" => {
+                self.live.assume(format!("it {verb} by an interface other than lo"));
+                Truth::No
+            }
+            IfaceName::NotLoopback => Truth::Maybe(format!("the interface it {verb} by (`{field}`) is not given")),
+        }
+    }
+
+    /// `net/netfilter/xt_conntrack.c`, `conntrack_mt`.
+    fn conntrack(&mut self, tests: &[(bool, CtTest)]) -> Truth {
+        let seen = self.live.states_seen();
+        let flow = self.live.has_flow();
+        let mut has_state = false;
+        let mut truth = Truth::Yes;
+        for (negated, test) in tests {
+            if let CtTest::State(states) = test {
+                has_state = true;
+                if seen.intersects(*states) == *negated {
+                    return Truth::No;
+                }
+            }
+        }
+        if !flow {
+            // Without a flow only the state is looked at.
+            return Truth::of(has_state);
+        }
+        for (negated, test) in tests {
+            match self.ct_test(test).negate(*negated) {
+                Truth::Yes => (),
+                Truth::Maybe(why) => truth = Truth::Maybe(why),
+                Truth::No | Truth::Absent => return Truth::No,
+            }
+        }
+        truth
+    }
+
+    fn ct_test(&mut self, test: &CtTest) -> Truth {
+        let live = &mut self.live;
+        let fresh = live.state.intersects(CtStates::NEW);
+        let (src, dst, sport, dport) = live.original;
+        let unknown = |what: &str| Truth::Maybe(format!("the {what} of its flow is not known"));
+        match test {
+            CtTest::State(_) => Truth::Yes,
+            CtTest::Proto(number) => Truth::of(live.proto == *number),
+            CtTest::Status(statuses) => match live.packet.ctstatus {
+                Some(own) if statuses.0 == 0 => Truth::of(own.0 == 0),
+                Some(own) => Truth::of(own.0 & statuses.0 != 0),
+                None => unknown("status"),
+            },
+            CtTest::Direction(reply) if fresh => Truth::of(!reply),
+            CtTest::Direction(_) => unknown("direction"),
+            CtTest::Expire(_) => unknown("timeout"),
+            // A new flow's reply is expected from where the packet now goes.
+            CtTest::Addr { reply, side, net } if fresh => {
+                let addr = match (reply, side) {
+                    (false, Side::Source) => src,
+                    (false, _) => dst,
+                    (true, Side::Source) => live.packet.dst,
+                    (true, _) => live.packet.src,
+                };
+                Truth::of(net.contains(addr))
+            }
+            CtTest::Addr { .. } => unknown("original addresses"),
+            CtTest::Port { reply, side, range } if fresh => {
+                let port = match (reply, side) {
+                    (false, Side::Source) => sport,
+                    (false, _) => dport,
+                    (true, Side::Source) => live.packet.dport,
+                    (true, _) => live.packet.sport,
+                };
+                port.map_or_else(|| unknown("ports"), |port| Truth::of(range.contains(port)))
+            }
+            CtTest::Port { .. } => unknown("original ports"),
+        }
+    }
+
+    pub(super) fn owner(&mut self, owner: &OwnerTest) -> Truth {
+        let live = &self.live;
+        if live.came_in || !matches!(live.hook, Hook::Output | Hook::Postrouting) {
+            // net/netfilter/xt_owner.c: no socket, no owner; `! --uid-owner` then holds.
+            return Truth::No;
+        }
+        let within = |id: Option<u32>, from: u32, to: u32, what: &str| match id {
+            Some(id) => Truth::of((from..=to).contains(&id)),
+            None => Truth::Maybe(format!("the sending socket's {what} is not given")),
+        };
+        match owner {
+            OwnerTest::Uid(from, to) => within(live.packet.uid, *from, *to, "user"),
+            OwnerTest::Gid(from, to) => within(live.packet.gid, *from, *to, "group"),
+            OwnerTest::SocketExists if live.packet.uid.is_some() || live.packet.gid.is_some() => Truth::Yes,
+            OwnerTest::SocketExists => Truth::Maybe("whether it comes from a socket is not given".to_owned()),
+        }
+    }
+
+    fn addrtype(&mut self, side: Side, types: AddrTypes, limit: Option<Side>) -> Truth {
+        let addr = if side == Side::Source { self.live.packet.src } else { self.live.packet.dst };
+        let device = match limit {
+            None => None,
+            Some(way) => {
+                let name = if way == Side::Source { self.live.in_iface() } else { self.live.out_iface() };
+                match name {
+                    IfaceName::Known(name) => Some(name),
+                    IfaceName::NotLoopback => return Truth::Maybe("the interface is not given".to_owned()),
+                }
+            }
+        };
+        match self.addr_type(addr, device.as_deref()) {
+            Some(kind) => Truth::of(types.0 & kind != 0),
+            // LOCAL, BROADCAST and MULTICAST are what a host takes for itself.
+            None if side == Side::Destination && self.live.hook == Hook::Input && types.0 & 0b10_1100 == 0b10_1100 => {
+                Truth::Yes
+            }
+            None => Truth::Maybe(format!("the type of {addr} needs this host's addresses")),
+        }
+    }
+
+    /// The type of an address as a bit of [`AddrTypes`]; `None` where the host is not known.
+    pub(super) fn addr_type(&self, addr: IpAddr, device: Option<&str>) -> Option<u16> {
+        const UNICAST: u16 = 1 << 1;
+        const LOCAL: u16 = 1 << 2;
+        const BROADCAST: u16 = 1 << 3;
+        const MULTICAST: u16 = 1 << 5;
+        match addr {
+            addr if addr.is_multicast() => return Some(MULTICAST),
+            // net/ipv4/fib_frontend.c, __inet_dev_addr_type
+            IpAddr::V4(a) if a.is_broadcast() || a.octets()[0] == 0 => return Some(BROADCAST),
+            addr if addr.is_loopback() && device.is_none_or(|d| d == "lo") => return Some(LOCAL),
+            _ => (),
+        }
+        let host = self.facts.host.filter(|host| host.addresses.is_some())?;
+        let own = host.addresses.as_deref().unwrap_or(&[]);
+        let mut own = own.iter().filter(|a| device.is_none_or(|d| a.interface == d));
+        if let Some(found) = own.find(|a| a.address == addr || a.broadcast == Some(addr)) {
+            return Some(if found.address == addr { LOCAL } else { BROADCAST });
+        }
+        Some(route_type(host, addr).unwrap_or(UNICAST))
+    }
+}
+
+/// The type of the longest matching route, as a bit of [`AddrTypes`].
+fn route_type(host: &HostFacts, addr: IpAddr) -> Option<u16> {
+    let routes = host.routes.as_deref()?.iter().filter(|r| r.destination.contains(addr));
+    let best = routes.max_by_key(|r| (r.table == 255, r.destination.prefix()))?;
+    Some(match best.kind {
+        RouteKind::Local => 1 << 2,
+        RouteKind::Broadcast => 1 << 3,
+        RouteKind::Anycast => 1 << 4,
+        RouteKind::Multicast => 1 << 5,
+        RouteKind::Blackhole => 1 << 6,
+        RouteKind::Unreachable => 1 << 7,
+        RouteKind::Prohibit => 1 << 8,
+        _ => 1 << 1,
+    })
+}
+
+/// Whether an address lies between two of its family, both included.
+pub(super) fn in_range(addr: IpAddr, from: IpAddr, to: IpAddr) -> bool {
+    addr.is_ipv6() == from.is_ipv6() && addr.is_ipv6() == to.is_ipv6() && from <= addr && addr <= to
+}
+
+/// `recent --set`, not negated.
+fn is_plain_set(options: &str) -> bool {
+    let mut words = options.split(' ').peekable();
+    let mut before = "";
+    words.any(|word| {
+        let found = word == "--set" && before != "!";
+        before = word;
+        found
+    })
+}
