@@ -161,6 +161,10 @@ fn same(variant: &str, backend: Backend) {
         assert_eq!(unseen, []);
         let format = if v6.is_empty() { DumpFormat::IptablesSave } else { DumpFormat::Ip6tablesSave };
         let ours = dumps.iter().find(|dump| dump.format == format && dump.backend == backend).unwrap();
+        let parsed = reachwhy::firewall::parse::dump(ours).unwrap();
+        let unknown = |rule: &reachwhy::firewall::Rule| !rule.unknown_parts().is_empty();
+        let rules = parsed.ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+        assert_eq!(rules.filter(|rule| unknown(rule)).count(), usize::from(v6.is_empty()));
         let theirs = run(&save, &["-c"], "");
         let (ours, unknown) = without_unknown(normal(&ours.text));
         assert_eq!(unknown, usize::from(v6.is_empty()));

@@ -70,7 +70,7 @@ pub(crate) fn match_text(name: &str, rev: u32, info: &[u8], context: &Context<'_
     match matches::options(name, rev, Info(info), context) {
         Some((name, options)) if options.is_empty() => format!("-m {name}"),
         Some((name, options)) => format!("-m {name} {options}"),
-        None => format!("-m {} {}", word(name), unknown(rev, info)),
+        None => format!("-m {}", unknown(name, rev, info)),
     }
 }
 
@@ -79,13 +79,14 @@ pub(crate) fn target_text(name: &str, rev: u32, info: &[u8], context: &Context<'
     match targets::options(name, rev, Info(info), context) {
         Some((name, options)) if options.is_empty() => format!("-j {name}"),
         Some((name, options)) => format!("-j {name} {options}"),
-        None => format!("-j {} {}", word(name), unknown(rev, info)),
+        None => format!("-j {}", unknown(name, rev, info)),
     }
 }
 
-/// The option that says «this program cannot read it»: revision and bytes.
-fn unknown(rev: u32, info: &[u8]) -> String {
-    format!("--reachwhy-unknown {rev}:{}", hex(info))
+/// What this program cannot read: name and revision as one word, so that no reader takes it for the
+/// module it knows by that name, and the bytes.
+fn unknown(name: &str, rev: u32, info: &[u8]) -> String {
+    format!("{}.{rev} --reachwhy-unknown {}", word(name), hex(info))
 }
 
 /// Bytes in hexadecimal.
