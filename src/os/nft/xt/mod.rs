@@ -25,7 +25,7 @@ pub(crate) struct Context<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Info<'a>(pub(crate) &'a [u8]);
 
-impl<'a> Info<'a> {
+impl Info<'_> {
     fn u8(self, at: usize) -> Option<u8> {
         self.0.get(at).copied()
     }
@@ -128,7 +128,7 @@ pub(crate) fn not(negated: bool) -> &'static str {
 }
 
 /// `a` or `a:b`.
-pub(crate) fn range<T: PartialEq + std::fmt::Display>(from: T, to: T, separator: char) -> String {
+pub(crate) fn range<T: PartialEq + Copy + std::fmt::Display>(from: T, to: T, separator: char) -> String {
     if from == to { from.to_string() } else { format!("{from}{separator}{to}") }
 }
 
