@@ -6,6 +6,7 @@
 //! that had to be assumed. What cannot be known is answered by both branches, never by a guess.
 
 pub mod counters;
+pub mod edit;
 pub mod explain;
 pub mod fix;
 pub mod names;

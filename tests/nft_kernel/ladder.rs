@@ -106,6 +106,44 @@ fn a_drop_is_bracketed() {
     });
 }
 
+/// What the child of the next test does: it is nothing by itself.
+#[test]
+fn child_that_holds_a_ladder() {
+    if std::env::var_os("REACHWHY_TEST_HOLD_LADDER").is_none() {
+        return;
+    }
+    let _ladder = Ladder::install(&spec(LadderTransport::Tcp, "127.0.0.1", 80)).unwrap();
+    println!("installed");
+    std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+#[test]
+fn a_killed_process_leaves_nothing() {
+    inside(|| {
+        if !has("nft") {
+            return;
+        }
+        // A child of this thread is in this thread's network namespace.
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "nft_kernel::ladder::child_that_holds_a_ladder", "--nocapture"])
+            .env("REACHWHY_TEST_HOLD_LADDER", "1")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let there = || run("nft", &["list", "tables"], "").contains("reachwhy_ladder_");
+        let becomes = |want: bool| {
+            (0..500).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                there() == want
+            })
+        };
+        assert!(becomes(true), "the child installed nothing");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(becomes(false), "the counting table outlived its process");
+    });
+}
+
 #[test]
 fn several_live_side_by_side_and_vanish() {
     inside(|| {

@@ -14,15 +14,11 @@ fn normal(document: &str) -> Vec<Value> {
     let mut list: Vec<Value> = document["nftables"].as_array().unwrap()[1..].to_vec();
     for entry in &mut list {
         let Some((kind, body)) = entry.as_object_mut().and_then(|entry| entry.iter_mut().next()) else { continue };
-        if kind == "set" || kind == "map" {
-            if let Some(Value::Array(elements)) = body.get_mut("elem") {
-                elements.sort_by_key(ToString::to_string);
-            }
-            if let Some(Value::Array(flags)) = body.get_mut("flags") {
-                // Older nft leaves this flag out of its list.
-                flags.retain(|flag| flag != "dynamic");
-            }
+        if let Some(Value::Array(flags)) = body.get_mut("flags") {
+            // Older nft leaves this flag out of its list.
+            flags.retain(|flag| flag != "dynamic");
         }
+        sort_sets(body);
         if kind == "chain" {
             // Older nft leaves the device of a netdev chain out.
             body.as_object_mut().unwrap().remove("dev");
@@ -36,19 +32,25 @@ fn normal(document: &str) -> Vec<Value> {
             if implied && statements[0].pointer("/match/left/meta/key").is_some_and(|key| key == "nfproto") {
                 statements.remove(0);
             }
-            for statement in statements.iter_mut() {
-                let right = statement.pointer_mut("/match/right/set").or(None);
-                if let Some(Value::Array(elements)) = right {
-                    elements.sort_by_key(ToString::to_string);
-                }
-                let data = statement.pointer_mut("/vmap/data/set").or(None);
-                if let Some(Value::Array(elements)) = data {
+        }
+    }
+    list
+}
+
+/// The kernel lists a hashed set in any order.
+fn sort_sets(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map.iter_mut() {
+                sort_sets(inner);
+                if let (true, Value::Array(elements)) = (key == "set" || key == "elem", inner) {
                     elements.sort_by_key(ToString::to_string);
                 }
             }
         }
+        Value::Array(list) => list.iter_mut().for_each(sort_sets),
+        _ => {}
     }
-    list
 }
 
 #[test]
@@ -63,6 +65,7 @@ fn native_rules_read_back_as_nft_says_them() {
         assert_eq!(unseen, []);
         assert_eq!(dumps.len(), 1);
         assert_eq!(dumps[0].format, DumpFormat::NftJson);
+        reachwhy::firewall::parse::dump(&dumps[0]).unwrap();
         let ours = normal(&dumps[0].text);
         let mut wrong = Vec::new();
         for (ours, theirs) in ours.iter().zip(&theirs) {

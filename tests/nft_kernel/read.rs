@@ -89,7 +89,7 @@ COMMIT
 "#;
 
 /// The same, IPv6.
-pub(crate) const V6: &str = r#"
+pub(crate) const V6: &str = r"
 *nat
 :PREROUTING ACCEPT [0:0]
 :INPUT ACCEPT [0:0]
@@ -109,7 +109,7 @@ COMMIT
 -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A INPUT -j REJECT --reject-with icmp6-adm-prohibited
 COMMIT
-"#;
+";
 
 /// A save text as table → lines, the chains' own lines sorted; without comments and counters.
 pub(crate) fn normal(text: &str) -> BTreeMap<String, Vec<String>> {
@@ -161,6 +161,10 @@ fn same(variant: &str, backend: Backend) {
         assert_eq!(unseen, []);
         let format = if v6.is_empty() { DumpFormat::IptablesSave } else { DumpFormat::Ip6tablesSave };
         let ours = dumps.iter().find(|dump| dump.format == format && dump.backend == backend).unwrap();
+        let parsed = reachwhy::firewall::parse::dump(ours).unwrap();
+        let unknown = |rule: &reachwhy::firewall::Rule| !rule.unknown_parts().is_empty();
+        let rules = parsed.ruleset.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+        assert_eq!(rules.filter(|rule| unknown(rule)).count(), usize::from(v6.is_empty()));
         let theirs = run(&save, &["-c"], "");
         let (ours, unknown) = without_unknown(normal(&ours.text));
         assert_eq!(unknown, usize::from(v6.is_empty()));
@@ -183,6 +187,45 @@ fn what_iptables_nft_loaded_reads_back() {
 #[test]
 fn what_iptables_legacy_loaded_reads_back() {
     inside(|| same("legacy", Backend::Legacy));
+}
+
+#[test]
+fn ipsets_are_named_and_listed() {
+    inside(|| {
+        if !has("ipset") || !has("iptables-nft-restore") {
+            return;
+        }
+        let sets = "create bad hash:net family inet hashsize 1024 maxelem 65536 timeout 600 counters comment\n\
+            add bad 10.0.0.0/8 timeout 0 packets 0 bytes 0 comment \"a net\"\n\
+            create web hash:ip,port family inet hashsize 1024 maxelem 65536\n\
+            add web 192.0.2.1,tcp:80\n\
+            create ports bitmap:port range 0-1023\n\
+            add ports 22\n\
+            create six hash:net family inet6 hashsize 1024 maxelem 65536\n\
+            add six fd00::/8\n\
+            create all list:set size 8\n\
+            add all bad\n";
+        run("ipset", &["restore"], sets);
+        let rules = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m set --match-set bad src -j DROP\n\
+            -A INPUT -p tcp -m set ! --match-set web dst,dst -j DROP\nCOMMIT\n";
+        for (variant, backend) in [("nft", Backend::Nft), ("legacy", Backend::Legacy)] {
+            run(&format!("iptables-{variant}-restore"), &[], rules);
+            let (dumps, unseen) = dumps();
+            assert_eq!(unseen, []);
+            let text = &dumps.iter().find(|dump| dump.backend == backend).unwrap().text;
+            for line in rules.lines().filter(|line| line.starts_with("-A")) {
+                assert!(text.contains(line), "{line} in {text}");
+            }
+            let listed = dumps.iter().find(|dump| dump.format == DumpFormat::IpsetSave).unwrap();
+            reachwhy::firewall::parse::dump(listed).unwrap();
+            // ipset's own listing adds hashing parameters, which decide nothing.
+            let mut ours: Vec<_> = listed.text.lines().collect();
+            let mut want: Vec<_> = sets.lines().collect();
+            ours.sort_unstable();
+            want.sort_unstable();
+            assert_eq!(ours, want);
+        }
+    });
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The rulesets in force in the calling thread's network namespace, as text in formats people know.
 
+use std::cell::OnceCell;
+
 use super::conn::Conn;
 use super::error::NftError;
+use super::ipset::Sets;
 use super::ladder::PREFIX;
 use super::objects::{Ruleset, Table, family};
 use super::{iptables, json, legacy, save};
@@ -15,7 +18,13 @@ use crate::host::{Backend, DumpFormat, RulesetDump, Unseen};
 pub fn dumps() -> (Vec<RulesetDump>, Vec<Unseen>) {
     let mut dumps = Vec::new();
     let mut unseen = Vec::new();
-    let set_name = |_index: u16| None;
+    // Read when the first rule names a set; rules and sets are not of one moment, but a set that a
+    // rule names cannot go.
+    let sets = OnceCell::new();
+    let set_name = |index: u16| match sets.get_or_init(Sets::read) {
+        Ok(sets) => sets.name(index),
+        Err(_) => None,
+    };
     match native() {
         Ok(ruleset) => dumps.extend(split(&ruleset, &set_name)),
         Err(error) if error.is_absent() => {}
@@ -32,6 +41,16 @@ pub fn dumps() -> (Vec<RulesetDump>, Vec<Unseen>) {
             }),
             Err(error) => unseen.push(not_seen("firewall.iptables-legacy", &error)),
         }
+    }
+    match sets.get() {
+        None => {}
+        Some(Ok(sets)) => dumps.push(RulesetDump {
+            format: DumpFormat::IpsetSave,
+            backend: dumps.first().map_or(Backend::Nft, |dump| dump.backend),
+            via: "netlink".to_owned(),
+            text: sets.text.clone(),
+        }),
+        Some(Err(error)) => unseen.push(not_seen("firewall.ipset", error)),
     }
     (dumps, unseen)
 }

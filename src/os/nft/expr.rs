@@ -454,14 +454,6 @@ impl Expr {
         })
     }
 
-    /// The verdict that ends a rule, where this is one.
-    pub(crate) fn verdict(&self) -> Option<&Verdict> {
-        match self {
-            Self::Immediate { dreg: 0, data: Data::Verdict(verdict) } => Some(verdict),
-            _ => None,
-        }
-    }
-
     /// Decides: `NF_*` or `NFT_RETURN`, or to a chain.
     pub(crate) fn decide(code: i32, chain: Option<&str>) -> Self {
         Self::Immediate { dreg: 0, data: Data::Verdict(Verdict { code, chain: chain.map(str::to_owned) }) }

@@ -8,6 +8,7 @@ mod conn;
 mod dump;
 mod error;
 mod expr;
+mod ipset;
 mod iptables;
 mod json;
 mod ladder;

@@ -12,10 +12,8 @@ pub(crate) mod msg {
     pub(crate) const DELTABLE: u8 = 2;
     pub(crate) const NEWCHAIN: u8 = 3;
     pub(crate) const GETCHAIN: u8 = 4;
-    pub(crate) const DELCHAIN: u8 = 5;
     pub(crate) const NEWRULE: u8 = 6;
     pub(crate) const GETRULE: u8 = 7;
-    pub(crate) const DELRULE: u8 = 8;
     pub(crate) const NEWSET: u8 = 9;
     pub(crate) const GETSET: u8 = 10;
     pub(crate) const NEWSETELEM: u8 = 12;

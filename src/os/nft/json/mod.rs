@@ -94,12 +94,10 @@ fn hook_name(family: u8, number: u32) -> String {
         (family::NETDEV, 0) | (family::INET, 5) => "ingress",
         (family::NETDEV, 1) => "egress",
         (family::ARP, 0) => "input",
-        (family::ARP, 1) => "output",
-        (family::ARP, 2) => "forward",
         (_, 0) => "prerouting",
+        (family::ARP, 1) | (_, 3) => "output",
         (_, 1) => "input",
         (_, 2) => "forward",
-        (_, 3) => "output",
         (_, 4) => "postrouting",
         (_, number) => return number.to_string(),
     }

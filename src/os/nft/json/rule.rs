@@ -80,7 +80,7 @@ impl<'a> Decoder<'a> {
                 let mut loaded = self.register(*sreg)?.clone();
                 match op {
                     0 if loaded.mask.is_none() && loaded.shift.is_none() => {
-                        loaded.mask = Some((mask.clone(), xor.clone()))
+                        loaded.mask = Some((mask.clone(), xor.clone()));
                     }
                     1 if loaded.shift.is_none() => loaded.shift = Some(("<<", *shift)),
                     2 if loaded.shift.is_none() => loaded.shift = Some((">>", *shift)),

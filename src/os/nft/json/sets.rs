@@ -65,10 +65,9 @@ pub(super) fn elements(set: &Set) -> Vec<Value> {
     let types = key_types(set.key_type, set.key_len as usize);
     let interval = set.flags & INTERVAL != 0;
     let mut all: Vec<&Element> = set.elements.iter().collect();
-    if interval {
-        // By key, an end before the beginning that has the same key.
-        all.sort_by(|a, b| a.key.cmp(&b.key).then(b.is_end().cmp(&a.is_end())));
-    }
+    // By key, and an end before the beginning that has the same key. The kernel lists hashed sets in
+    // an order that changes from one reading to the next.
+    all.sort_by(|a, b| a.key.cmp(&b.key).then(b.is_end().cmp(&a.is_end())));
     let mut out = Vec::new();
     for (index, element) in all.iter().enumerate() {
         if element.is_end() {

@@ -219,7 +219,7 @@ fn rule(
         at += size;
     }
     rule.target = if entry.target_name.is_empty() {
-        standard(entry, flags & layout.goto != 0, starts)?
+        Some(standard(entry, flags & layout.goto != 0, starts)?).filter(|target| !target.is_empty())
     } else {
         let (name, rev, data) = extension(entry.target)?;
         Some(xt::target_text(&name, rev, data, context))
@@ -231,20 +231,20 @@ fn extension(bytes: &[u8]) -> Option<(String, u32, &[u8])> {
     Some((text(bytes.get(2..31)?), u32::from(*bytes.get(31)?), bytes.get(EXTENSION..)?))
 }
 
-/// A verdict below zero decides (`-NF_* - 1`); one above is where to go on, the next entry for none at all.
-fn standard(entry: &Entry<'_>, goto: bool, starts: &BTreeMap<usize, String>) -> Option<Option<String>> {
+/// A verdict below zero decides (`-NF_* - 1`); one above is where to go on, the next entry for none at
+/// all, which is the empty word. A rule without a target is followed by an entry of its own chain (the
+/// policy, or the unseen RETURN, at the latest), so that no chain starts there.
+fn standard(entry: &Entry<'_>, goto: bool, starts: &BTreeMap<usize, String>) -> Option<String> {
     Some(match entry.verdict()? {
-        -1 => Some("-j DROP".to_owned()),
-        -2 => Some("-j ACCEPT".to_owned()),
-        -4 => Some("-j QUEUE".to_owned()),
-        -5 => Some("-j RETURN".to_owned()),
+        -1 => "-j DROP".to_owned(),
+        -2 => "-j ACCEPT".to_owned(),
+        -4 => "-j QUEUE".to_owned(),
+        -5 => "-j RETURN".to_owned(),
         offset => {
             let offset = usize::try_from(offset).ok()?;
             match starts.get(&offset) {
-                // A rule without a target at the end of one chain falls to where no chain starts:
-                // every chain ends with a policy or RETURN entry.
-                Some(chain) => Some(format!("{} {}", if goto { "-g" } else { "-j" }, word(chain))),
-                None if offset == entry.next => None,
+                Some(chain) => format!("{} {}", if goto { "-g" } else { "-j" }, word(chain)),
+                None if offset == entry.next => String::new(),
                 None => return None,
             }
         }

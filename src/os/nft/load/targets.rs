@@ -122,15 +122,13 @@ impl Encoder<'_> {
         }
         // enum ipt_reject_with and enum ip6t_reject_with
         let number = match (with, self.v6) {
-            (RejectWith::TcpReset, false) => 7,
-            (RejectWith::TcpReset, true) => 6,
-            (RejectWith::Icmp(code @ 0..=3), false) => u32::from(code),
+            (RejectWith::Icmp(code @ 0..=3), false) | (RejectWith::Icmp6(code @ (0 | 1 | 3 | 4)), true) => {
+                u32::from(code)
+            }
             (RejectWith::Icmp(9), false) => 5,
-            (RejectWith::Icmp(10), false) => 6,
-            (RejectWith::Icmp(13), false) => 8,
-            (RejectWith::Icmp6(code @ (0 | 1 | 3 | 4)), true) => u32::from(code),
-            (RejectWith::Icmp6(5), true) => 7,
-            (RejectWith::Icmp6(6), true) => 8,
+            (RejectWith::Icmp(10), false) | (RejectWith::TcpReset, true) => 6,
+            (RejectWith::TcpReset, false) | (RejectWith::Icmp6(5), true) => 7,
+            (RejectWith::Icmp(13), false) | (RejectWith::Icmp6(6), true) => 8,
             _ => return None,
         };
         Some(xt("REJECT", 0, Blob::new().u32(number)))

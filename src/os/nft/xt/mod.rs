@@ -25,7 +25,7 @@ pub(crate) struct Context<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Info<'a>(pub(crate) &'a [u8]);
 
-impl<'a> Info<'a> {
+impl Info<'_> {
     fn u8(self, at: usize) -> Option<u8> {
         self.0.get(at).copied()
     }
@@ -70,7 +70,7 @@ pub(crate) fn match_text(name: &str, rev: u32, info: &[u8], context: &Context<'_
     match matches::options(name, rev, Info(info), context) {
         Some((name, options)) if options.is_empty() => format!("-m {name}"),
         Some((name, options)) => format!("-m {name} {options}"),
-        None => format!("-m {} {}", word(name), unknown(rev, info)),
+        None => format!("-m {}", unknown(name, rev, info)),
     }
 }
 
@@ -79,13 +79,14 @@ pub(crate) fn target_text(name: &str, rev: u32, info: &[u8], context: &Context<'
     match targets::options(name, rev, Info(info), context) {
         Some((name, options)) if options.is_empty() => format!("-j {name}"),
         Some((name, options)) => format!("-j {name} {options}"),
-        None => format!("-j {} {}", word(name), unknown(rev, info)),
+        None => format!("-j {}", unknown(name, rev, info)),
     }
 }
 
-/// The option that says «this program cannot read it»: revision and bytes.
-fn unknown(rev: u32, info: &[u8]) -> String {
-    format!("--reachwhy-unknown {rev}:{}", hex(info))
+/// What this program cannot read: name and revision as one word, so that no reader takes it for the
+/// module it knows by that name, and the bytes.
+fn unknown(name: &str, rev: u32, info: &[u8]) -> String {
+    format!("{}.{rev} --reachwhy-unknown {}", word(name), hex(info))
 }
 
 /// Bytes in hexadecimal.
@@ -127,7 +128,7 @@ pub(crate) fn not(negated: bool) -> &'static str {
 }
 
 /// `a` or `a:b`.
-pub(crate) fn range<T: PartialEq + std::fmt::Display>(from: T, to: T, separator: char) -> String {
+pub(crate) fn range<T: PartialEq + Copy + std::fmt::Display>(from: T, to: T, separator: char) -> String {
     if from == to { from.to_string() } else { format!("{from}{separator}{to}") }
 }
 

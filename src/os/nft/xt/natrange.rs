@@ -34,7 +34,7 @@ impl NatRange {
         if info.u32(0)? != 1 {
             return None;
         }
-        Self::read(info.u32(4)?, (info.addr(8, false)?, info.addr(12, false)?), (info.be16(16)?, info.be16(18)?))
+        Some(Self::read(info.u32(4)?, (info.addr(8, false)?, info.addr(12, false)?), (info.be16(16)?, info.be16(18)?)))
     }
 
     /// `struct nf_nat_range`, and `nf_nat_range2` without a port base.
@@ -43,15 +43,15 @@ impl NatRange {
         if flags & OFFSET != 0 {
             return None;
         }
-        Self::read(flags, (info.addr(4, v6)?, info.addr(20, v6)?), (info.be16(36)?, info.be16(38)?))
+        Some(Self::read(flags, (info.addr(4, v6)?, info.addr(20, v6)?), (info.be16(36)?, info.be16(38)?)))
     }
 
-    fn read(flags: u32, address: (IpAddr, IpAddr), port: (u16, u16)) -> Option<Self> {
-        Some(Self {
+    fn read(flags: u32, address: (IpAddr, IpAddr), port: (u16, u16)) -> Self {
+        Self {
             address: (flags & MAP_IPS != 0).then_some(address),
             port: (flags & PROTO_SPECIFIED != 0).then_some(port),
             flags,
-        })
+        }
     }
 
     /// `--to-destination 10.0.0.1:80 --random`, with whichever option it is.

@@ -1,5 +1,7 @@
 //! Matches that remember: their answer depends on more than the packet.
 
+use std::fmt::Write as _;
+
 use super::{Context, Info, network, not, quote, rate, word};
 
 /// The options; `None` for what cannot be read.
@@ -107,23 +109,23 @@ fn hashlimit(rev: u32, info: Info<'_>, v6: bool) -> Option<String> {
         .map(|(_, name)| *name)
         .collect();
     if !modes.is_empty() {
-        options += &format!(" --hashlimit-mode {}", modes.join(","));
+        let _ = write!(options, " --hashlimit-mode {}", modes.join(","));
     }
-    options += &format!(" --hashlimit-name {}", word(&info.string(0, name_len)?));
+    let _ = write!(options, " --hashlimit-name {}", word(&info.string(0, name_len)?));
     let (size, max, interval, expire) =
         (info.u32(rest)?, info.u32(rest + 4)?, info.u32(rest + 8)?, info.u32(rest + 12)?);
     for (value, default, option) in
         [(size, 0, "size"), (max, 0, "max"), (interval, 1000, "gcinterval"), (expire, unit_ms(period), "expire")]
     {
         if value != default {
-            options += &format!(" --hashlimit-htable-{option} {value}");
+            let _ = write!(options, " --hashlimit-htable-{option} {value}");
         }
     }
     let full = if v6 { 128 } else { 32 };
     for (at, bit, option) in [(masks, 4, "srcmask"), (masks + 1, 1, "dstmask")] {
         let mask = info.u8(at)?;
         if mode & bit != 0 && mask != full {
-            options += &format!(" --hashlimit-{option} {mask}");
+            let _ = write!(options, " --hashlimit-{option} {mask}");
         }
     }
     Some(options)
