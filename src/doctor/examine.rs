@@ -128,16 +128,18 @@ pub fn examine(
     if let (Some(server), Some(end)) = (server.as_deref_mut(), server_end.as_mut()) {
         end.watch = seen(server)?;
     }
-    // Only now: these probes would be counted and captured with the rest.
+    // Only now: these probes would be counted and captured with the rest, and would use up what a
+    // router is willing to say (ICMP rate limits) before the connection itself was tried.
     if trial.exchange.as_ref().is_some_and(|exchange| exchange.connect == Outcome::Timeout) {
-        let specs = hops(target, address, &client_end);
-        if !specs.is_empty() {
-            progress("asking how far packets come");
-            trial.hops = match client.ask(&Ask::Probe { specs }, LOOK)? {
-                Answer::Probed(reports) => reports,
-                other => return Err(unexpected(client, &other)),
-            };
-        }
+        progress("asking how far packets come");
+        let mut specs = hops(target, address, &client_end);
+        specs.push(echo(address));
+        let mut reports = match client.ask(&Ask::Probe { specs }, LOOK)? {
+            Answer::Probed(reports) => reports,
+            other => return Err(unexpected(client, &other)),
+        };
+        trial.echo = reports.iter().position(|report| report.id == ECHO).map(|at| reports.remove(at));
+        trial.hops = reports;
     }
     client_end.watch.changed = removed(client)?;
     if let (Some(server), Some(end)) = (server, server_end.as_mut()) {
@@ -228,10 +230,7 @@ fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, 
         connect_ms: millis(patience.connect),
         answer_ms: millis(patience.answer),
     });
-    let spec = |id, kind, timeout: u64| {
-        ProbeSpec::new(id, kind).tries(2, Duration::from_millis(400)).timeout(Duration::from_millis(timeout))
-    };
-    let echo = Some(spec(ECHO, ProbeKind::echo(address), 1500));
+    let echo = (target.scheme == Scheme::Host).then(|| echo(address));
     let way = client.route.as_ref().map(|route| &route.result);
     let mut neighbour = None;
     if let Some(RouteResult::Found { kind: RouteKind::Unicast, gateway, interface: Some(interface), .. }) = way {
@@ -245,10 +244,17 @@ fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, 
                 (IpAddr::V4(target), _) => Some(ProbeKind::Arp { interface, target, source: None }),
                 (IpAddr::V6(target), _) => Some(ProbeKind::Ndp { interface, target, source: None }),
             };
-            neighbour = kind.map(|kind| spec(NEIGHBOUR, kind, 1000));
+            neighbour = kind.map(|kind| {
+                ProbeSpec::new(NEIGHBOUR, kind).tries(2, Duration::from_millis(400)).timeout(Duration::from_secs(1))
+            });
         }
     }
     TryPlan { exchange, neighbour, echo }
+}
+
+/// An echo to the target.
+fn echo(address: IpAddr) -> ProbeSpec {
+    ProbeSpec::new(ECHO, ProbeKind::echo(address)).tries(2, Duration::from_millis(400)).timeout(Duration::from_secs(1))
 }
 
 /// Probes with rising TTL to the target's port, where a router is between.

@@ -6,8 +6,8 @@ use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Status, Where};
 use super::super::evidence::{Evidence, Side};
 use super::super::sightings::Seen;
-use super::{Finding, Round, address, link};
-use crate::host::NudState;
+use super::{Finding, Round, address, link, return_path};
+use crate::host::{NudState, RouteResult, sysctl};
 
 const ID: &str = "client.neighbour";
 
@@ -212,6 +212,32 @@ fn silent_server(round: &Round<'_>, server: &Side<'_>, hop: IpAddr, interface: &
                 .fix("let it answer", format!("sysctl -w {key}=0"), format!("sysctl -w {key}={value}")),
             );
         }
+    }
+    if hop.is_ipv4()
+        && sysctl::effective(facts, false, &link.name, "rp_filter") == Some(1)
+        && let Some(RouteResult::Found { interface: Some(back), .. }) = server.end.route.as_ref().map(|r| &r.result)
+        && *back != link.name
+        && let (Some(client), Some(route)) = (round.known.source, return_path::way_back(round))
+    {
+        // arp_process() asks ip_route_input(), which refuses a sender whose way back leads elsewhere.
+        return Some(
+            Finding::new(
+                Code::RouteRpFilter,
+                Where::Server,
+                format!("reverse-path filter on {}", link.name),
+                format!(
+                    "The server's reverse-path filter ignores requests from {client} on {}: its way back leads out of {back}.",
+                    link.name
+                ),
+            )
+            .seen(format!("rp_filter is 1 (strict) on {}", link.name), "sysctl on the server")
+            .seen(format!("the way back: {route}"), "netlink RTM_GETROUTE on the server")
+            .fix(
+                "take away the route that leads answers to the client the wrong way",
+                route.ip_command("del"),
+                route.ip_command("add"),
+            ),
+        );
     }
     if link.noarp {
         return Some(

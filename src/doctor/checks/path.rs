@@ -34,6 +34,10 @@ pub(super) fn forward(round: &mut Round<'_>) {
         }
         return;
     }
+    if let Some(finding) = server_off(round) {
+        round.fail(id, finding);
+        return;
+    }
     // An error from a router or host on the way speaks for itself, whoever watches.
     if let Some(finding) = by_icmp(round) {
         round.fail(id, finding);
@@ -63,6 +67,17 @@ pub(super) fn forward(round: &mut Round<'_>) {
             round.note(Status::Skip, Layer::Path, id, "neither end could be watched");
         }
     }
+}
+
+/// The server's own interface is off: whatever routers say of it, that is why.
+fn server_off(round: &Round<'_>) -> Option<Finding> {
+    let server = round.known.server.as_ref()?;
+    let link = server.link_of(server.owns(round.known.address?)?).filter(|link| !link.usable())?;
+    let finding =
+        if link.up { super::link::no_carrier(link, Where::Server) } else { super::link::down(link, Where::Server) };
+    Some(finding.seen_if(round.known.icmp_errors().first().map(|(from, _, _, words)| {
+        Observation::new(format!("{from} said: {words}"), "ICMP error received by the client")
+    })))
 }
 
 /// Packets of the request that the server saw come in, by capture or by the ladder's first rung.
@@ -98,13 +113,6 @@ fn lost_forward(round: &Round<'_>, server: &Side<'_>, left: Option<u64>) -> Find
                 .seen_if(Some(sent))
                 .seen_if(Some(none));
         }
-    }
-    if let Some(owner) = known.address.and_then(|to| server.owns(to))
-        && let Some(link) = server.link_of(owner).filter(|link| !link.usable())
-    {
-        let finding =
-            if link.up { super::link::no_carrier(link, Where::Server) } else { super::link::down(link, Where::Server) };
-        return finding.seen_if(Some(sent)).seen_if(Some(none));
     }
     let last = last_hop(round);
     if let (None, true, Some(gateway)) = (last, probed(round), known.next_hop().filter(|_| known.routed())) {
@@ -144,7 +152,7 @@ fn not_forwarding(gateway: IpAddr, target: &str) -> Finding {
     )
     .but(
         Confidence::Likely,
-        &[Code::FwPathDrop, Code::RouteBlackhole],
+        &[Code::FwPathDrop, Code::RouteBlackhole, Code::PathHostUnreachable],
         Some(format!("on {gateway}: sysctl net.ipv4.ip_forward; ip route get {target}")),
     )
 }
@@ -285,11 +293,11 @@ fn by_icmp(round: &Round<'_>) -> Option<Finding> {
 /// The same from the echo's and hop probes' own error reports, where there was no capture.
 fn by_probe<'a>(round: &Round<'a>) -> Option<(IpAddr, u8, u8, &'a str)> {
     let known = round.known;
-    known.errno()?;
-    let report = known.trial()?.echo.as_ref()?;
-    report.replies.iter().find_map(|reply| {
+    let trial = known.trial()?;
+    let replies = trial.hops.iter().chain(&trial.echo).flat_map(|report| &report.replies);
+    replies.filter(|reply| !is_time_exceeded(reply) && Some(reply.from) != known.address).find_map(|reply| {
         let (kind, code) = icmp_error(reply)?;
-        (Some(reply.from) != known.address).then_some((reply.from, kind, code, "it cannot deliver the packets"))
+        Some((reply.from, kind, code, "it cannot deliver the packets"))
     })
 }
 

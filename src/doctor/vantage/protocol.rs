@@ -54,7 +54,7 @@ pub struct TryPlan {
     pub exchange: Option<ExchangePlan>,
     /// The next hop's address request.
     pub neighbour: Option<ProbeSpec>,
-    /// The echo.
+    /// An echo, where that is all there is to try.
     pub echo: Option<ProbeSpec>,
 }
 
