@@ -1,4 +1,5 @@
 //! The walk against the semantics of the kernel, one table of cases for each.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use reachwhy::firewall::{Facts, Outcome, Packet, Stack, Verdict, fix, parse, ruleset::Family, walk::walk};
 use reachwhy::host::{Backend, DumpFormat, RulesetDump};

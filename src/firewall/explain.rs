@@ -1,5 +1,7 @@
 //! A rule in one plain sentence.
 
+use std::fmt::Write as _;
+
 use super::names;
 use super::ruleset::{
     Chain, CtStates, CtTest, Hook, Match, NatRange, Net, Order, OwnerTest, Policy, PortRange, Rule, Side, Target,
@@ -14,7 +16,6 @@ pub fn rule(chain: &Chain, rule: &Rule) -> String {
         match &m.test {
             Test::Protocol(number) if !m.negated => what = format!("{} packets", protocol(*number)),
             Test::Comment(_) | Test::Header(_) => (),
-            Test::Port { .. } | Test::Multiport { .. } => parts.push(of(m)),
             _ => parts.push(of(m)),
         }
     }
@@ -32,9 +33,9 @@ pub fn rule(chain: &Chain, rule: &Rule) -> String {
     }
     let plural = what != "every packet";
     let ends: Vec<String> = ends.into_iter().map(|end| if plural { pluralise(&end) } else { end }).collect();
-    sentence += &format!(" {}.", ends.join(", then "));
+    let _ = write!(sentence, " {}.", ends.join(", then "));
     if let Some(comment) = rule.comment() {
-        sentence += &format!(" The comment says: {comment}.");
+        let _ = write!(sentence, " The comment says: {comment}.");
     }
     let mut chars = sentence.chars();
     chars.next().map_or(String::new(), |first| first.to_uppercase().collect::<String>() + chars.as_str())

@@ -1,5 +1,7 @@
 //! The least change to a ruleset that lets one packet through.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use super::explain;
@@ -184,7 +186,7 @@ impl Ask {
             tool += "-legacy";
         }
         if by.table != "filter" {
-            tool += &format!(" -t {}", by.table);
+            let _ = write!(tool, " -t {}", by.table);
         }
         let (chain, spec) = (super::ruleset::quote(&by.chain), self.spec());
         let command = match position {
@@ -207,7 +209,7 @@ impl Ask {
         let name = super::names::protocol_name(self.proto);
         match (self.port, self.icmp) {
             (Some((port, source)), _) => {
-                words.push(format!("{name} {} {port}", if source { "sport" } else { "dport" }))
+                words.push(format!("{name} {} {port}", if source { "sport" } else { "dport" }));
             }
             (None, Some(kind)) => words.push(format!("{} type {kind}", if self.v6 { "icmpv6" } else { "icmp" })),
             (None, None) => words.push(format!("meta l4proto {}", self.proto)),

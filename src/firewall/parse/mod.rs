@@ -15,6 +15,7 @@ mod targets;
 mod values;
 mod words;
 
+use error::Fault;
 pub use error::{ParseError, Warning};
 
 use crate::host::{Backend, DumpFormat, RulesetDump};

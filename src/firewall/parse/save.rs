@@ -182,9 +182,8 @@ impl Reader<'_> {
         let base = match (base, policy) {
             (Some(mut base), Some(policy)) => {
                 base.policy = match policy {
-                    "ACCEPT" => Policy::Accept,
+                    "ACCEPT" | "-" => Policy::Accept,
                     "DROP" => Policy::Drop,
-                    "-" => Policy::Accept,
                     other => {
                         return Err(Fault::new(policy_column, format!("`{other}` is no policy")).hint("ACCEPT or DROP"));
                     }
@@ -247,16 +246,15 @@ impl Reader<'_> {
             self.ruleset.tables[table].chains.push(Chain { base, ..Chain::user(chain.clone()) });
         }
         let Some(chain) = self.ruleset.tables[table].chain_mut(&chain) else { return Ok(()) };
-        let mut at = match command {
+        let at = match command {
             Command::Append => chain.rules.len(),
             Command::Insert(position) => position.saturating_sub(1).min(chain.rules.len()),
         };
-        for mut rule in rules {
+        for (at, mut rule) in (at..).zip(rules) {
             rule.line = Some(number);
             rule.counters = rule.counters.or(rule_counters);
             line.trim().clone_into(&mut rule.text);
             chain.rules.insert(at, rule);
-            at += 1;
         }
         Ok(())
     }
@@ -323,7 +321,7 @@ fn looks_like_prompt(line: &str) -> bool {
     line.contains("tables-save")
         || line.starts_with('$')
         || line.starts_with("~#")
-        || line.contains("@") && line.contains(['#', '$'])
+        || line.contains('@') && line.contains(['#', '$'])
 }
 
 /// `[packets:bytes]`

@@ -203,12 +203,11 @@ fn tos(instance: &Instance) -> Result<Target, Fault> {
             Target::Tos { value: dscp(class)?, mask: 0xfc, dscp: true }
         }
         name => {
-            let (value, mask) = match values::tos_name(&word.text) {
-                Some(value) => (value, Some(0x3f)),
-                None => {
-                    let (value, mask) = values::value_mask(word, "TOS value")?;
-                    (octet(value)?, mask.map(octet).transpose()?)
-                }
+            let (value, mask) = if let Some(value) = values::tos_name(&word.text) {
+                (value, Some(0x3f))
+            } else {
+                let (value, mask) = values::value_mask(word, "TOS value")?;
+                (octet(value)?, mask.map(octet).transpose()?)
             };
             let (value, mask) = match name {
                 "and-tos" => (0, !value),

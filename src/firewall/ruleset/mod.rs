@@ -7,6 +7,7 @@ mod compare;
 mod matches;
 mod set;
 mod target;
+mod values;
 mod write;
 
 use std::fmt;
@@ -17,11 +18,12 @@ use crate::host::Backend;
 
 pub use compare::{CompareOp, Comparison, Field, Operand};
 pub use matches::{
-    AddrTypes, CtModule, CtStates, CtStatuses, CtTest, Iface, Match, Net, Order, OwnerTest, PktType, PortRange, Side,
-    TcpFlags, Test, Transport,
+    AddrTypes, CtModule, CtStates, CtStatuses, CtTest, Match, Order, OwnerTest, PktType, Side, TcpFlags, Test,
+    Transport,
 };
 pub use set::{Element, ElementPart, Set};
 pub use target::{ConnmarkOp, NatRange, RejectWith, Target, TtlOp, VerdictMap};
+pub use values::{Iface, Net, PortRange};
 pub(super) use write::quote;
 
 /// The address family of a table (`NFPROTO_*`).

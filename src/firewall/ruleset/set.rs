@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use crate::wire::MacAddr;
 
 use super::compare::{Field, Operand};
-use super::matches::{Net, PortRange};
 use super::target::Target;
+use super::values::{Net, PortRange};
 
 /// One named set.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::compare::{Field, Operand};
-use super::matches::{Net, PortRange};
+use super::values::{Net, PortRange};
 
 /// What a rule does with a packet that it matches.
 #[derive(Debug, Clone, PartialEq, Eq)]

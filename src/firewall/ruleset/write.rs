@@ -64,8 +64,14 @@ impl fmt::Display for Declaration<'_> {
             Some(base) if base.policy == super::Policy::Accept => "ACCEPT",
             Some(_) => "DROP",
         };
-        let counters = self.0.base.as_ref().and_then(|base| base.counters).unwrap_or_default();
-        write!(f, ":{} {policy} [{}:{}]", self.0.name, counters.packets, counters.bytes)
+        match &self.0.base {
+            // iptables-restore reads a built-in chain without counters, and leaves them as they are.
+            Some(base) if base.counters.is_none() => write!(f, ":{} {policy}", self.0.name),
+            base => {
+                let counters = base.as_ref().and_then(|base| base.counters).unwrap_or_default();
+                write!(f, ":{} {policy} [{}:{}]", self.0.name, counters.packets, counters.bytes)
+            }
+        }
     }
 }
 
@@ -266,7 +272,8 @@ fn nat(range: &NatRange, option: &str) -> String {
         if let Some((from, to)) = range.addrs {
             let brackets = range.ports.is_some() && matches!(from, IpAddr::V6(_));
             let list = if from == to { from.to_string() } else { format!("{from}-{to}") };
-            out += &if brackets { format!("[{list}]") } else { list };
+            let (open, close) = if brackets { ("[", "]") } else { ("", "") };
+            out.extend([open, &list, close]);
         }
         if let Some(ports) = range.ports {
             if range.addrs.is_some() {
@@ -291,9 +298,8 @@ impl Comparison {
             write!(f, " & {mask:#x}")?;
         }
         let op = match (self.op, negated) {
-            (CompareOp::Eq, false) => " ",
+            (CompareOp::Eq | CompareOp::Flags, false) => " ",
             (CompareOp::Eq, true) => " != ",
-            (CompareOp::Flags, false) => " ",
             (CompareOp::Flags, true) => " ! ",
             (CompareOp::Lt, false) | (CompareOp::Ge, true) => " < ",
             (CompareOp::Gt, false) | (CompareOp::Le, true) => " > ",

@@ -215,12 +215,12 @@ impl Run<'_> {
                 self.accept_by(place.clone(), base);
                 Next::Pass
             }
-            Target::Drop => self.end(Verdict::Drop, None, place),
+            Target::Drop => Self::end(Verdict::Drop, None, place),
             Target::Reject(with) => {
                 let name = with.for_packet(self.live.v6).name();
-                self.end(Verdict::Reject, Some(name), place)
+                Self::end(Verdict::Reject, Some(name), place)
             }
-            Target::Queue { .. } => self.end(Verdict::Queue, None, place),
+            Target::Queue { .. } => Self::end(Verdict::Queue, None, place),
             Target::Return => Next::Return,
             Target::Jump(name) => match self.stack.sibling(at, name) {
                 Some(chain) => Next::Jump(chain),
@@ -255,7 +255,7 @@ impl Run<'_> {
                     self.accept_by(place.clone(), base);
                     return Next::Pass;
                 }
-                self.end(Verdict::Drop, None, place)
+                Self::end(Verdict::Drop, None, place)
             }
             other => {
                 self.change(other);
@@ -264,7 +264,7 @@ impl Run<'_> {
         }
     }
 
-    fn end(&mut self, verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> Next {
+    fn end(verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> Next {
         Next::End(End { verdict, reject_with, by: Some(place.clone()), reason: None })
     }
 

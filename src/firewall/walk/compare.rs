@@ -90,11 +90,10 @@ impl Run<'_> {
         let (mut all, mut absent) = (Truth::Yes, false);
         for (field, operand) in fields.iter().zip(key) {
             match self.part_matches(field, mask, operand) {
-                Truth::Yes => (),
                 Truth::Absent => absent = true,
                 Truth::No => all = Truth::No,
                 Truth::Maybe(why) if all == Truth::Yes => all = Truth::Maybe(why),
-                Truth::Maybe(_) => (),
+                Truth::Yes | Truth::Maybe(_) => (),
             }
         }
         if absent { Truth::Absent } else { all }
@@ -209,10 +208,9 @@ impl Run<'_> {
                 }
                 Value::Number(live.mark.into())
             }
-            Field::CtMark if !live.has_flow() => Value::Absent,
-            Field::CtMark => Value::Number(live.connmark.into()),
             Field::CtState => Value::Number(nft_states(live.states_seen())),
-            Field::CtStatus | Field::CtDirection if !live.has_flow() => Value::Absent,
+            Field::CtMark | Field::CtStatus | Field::CtDirection if !live.has_flow() => Value::Absent,
+            Field::CtMark => Value::Number(live.connmark.into()),
             Field::CtStatus => ct_status(live.state),
             Field::CtDirection if live.state.intersects(CtStates::NEW) => Value::Number(0),
             Field::CtDirection => Value::Unknown("the direction of its flow is not known".to_owned()),

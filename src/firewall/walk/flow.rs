@@ -203,7 +203,7 @@ impl Run<'_> {
             hook = match self.route() {
                 Ok(To::Local) => Hook::Input,
                 Ok(To::Forward) => Hook::Forward,
-                Err(end) => return Some(end),
+                Err(end) => return Some(*end),
             };
         }
         if hook == Hook::Output {
@@ -256,7 +256,7 @@ impl Run<'_> {
     }
 
     /// The routing decision for a packet that came in.
-    fn route(&mut self) -> Result<To, End> {
+    fn route(&mut self) -> Result<To, Box<End>> {
         if let Some(to) = self.live.routed() {
             return Ok(to);
         }
@@ -268,7 +268,12 @@ impl Run<'_> {
             let sysctl = if self.live.v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" };
             if host.sysctl(sysctl) == Some(0) {
                 let reason = format!("routing: {dst} is not this host's and it does not forward ({sysctl} = 0)");
-                return Err(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(reason) });
+                return Err(Box::new(End {
+                    verdict: Verdict::Drop,
+                    reject_with: None,
+                    by: None,
+                    reason: Some(reason),
+                }));
             }
             if self.live.packet.out.is_none() {
                 self.live.packet.out = out_by_routes(host, dst);

@@ -29,17 +29,13 @@ impl Run<'_> {
             Target::Snat(range) => self.source(range),
             Target::Masquerade(range) => {
                 let out = self.live.packet.out.clone();
-                match self.own_address(out.as_deref()) {
-                    Some(addr) => {
-                        self.live.packet.src = addr;
-                        self.source(range);
-                    }
-                    None => {
-                        self.source(range);
-                        let out = out.unwrap_or_else(|| "its interface".to_owned());
-                        self.live.assume(format!("the source becomes the address of {out}, which is not known"));
-                    }
+                if let Some(addr) = self.own_address(out.as_deref()) {
+                    self.live.packet.src = addr;
+                } else {
+                    let out = out.unwrap_or_else(|| "its interface".to_owned());
+                    self.live.assume(format!("the source becomes the address of {out}, which is not known"));
                 }
+                self.source(range);
             }
             Target::Redirect(range) => {
                 let local = if self.live.hook == Hook::Output {
