@@ -345,7 +345,13 @@ impl Flowtable {
 impl Conn {
     /// The tables of all families.
     pub(crate) fn tables(&mut self) -> Result<Vec<Table>, NftError> {
-        let answers = self.list("list the tables", msg::GETTABLE)?;
+        let answers = self.list("list the tables", msg::GETTABLE).map_err(|error| match error {
+            // What nfnetlink answers for a subsystem that the kernel does not have.
+            NftError::Refused { what, source } if source.raw_os_error() == Some(libc::EINVAL) => {
+                NftError::Refused { what, source: std::io::Error::from_raw_os_error(libc::EOPNOTSUPP) }
+            }
+            other => other,
+        })?;
         Ok(answers.iter().filter_map(Table::read).collect())
     }
 
