@@ -66,7 +66,9 @@ fn random_match(r: &mut Random, proto: Option<&str>) -> String {
     let port = |r: &mut Random| *r.pick(&PORTS);
     let range = |r: &mut Random| {
         let (a, b) = (*r.pick(&PORTS), *r.pick(&PORTS));
-        if a == b || r.chance(50) { a.to_string() } else { format!("{}:{}", a.min(b), a.max(b)) }
+        // iptables-legacy-save does not print `! --dport 0:65535` (libxt_tcp.c, tcp_save).
+        let whole = a.min(b) == 0 && a.max(b) == u16::MAX;
+        if whole || a == b || r.chance(50) { a.to_string() } else { format!("{}:{}", a.min(b), a.max(b)) }
     };
     match (r.below(9), proto) {
         (0 | 1, Some(p @ ("tcp" | "udp"))) => {
@@ -80,7 +82,8 @@ fn random_match(r: &mut Random, proto: Option<&str>) -> String {
             format!("-m multiport {not}--{side} {}", list.join(","))
         }
         (4, Some("tcp")) => {
-            let (mask, set) = (TcpFlags(*r.pick(&FLAGS)), TcpFlags(*r.pick(&FLAGS)));
+            // iptables-legacy-save does not print a mask of NONE either.
+            let (mask, set) = (TcpFlags(*r.pick(&FLAGS[1..])), TcpFlags(*r.pick(&FLAGS)));
             format!("-m tcp {not}--tcp-flags {} {}", mask.names(), set.names())
         }
         (0..=4, Some("icmp")) => {
@@ -128,7 +131,12 @@ fn random_rule(r: &mut Random, chains: usize, own: Option<usize>) -> String {
         positive = Some(proto).filter(|_| not.is_empty());
     }
     for _ in 0..r.below(3) {
-        write!(rule, "{} ", random_match(r, positive)).unwrap();
+        let one = random_match(r, positive);
+        // iptables-nft does not print two of one module as it loaded them.
+        let module: String = one.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        if !rule.contains(&module) {
+            write!(rule, "{one} ").unwrap();
+        }
     }
     // A chain calls only later ones, so there are no circles.
     let first = own.map_or(0, |n| n + 1);

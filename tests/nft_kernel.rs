@@ -14,5 +14,6 @@ mod nft_kernel {
     pub(crate) mod load;
     pub(crate) mod native;
     pub(crate) mod read;
+    pub(crate) mod trace;
     pub(crate) mod world;
 }

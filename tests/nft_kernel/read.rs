@@ -79,7 +79,7 @@ COMMIT
 -A INPUT -m hashlimit --hashlimit-upto 5/sec --hashlimit-burst 7 --hashlimit-mode srcip,dstport --hashlimit-name web -j ACCEPT
 -A INPUT -p tcp -m connlimit --connlimit-above 3 --connlimit-mask 24 --connlimit-saddr -j DROP
 -A OUTPUT -m owner --uid-owner 0 -j ACCEPT
--A OUTPUT -m owner ! --gid-owner 5-7 -j ACCEPT
+-A OUTPUT -m owner ! --gid-owner 0 -j ACCEPT
 -A OUTPUT -o lo -p udp -m udp --sport 53 -j ACCEPT
 -A OUTPUT -j NFLOG --nflog-prefix out --nflog-group 3
 -A OUTPUT -p udp -j NFQUEUE --queue-balance 0:3 --queue-bypass

@@ -123,7 +123,7 @@ impl Conn {
                 if errno != 0 && refused.is_none() {
                     let what = match index.checked_sub(1).and_then(|index| orders.get(index)) {
                         Some(order) => order.what.clone(),
-                        None => "apply the changes".to_owned(),
+                        None => "change the ruleset".to_owned(),
                     };
                     refused = Some(NftError::Refused { what, source: io::Error::from_raw_os_error(errno) });
                 }
@@ -195,6 +195,34 @@ impl Conn {
                     }
                     kind => answers.extend(answer(kind, raw.payload)),
                 }
+            }
+        }
+    }
+
+    /// Listens to a group of notices (`NFNLGRP_*`); [`Conn::notices`] then gives them.
+    pub(crate) fn join(&mut self, group: u32) -> Result<(), NftError> {
+        let join = |source| NftError::Socket { operation: "listen to notices", source };
+        self.netlink.socket().add_membership(group).map_err(join)?;
+        self.netlink.socket().set_non_blocking(true).map_err(join)
+    }
+
+    /// The notices that have come since the last time, and whether some were lost because there
+    /// were too many.
+    pub(crate) fn notices(&mut self) -> Result<(Vec<Answer>, bool), NftError> {
+        let (mut answers, mut lost) = (Vec::new(), false);
+        let mut buffer = Vec::with_capacity(1 << 16);
+        loop {
+            buffer.clear();
+            match self.netlink.socket().recv(&mut buffer, 0) {
+                Ok(_) => {
+                    for raw in messages(&buffer).filter(|raw| raw.kind >> 8 == Subsystem::Nftables as u16) {
+                        answers.extend(answer(raw.kind, raw.payload));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((answers, lost)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost = true,
+                Err(source) => return Err(NftError::Socket { operation: "receive", source }),
             }
         }
     }

@@ -39,7 +39,10 @@ pub fn dumps() -> (Vec<RulesetDump>, Vec<Unseen>) {
                 via: "netlink".to_owned(),
                 text: save::text(&tables, &header(v6, "legacy")),
             }),
-            Err(error) => unseen.push(not_seen("firewall.iptables-legacy", &error)),
+            Err(error) => {
+                let fact = if v6 { "firewall.ip6tables-legacy" } else { "firewall.iptables-legacy" };
+                unseen.push(not_seen(fact, &error));
+            }
         }
     }
     match sets.get() {
@@ -66,7 +69,6 @@ fn native() -> Result<Ruleset, NftError> {
     let theirs = |family: u8, table: &str| !ours.iter().any(|our| (our.0, our.1.as_str()) == (family, table));
     ruleset.tables.retain(|table| theirs(table.family, &table.name));
     ruleset.chains.retain(|chain| theirs(chain.family, &chain.table));
-    ruleset.rules.retain(|rule| theirs(rule.family, &rule.table));
     ruleset.sets.retain(|set| theirs(set.family, &set.table));
     Ok(ruleset)
 }
@@ -107,13 +109,14 @@ fn header(v6: bool, variant: &str) -> String {
 }
 
 fn not_seen(fact: &str, error: &NftError) -> Unseen {
-    Unseen {
-        fact: fact.to_owned(),
-        why: error.to_string(),
-        hint: error.is_denied().then(|| {
+    let hint = match error {
+        // The list of tables is a file for root alone; no network capability opens it.
+        NftError::Legacy { .. } if error.errno() == Some(libc::EACCES) => Some("run as root"),
+        _ if error.is_denied() => Some(
             "run as root, or grant CAP_NET_ADMIN: \
-            sudo setcap cap_net_admin,cap_net_raw+ep \"$(command -v reachwhy)\""
-                .to_owned()
-        }),
-    }
+             sudo setcap cap_net_admin,cap_net_raw+ep \"$(command -v reachwhy)\"",
+        ),
+        _ => None,
+    };
+    Unseen { fact: fact.to_owned(), why: error.to_string(), hint: hint.map(str::to_owned) }
 }

@@ -229,7 +229,7 @@ impl Drop for Ladder {
 }
 
 /// Makes the IP table under a free name: owned where the kernel can, `inet` where it can.
-fn make_table(conn: &mut Conn, ip: u8) -> Result<(String, u32, u8), NftError> {
+pub(crate) fn make_table(conn: &mut Conn, ip: u8) -> Result<(String, u32, u8), NftError> {
     let mut owner = OWNER;
     let mut inet = family::INET;
     let mut number = 0;
@@ -274,7 +274,14 @@ fn table_order(table: &str, family: u8, owner: u32) -> Order {
     }
 }
 
-fn chain_order(table: &str, family: u8, chain: &str, hook: u32, priority: i32, device: Option<&str>) -> Order {
+pub(crate) fn chain_order(
+    table: &str,
+    family: u8,
+    chain: &str,
+    hook: u32,
+    priority: i32,
+    device: Option<&str>,
+) -> Order {
     #[expect(clippy::cast_sign_loss, reason = "the kernel takes the bits of an int")]
     let attrs = Attrs::new().u32(1, hook).u32(2, priority as u32);
     let hook = match device {
@@ -324,7 +331,7 @@ fn rule_orders(table: &str, family: u8, chain: &str, spec: &LadderSpec) -> Resul
         .collect()
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
@@ -332,7 +339,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// Which IP version: by `meta nfproto` in inet, by `meta protocol` (EtherType) in netdev.
-fn prelude(family: u8, v4: bool) -> Vec<Expr> {
+pub(crate) fn prelude(family: u8, v4: bool) -> Vec<Expr> {
     match family {
         family::INET => eq_meta(15, vec![if v4 { family::IPV4 } else { family::IPV6 }]),
         family::NETDEV => eq_meta(1, if v4 { vec![0x08, 0x00] } else { vec![0x86, 0xdd] }),
@@ -354,7 +361,7 @@ fn address_offsets(address: &[u8]) -> (u32, u32) {
     if address.len() == 4 { (12, 16) } else { (8, 24) }
 }
 
-fn addresses(from: &[u8], to: &[u8]) -> Vec<Expr> {
+pub(crate) fn addresses(from: &[u8], to: &[u8]) -> Vec<Expr> {
     let (source, destination) = address_offsets(from);
     let mut exprs = eq_payload(Base::Network, source, from).to_vec();
     exprs.extend(eq_payload(Base::Network, destination, to));
@@ -362,7 +369,7 @@ fn addresses(from: &[u8], to: &[u8]) -> Vec<Expr> {
 }
 
 /// `meta l4proto` and, at `port_offset` of the transport header, the server's port; or an echo's type.
-fn protocol(spec: &LadderSpec, port_offset: u32) -> Vec<Expr> {
+pub(crate) fn protocol(spec: &LadderSpec, port_offset: u32) -> Vec<Expr> {
     let request = port_offset == 2;
     let (number, echo) = match (spec.transport, spec.client.is_ipv4()) {
         (LadderTransport::Tcp, _) => (6, None),

@@ -1,5 +1,7 @@
 //! nf_tables' tables, chains, rules, sets and elements, read from the kernel.
 
+use std::collections::BTreeMap;
+
 use super::attr::{Attrs, View};
 use super::conn::{Answer, Conn, Subsystem};
 use super::error::NftError;
@@ -160,7 +162,8 @@ pub(crate) struct Flowtable {
 pub(crate) struct Ruleset {
     pub(crate) tables: Vec<Table>,
     pub(crate) chains: Vec<Chain>,
-    pub(crate) rules: Vec<Rule>,
+    /// By [`Ruleset::place`] of their chain, so that a ruleset of thousands of chains is read in one pass.
+    pub(crate) rules: BTreeMap<String, Vec<Rule>>,
     pub(crate) sets: Vec<Set>,
     pub(crate) objects: Vec<Object>,
     pub(crate) flowtables: Vec<Flowtable>,
@@ -169,9 +172,12 @@ pub(crate) struct Ruleset {
 impl Ruleset {
     /// The rules of one chain, in order.
     pub(crate) fn rules_of<'a>(&'a self, chain: &'a Chain) -> impl Iterator<Item = &'a Rule> {
-        self.rules
-            .iter()
-            .filter(|rule| rule.family == chain.family && rule.table == chain.table && rule.chain == chain.name)
+        self.rules.get(&Self::place(chain.family, &chain.table, &chain.name)).into_iter().flatten()
+    }
+
+    /// Names a chain among all tables; names have no NUL.
+    fn place(family: u8, table: &str, chain: &str) -> String {
+        format!("{family}\0{table}\0{chain}")
     }
 
     /// The chains of one table, in the order they were made.
@@ -339,7 +345,13 @@ impl Flowtable {
 impl Conn {
     /// The tables of all families.
     pub(crate) fn tables(&mut self) -> Result<Vec<Table>, NftError> {
-        let answers = self.list("list the tables", msg::GETTABLE)?;
+        let answers = self.list("list the tables", msg::GETTABLE).map_err(|error| match error {
+            // What nfnetlink answers for a subsystem that the kernel does not have.
+            NftError::Refused { what, source } if source.raw_os_error() == Some(libc::EINVAL) => {
+                NftError::Refused { what, source: std::io::Error::from_raw_os_error(libc::EOPNOTSUPP) }
+            }
+            other => other,
+        })?;
         Ok(answers.iter().filter_map(Table::read).collect())
     }
 
@@ -374,7 +386,9 @@ impl Conn {
 
     fn ruleset_once(&mut self) -> Result<Ruleset, NftError> {
         let mut ruleset = Ruleset { tables: self.tables()?, chains: self.chains()?, ..Ruleset::default() };
-        ruleset.rules = self.list("list the rules", msg::GETRULE)?.iter().filter_map(Rule::read).collect();
+        for rule in self.list("list the rules", msg::GETRULE)?.iter().filter_map(Rule::read) {
+            ruleset.rules.entry(Ruleset::place(rule.family, &rule.table, &rule.chain)).or_default().push(rule);
+        }
         ruleset.sets = self.list("list the sets", msg::GETSET)?.iter().filter_map(Set::read).collect();
         for set in &mut ruleset.sets {
             let attrs = Attrs::new().string(1, &set.table).string(2, &set.name);

@@ -76,7 +76,7 @@ fn chain_object(chain: &Chain, dormant: bool) -> Value {
     json!({"chain": entry})
 }
 
-fn family_name(number: u8) -> String {
+pub(super) fn family_name(number: u8) -> String {
     match number {
         family::INET => "inet",
         family::IPV4 => "ip",
