@@ -2,11 +2,12 @@
 //!
 //! In a network namespace of its own that has nothing but its loopback link, crafted packets leave
 //! through OUTPUT; `iptables-save -c` before and after tells which rules they met, and the walk must
-//! have named exactly those. INPUT drops everything, so no packet is ever answered.
+//! have named exactly those. Each ruleset is loaded as we write it, after that was found to be the same. INPUT drops everything, so no packet is ever answered.
 //!
 //! REACHWHY_ORACLE_RULESETS sets how many rulesets each backend gets (default 25),
 //! REACHWHY_ORACLE_SEED the first seed (default 1).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::print_stdout, reason = "what was skipped, and the seed")]
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ use std::process::{Command, Stdio};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use reachwhy::firewall::packet::Proto;
-use reachwhy::firewall::ruleset::{Hook, TcpFlags};
-use reachwhy::firewall::{Facts, Packet, Stack, counters, walk::walk_hook};
+use reachwhy::firewall::ruleset::{Family, Hook, TcpFlags};
+use reachwhy::firewall::{Facts, Packet, Stack, counters, parse, walk::walk_hook};
 use reachwhy::host::{Backend, DumpFormat, RulesetDump};
 use reachwhy::os::netns::NetNs;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -49,7 +50,7 @@ impl Random {
 }
 
 const ADDRS: [Ipv4Addr; 6] = [
-    Ipv4Addr::new(127, 0, 0, 1),
+    Ipv4Addr::LOCALHOST,
     Ipv4Addr::new(127, 0, 0, 2),
     Ipv4Addr::new(127, 0, 1, 1),
     Ipv4Addr::new(127, 5, 0, 1),
@@ -162,7 +163,7 @@ fn random_ruleset(r: &mut Random) -> String {
         writeln!(text, "-A OUTPUT {}", random_rule(r, chains, None)).unwrap();
     }
     for n in 0..chains {
-        for _ in 0..1 + r.below(4) {
+        for _ in 0..=r.below(4) {
             writeln!(text, "-A c{n} {}", random_rule(r, chains, Some(n))).unwrap();
         }
     }
@@ -214,6 +215,74 @@ fn bytes(packet: &Packet) -> Vec<u8> {
     out.extend(body);
     out
 }
+
+/// Loads a text, and what we write when we have read it: the kernel must hold the same rules.
+fn same_when_written(backend: Backend, rules: &str) {
+    let plain = || {
+        let output = Command::new(tool(backend, "save")).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .filter(|line| line.starts_with("-A") || line.starts_with('*'))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    restore(backend, rules);
+    let theirs = plain();
+    let written = parse::iptables_save(rules, Family::Ip, backend, "oracle")
+        .unwrap_or_else(|e| panic!("{e}"))
+        .ruleset
+        .to_string();
+    restore(backend, &written);
+    assert_eq!(theirs, plain(), "{rules}\n{written}");
+}
+
+/// Options and targets that the random rulesets do not use.
+const WRITTEN: &str = r#"*mangle
+:PREROUTING ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A PREROUTING -p tcp -m tcp --syn -j TCPMSS --set-mss 1200
+-A PREROUTING -j MARK --set-mark 5
+-A PREROUTING -j MARK --or-mark 0x10
+-A PREROUTING -j CONNMARK --save-mark
+-A PREROUTING -j CONNMARK --restore-mark --mask 0xff
+-A PREROUTING -m connmark --mark 1/3 -j TTL --ttl-set 5
+-A POSTROUTING -j DSCP --set-dscp-class EF
+-A POSTROUTING -j TOS --set-tos 0x10/0x3f
+-A POSTROUTING -j CLASSIFY --set-class 1:2
+COMMIT
+*raw
+:PREROUTING ACCEPT [0:0]
+-A PREROUTING -p udp --dport 53 -j CT --notrack
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A PREROUTING -p tcp --dport 80 -j DNAT --to-destination 10.0.0.1:8080
+-A PREROUTING -p tcp --dport 81 -j REDIRECT --to-ports 8081
+-A PREROUTING -d 1.2.3.0/24 -j NETMAP --to 10.1.2.0/24
+-A POSTROUTING -p udp -j MASQUERADE --to-ports 1000-2000 --random
+-A POSTROUTING -j SNAT --to-source 10.0.0.5-10.0.0.9 --persistent
+COMMIT
+*filter
+:INPUT DROP [0:0]
+:we.ird~chain%1 - [0:0]
+-A INPUT -m conntrack ! --ctstate NEW --ctproto tcp --ctorigdst 10.0.0.0/8 --ctdir REPLY -j ACCEPT
+-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT
+-A INPUT -m mac --mac-source 02:00:00:00:00:01 -j ACCEPT
+-A INPUT -m addrtype --dst-type LOCAL,BROADCAST --limit-iface-in -j ACCEPT
+-A INPUT -m limit --limit 5/min --limit-burst 9 -j LOG --log-prefix "a \"b\" c: " --log-level 6
+-A INPUT -m recent --set --name SSH -j ACCEPT
+-A INPUT -m hashlimit --hashlimit-upto 5/sec --hashlimit-mode srcip --hashlimit-name h -j ACCEPT
+-A INPUT -m statistic --mode nth --every 3 --packet 1 -j ACCEPT
+-A INPUT -m pkttype --pkt-type multicast -j DROP
+-A INPUT -m tos --tos 0x10/0x3f -j we.ird~chain%1
+-A INPUT -p tcp -j REJECT --reject-with tcp-reset
+-A INPUT -j NFLOG --nflog-group 3
+-A INPUT -j NFQUEUE --queue-num 3 --queue-bypass
+-A INPUT -s 10.0.0.1,10.0.0.2 -d 10.1.0.0/16 -g we.ird~chain%1
+-A INPUT -p 47 -j REJECT
+COMMIT
+"#;
 
 fn tool(backend: Backend, verb: &str) -> String {
     format!("iptables-{}-{verb}", if backend == Backend::Nft { "nft" } else { "legacy" })
@@ -274,6 +343,7 @@ fn the_walk_meets_the_rules_that_the_kernel_counts() {
         println!("seed {seed}, {rulesets} rulesets for each backend");
         let mut compared = 0;
         for backend in [Backend::Nft, Backend::Legacy] {
+            same_when_written(backend, WRITTEN);
             for n in 0..rulesets {
                 compared += one_ruleset(backend, seed + n);
             }
@@ -292,7 +362,7 @@ fn the_walk_meets_the_rules_that_the_kernel_counts() {
 fn one_ruleset(backend: Backend, seed: u64) -> usize {
     let mut r = Random(seed);
     let rules = random_ruleset(&mut r);
-    restore(backend, &rules);
+    same_when_written(backend, &rules);
     let socket =
         Socket::new(Domain::IPV4, Type::from(libc::SOCK_RAW), Some(Protocol::from(libc::IPPROTO_RAW))).unwrap();
     let mut before = saved(backend);

@@ -57,6 +57,7 @@ fn chains_jump_return_and_go() {
         ("-A INPUT -p tcp\n-A INPUT -j ACCEPT", "accept INPUT 2"),
         ("-A INPUT -j LOG --log-prefix x\n-A INPUT -j DROP", "drop INPUT 2"),
         ("-A INPUT -j a\n-A a -j b\n-A b -j a", "unknown"),
+        ("-A INPUT -g a\n-A a -g b\n-A b -g a", "unknown"),
     ] {
         check("ACCEPT", rules, SYN, expect);
     }

@@ -1,7 +1,7 @@
 //! What a packet filter does with a packet: rulesets as data, one walk, and its words.
 //!
 //! Pure: no I/O, no clock, no panic. A ruleset is read from text by [`parse`], put together with
-//! the host's other rulesets by [`Stack`], and asked about one [`Packet`] by [`walk`]. The answer
+//! the host's other rulesets by [`Stack`], and asked about one [`Packet`] by [`walk()`]. The answer
 //! carries its cause: the rule or policy that decided, the path of rules to it, and everything
 //! that had to be assumed. What cannot be known is answered by both branches, never by a guess.
 

@@ -1,5 +1,7 @@
 //! Reading iptables-save and ip6tables-save.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::firewall::ruleset::{Base, Chain, Counters, Family, Policy, Ruleset, Table, Target};
 use crate::host::Backend;
 
@@ -14,6 +16,7 @@ pub(super) fn read(text: &str, family: Family, backend: Backend, source: &str) -
         warnings: Vec::new(),
         family,
         table: None,
+        names: HashMap::new(),
         source,
         crlf: false,
     };
@@ -31,6 +34,8 @@ struct Reader<'a> {
     family: Family,
     /// Index of the table being read.
     table: Option<usize>,
+    /// Its chains by name: a table may have tens of thousands.
+    names: HashMap<String, usize>,
     source: &'a str,
     crlf: bool,
 }
@@ -72,7 +77,7 @@ impl Reader<'_> {
 
     fn resolve_targets(&mut self, index: usize) {
         let Some(table) = self.ruleset.tables.get_mut(index) else { return };
-        let users: Vec<String> = table.chains.iter().filter(|c| c.base.is_none()).map(|c| c.name.clone()).collect();
+        let users: HashSet<String> = table.chains.iter().filter(|c| c.base.is_none()).map(|c| c.name.clone()).collect();
         let mut bad = Vec::new();
         for rule in table.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
             let unknown = match &rule.target {
@@ -168,6 +173,7 @@ impl Reader<'_> {
         }
         self.ruleset.tables.push(Table::empty(self.family, name));
         self.table = Some(self.ruleset.tables.len() - 1);
+        self.names.clear();
         Ok(())
     }
 
@@ -201,13 +207,15 @@ impl Reader<'_> {
                     .hint(format!("write `:{name} - [0:0]`")));
             }
         };
+        let known = self.names.get(name).copied();
         let table = &mut self.ruleset.tables[table];
-        if let Some(chain) = table.chain_mut(name) {
+        if let Some(chain) = known.and_then(|index| table.chains.get_mut(index)) {
             // iptables-restore flushes a chain that is declared again.
             chain.rules.clear();
             chain.base = base;
             chain.line = Some(number);
         } else {
+            self.names.insert(name.to_owned(), table.chains.len());
             table.chains.push(Chain { base, line: Some(number), ..Chain::user(name) });
         }
         Ok(())
@@ -231,7 +239,7 @@ impl Reader<'_> {
         for (column, note) in notes {
             self.warn(number, column, line, format!("{note}: this rule may or may not match"));
         }
-        if self.ruleset.tables[table].chain(&chain).is_none() {
+        if !self.names.contains_key(&chain) {
             let base = Base::of_iptables(&self.ruleset.tables[table].name, &chain);
             if base.is_none() {
                 self.warn(
@@ -243,9 +251,13 @@ impl Reader<'_> {
                     ),
                 );
             }
+            self.names.insert(chain.clone(), self.ruleset.tables[table].chains.len());
             self.ruleset.tables[table].chains.push(Chain { base, ..Chain::user(chain.clone()) });
         }
-        let Some(chain) = self.ruleset.tables[table].chain_mut(&chain) else { return Ok(()) };
+        let index = self.names.get(&chain).copied();
+        let Some(chain) = index.and_then(|index| self.ruleset.tables[table].chains.get_mut(index)) else {
+            return Ok(());
+        };
         let at = match command {
             Command::Append => chain.rules.len(),
             Command::Insert(position) => position.saturating_sub(1).min(chain.rules.len()),
@@ -286,7 +298,8 @@ impl Reader<'_> {
             "-N" | "--new-chain" => {
                 let name = chain()?.text.clone();
                 let table = &mut self.ruleset.tables[table];
-                if table.chain(&name).is_none() {
+                if !self.names.contains_key(&name) {
+                    self.names.insert(name.clone(), table.chains.len());
                     table.chains.push(Chain { line: Some(number), ..Chain::user(name.clone()) });
                 }
                 Ok((None, name, &[]))

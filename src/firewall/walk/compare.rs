@@ -6,8 +6,8 @@ use crate::firewall::ruleset::{CompareOp, Comparison, CtStates, Field, Hook, Ifa
 
 use super::flow::Run;
 use super::live::{IfaceName, Truth};
+use super::matching::in_range;
 use super::stack::ChainAt;
-use super::tests::in_range;
 
 /// What a field holds.
 enum Value {

@@ -15,6 +15,10 @@ use super::{Branch, DecidedBy, Facts, NearMiss, Outcome, Step, Verdict};
 const MAX_BRANCHES: usize = 64;
 /// Rules looked at in one walk; chains that call each other in a circle would go on for ever.
 const MAX_RULES: u32 = 2_000_000;
+/// Rules looked at in all branches together.
+const MAX_RULES_IN_ALL: u32 = 10_000_000;
+/// Rules that matched in one walk; only chains in a circle have so many.
+const MAX_STEPS: usize = 50_000;
 
 /// How a walk ends early.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +65,7 @@ struct Ended {
 pub(super) fn run(stack: &Stack, packet: &Packet, facts: Facts<'_>, one_hook: bool) -> Outcome {
     let mut ended: Vec<Ended> = Vec::new();
     let mut choices: Vec<Choice> = Vec::new();
-    let mut cut = false;
+    let (mut cut, mut spent) = (false, 0u32);
     loop {
         let mut run = Run {
             stack,
@@ -77,6 +81,11 @@ pub(super) fn run(stack: &Stack, packet: &Packet, facts: Facts<'_>, one_hook: bo
         let end = run.go(one_hook);
         let near = run.misses.nearest(&end);
         choices = run.choices;
+        spent = spent.saturating_add(MAX_RULES - run.budget);
+        // Only the last branch's path is told.
+        if let Some(before) = ended.last_mut() {
+            before.path = Vec::new();
+        }
         ended.push(Ended {
             out: run.live.leaving(packet),
             path: run.path,
@@ -93,7 +102,7 @@ pub(super) fn run(stack: &Stack, packet: &Packet, facts: Facts<'_>, one_hook: bo
             Some(last) => last.holds = false,
             None => break,
         }
-        if ended.len() >= MAX_BRANCHES {
+        if ended.len() >= MAX_BRANCHES || spent > MAX_RULES_IN_ALL {
             cut = true;
             break;
         }
@@ -129,7 +138,7 @@ fn conclude(packet: &Packet, mut ended: Vec<Ended>, cut: bool) -> Outcome {
     let agree = !cut
         && ended.iter().all(|e| e.end.verdict == ended[0].end.verdict && e.end.reject_with == ended[0].end.reject_with);
     if cut {
-        assumed.push(format!("more than {MAX_BRANCHES} alternatives; not all were followed"));
+        assumed.push("there are too many alternatives; not all were followed".to_owned());
     }
     if !agree {
         for branch in &ended {
@@ -241,7 +250,7 @@ impl Run<'_> {
     /// Counts one rule; false where the walk has gone on for too long.
     pub(super) fn spend(&mut self) -> bool {
         self.budget = self.budget.saturating_sub(1);
-        self.budget > 0
+        self.budget > 0 && self.path.len() < MAX_STEPS
     }
 
     /// Answers a question that the facts do not: as this branch has it. The same question gets the

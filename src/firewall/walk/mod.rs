@@ -9,11 +9,11 @@ mod chain;
 mod compare;
 mod flow;
 mod live;
+mod matching;
 mod nat;
 mod near;
 mod sets;
 mod stack;
-mod tests;
 
 use serde::Serialize;
 

@@ -6,7 +6,7 @@ use crate::firewall::ruleset::{Element, ElementPart, Set, Side};
 
 use super::flow::Run;
 use super::live::{IfaceName, Truth};
-use super::tests::in_range;
+use super::matching::in_range;
 
 /// list:set may hold list:set no deeper (`net/netfilter/ipset/ip_set_list_set.c` refuses it), so
 /// this only guards against a text that says otherwise.
