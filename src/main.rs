@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            if let Some(hint) = error.downcast_ref::<reachwhy::lab::LabError>().and_then(reachwhy::lab::LabError::hint) {
+            if let Some(hint) = error.downcast_ref::<reachwhy::lab::LabError>().and_then(reachwhy::lab::LabError::hint)
+            {
                 let _ = writeln!(std::io::stderr(), "hint: {hint}");
             }
             ExitCode::from(if error.is::<lab::Usage>() { 2 } else { 3 })

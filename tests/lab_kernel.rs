@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use reachwhy::lab::scenarios::{self, Scenario};
 use reachwhy::lab::service::ServiceSpec;
 use reachwhy::lab::topology::{self, Topology};
-use reachwhy::lab::{Lab, LabError, faults, scenarios};
+use reachwhy::lab::{Lab, LabError, faults};
 
 const REACHWHY: &str = env!("CARGO_BIN_EXE_reachwhy");
 /// Long enough for an answer inside one machine, short enough for silence.
@@ -85,7 +86,12 @@ fn every_topology_carries_tcp_from_end_to_end() {
                 lab.start_service(service).unwrap();
             }
             let ip = topology.address(to).unwrap();
-            assert_eq!(lab.in_host(from, || get(ip, 8080, "/data")).unwrap(), Seen::Status(200, true), "{}", topology.name);
+            assert_eq!(
+                lab.in_host(from, || get(ip, 8080, "/data")).unwrap(),
+                Seen::Status(200, true),
+                "{}",
+                topology.name
+            );
         });
     }
 }
@@ -137,7 +143,8 @@ fn ipv6_works_at_once_where_it_is_given_and_is_off_elsewhere() {
         assert!(lab.in_host("business", || ping(ip)).unwrap());
     });
     in_lab(&topology::lan(), |lab| {
-        let addresses = lab.in_host("api", || std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap()).unwrap();
+        let addresses =
+            lab.in_host("api", || std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap()).unwrap();
         assert_eq!(addresses, "");
     });
 }
@@ -204,9 +211,15 @@ fn expected(fault: &str) -> Seen {
     match fault {
         "no-route" | "link-down" => Seen::Errno(libc::ENETUNREACH),
         "route-blackhole" => Seen::Errno(libc::EINVAL),
-        "route-unreachable" | "server-input-admin-prohibited" | "server-input-host-prohibited" => Seen::Errno(libc::EHOSTUNREACH),
+        "route-unreachable" | "server-input-admin-prohibited" | "server-input-host-prohibited" => {
+            Seen::Errno(libc::EHOSTUNREACH)
+        }
         "route-prohibit" => Seen::Errno(libc::EACCES),
-        "server-input-reject" | "server-input-reset" | "client-output-reject" | "port-closed" | "loopback-only"
+        "server-input-reject"
+        | "server-input-reset"
+        | "client-output-reject"
+        | "port-closed"
+        | "loopback-only"
         | "wrong-address" => Seen::Errno(libc::ECONNREFUSED),
         "server-stuck" | "no-response" => Seen::NoAnswer,
         "http-500" => Seen::Status(500, true),
@@ -221,21 +234,25 @@ fn expected(fault: &str) -> Seen {
 
 #[test]
 fn every_fault_breaks_what_it_says_and_its_undo_mends_it() {
-    for name in ["lan", "routed-pair"] {
-        let topology = topology::named(name).unwrap();
-        for scenario in scenarios::all().into_iter().filter(|scenario| scenario.topology.name == name) {
-            in_lab(&topology, |lab| {
-                scenario.make_healthy(lab).unwrap();
-                let ip = topology.address(&scenario.to).unwrap();
-                let ask = || lab.in_host(&scenario.from, || get(ip, 8080, "/data")).unwrap();
-                assert_eq!(ask(), Seen::Status(200, true), "{} before", scenario.name);
-                lab.inject(&scenario.fault).unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
-                assert_eq!(ask(), expected(scenario.fault.name), "{} with its fault", scenario.name);
-                lab.undo(&scenario.fault).unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
-                Lab::wait_until(&format!("{} after", scenario.name), || ask() == Seen::Status(200, true)).unwrap();
-            });
+    // Most of the time is spent waiting for silence, so they wait together.
+    std::thread::scope(|scope| {
+        for scenario in scenarios::all() {
+            scope.spawn(move || breaks_and_mends(&scenario));
         }
-    }
+    });
+}
+
+fn breaks_and_mends(scenario: &Scenario) {
+    in_lab(&scenario.topology, |lab| {
+        scenario.make_healthy(lab).unwrap();
+        let ip = scenario.topology.address(&scenario.to).unwrap();
+        let ask = || lab.in_host(&scenario.from, || get(ip, 8080, "/data")).unwrap();
+        assert_eq!(ask(), Seen::Status(200, true), "{} before", scenario.name);
+        lab.inject(&scenario.fault).unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
+        assert_eq!(ask(), expected(scenario.fault.name), "{} with its fault", scenario.name);
+        lab.undo(&scenario.fault).unwrap_or_else(|error| panic!("{}: {error}", scenario.name));
+        Lab::wait_until(&format!("{} after", scenario.name), || ask() == Seen::Status(200, true)).unwrap();
+    });
 }
 
 #[test]
@@ -285,7 +302,10 @@ fn marked(mark: &str) -> BTreeSet<u32> {
         .unwrap()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| String::from_utf8_lossy(&text).contains(mark)))
+        .filter(|pid| {
+            std::fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|text| String::from_utf8_lossy(&text).contains(mark))
+        })
         .collect()
 }
 
@@ -299,7 +319,13 @@ fn as_user(home: &Path, uid: u32, mark: &str, args: &[&str]) -> Command {
     }
     std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(program);
-    command.args(args).env("REACHWHY_TEST_MARK", mark).env_remove("XDG_RUNTIME_DIR").current_dir("/");
+    // A directory of the test's own, so that a lab of the one who runs the tests is not touched.
+    let runtime = home.join(format!("run-{uid}"));
+    if !runtime.exists() {
+        std::fs::create_dir(&runtime).unwrap();
+        std::os::unix::fs::chown(&runtime, Some(uid), Some(uid)).unwrap();
+    }
+    command.args(args).env("REACHWHY_TEST_MARK", mark).env("XDG_RUNTIME_DIR", runtime).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if uid != nix::unistd::geteuid().as_raw() {
         command.uid(uid).gid(uid);
@@ -352,14 +378,8 @@ fn up_shell_and_down_as_any_user() {
     for uid in users() {
         let mark = format!("up-{}-{uid}", std::process::id());
         let run = |args: &[&str]| {
-            // A directory of the test's own, so that a lab of the one who runs the tests is not touched.
-            let runtime = home.path().join(format!("run-{uid}"));
-            if !runtime.exists() {
-                std::fs::create_dir(&runtime).unwrap();
-                std::os::unix::fs::chown(&runtime, Some(uid), Some(uid)).unwrap();
-            }
             let mut command = as_user(home.path(), uid, &mark, args);
-            let output = command.env("XDG_RUNTIME_DIR", runtime).output().unwrap();
+            let output = command.output().unwrap();
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             (output.status.code(), text(&output.stdout), text(&output.stderr))
         };
@@ -369,7 +389,8 @@ fn up_shell_and_down_as_any_user() {
         }
         let (code, _, error) = run(&["lab", "up", "lan"]);
         assert!(code != Some(0) && error.contains("up already"), "{error}");
-        let (code, out, error) = run(&["lab", "shell", "business", "--", "sh", "-c", "cat /etc/hosts; ls /run/netns; exit 7"]);
+        let (code, out, error) =
+            run(&["lab", "shell", "business", "--", "sh", "-c", "cat /etc/hosts; ls /run/netns; exit 7"]);
         assert_eq!(code, Some(7), "{error}");
         assert!(out.contains("192.168.1.3 api") && out.contains("business\n"), "{out}");
         assert_ne!(run(&["lab", "shell", "nowhere", "--", "true"]).0, Some(0));

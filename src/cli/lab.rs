@@ -16,8 +16,8 @@ use std::io::{IsTerminal, Write};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use crate::lab::service::{cable, dns, echo, http, tls};
 use crate::lab::scenarios::{self, Scenario};
+use crate::lab::service::{cable, dns, echo, http, tls};
 use crate::lab::topology;
 use crate::view::{self, Style};
 
@@ -140,7 +140,11 @@ fn scenario(name: &str) -> Result<Scenario, Usage> {
 
 fn list(style: Style, json: bool) -> anyhow::Result<u8> {
     let (scenarios, topologies) = (scenarios::all(), topology::all());
-    let text = if json { view::lab::list_json(&scenarios, &topologies) } else { view::lab::list(&scenarios, &topologies, style) };
+    let text = if json {
+        view::lab::list_json(&scenarios, &topologies)
+    } else {
+        view::lab::list(&scenarios, &topologies, style)
+    };
     print(&text)?;
     Ok(0)
 }

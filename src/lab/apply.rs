@@ -215,25 +215,26 @@ impl Lab {
     /// [`ApplyError::Unknown`] where it is none of the known shapes; else what the kernel says.
     pub fn apply(&self, host: &str, command: &str) -> Result<(), LabError> {
         match parse(command)? {
-            Action::Link { dev, set } => self.links(host, |links| {
-                for setting in &set {
-                    match *setting {
-                        LinkSetting::Up(up) => links.set_up(&dev, up)?,
-                        LinkSetting::Mtu(mtu) => links.set_mtu(&dev, mtu)?,
-                        LinkSetting::Address(mac) => links.set_mac(&dev, mac)?,
-                        LinkSetting::Arp(on) => links.set_arp(&dev, on)?,
+            Action::Link { dev, set } => self
+                .links(host, |links| {
+                    for setting in &set {
+                        match *setting {
+                            LinkSetting::Up(up) => links.set_up(&dev, up)?,
+                            LinkSetting::Mtu(mtu) => links.set_mtu(&dev, mtu)?,
+                            LinkSetting::Address(mac) => links.set_mac(&dev, mac)?,
+                            LinkSetting::Arp(on) => links.set_arp(&dev, on)?,
+                        }
                     }
-                }
-                Ok::<_, LabError>(())
-            })
-            .map(|()| {
-                if set.contains(&LinkSetting::Up(true)) {
-                    // A link whose other end is down stays as it is; that is not this command's fault.
-                    let _ = Self::wait_for(LINK_PATIENCE, || {
-                        self.links(host, |links| links.find(&dev)).is_ok_and(|link| link.running)
-                    });
-                }
-            }),
+                    Ok::<_, LabError>(())
+                })
+                .map(|()| {
+                    if set.contains(&LinkSetting::Up(true)) {
+                        // A link whose other end is down stays as it is; that is not this command's fault.
+                        let _ = Self::wait_for(LINK_PATIENCE, || {
+                            self.links(host, |links| links.works(&dev)).unwrap_or(false)
+                        });
+                    }
+                }),
             Action::Address(verb, net, dev) => self.links(host, |links| match verb {
                 Verb::Add => links.add_address(&dev, net),
                 Verb::Delete => links.delete_address(&dev, net),

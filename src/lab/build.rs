@@ -164,7 +164,7 @@ impl Lab {
     /// Waits until the kernel has started a link's queues: before that it drops what is sent.
     pub fn wait_for_link(&self, node: &str, dev: &str) -> Result<(), LabError> {
         Self::wait_until(&format!("the link {dev} of {node}"), || {
-            self.links(node, |links| links.find(dev)).is_ok_and(|link| link.running)
+            self.links(node, |links| links.works(dev)).unwrap_or(false)
         })
     }
 
@@ -186,7 +186,8 @@ impl Lab {
                 links.set_up(dev, true)
             })?;
         }
-        let json = serde_json::to_string(impair).map_err(|error| LabError::system("write the impairment")(error.into()))?;
+        let json =
+            serde_json::to_string(impair).map_err(|error| LabError::system("write the impairment")(error.into()))?;
         self.start_service(&ServiceSpec::new(&name, &name, &["cable", "a", "b", "--impair", &json]))
     }
 

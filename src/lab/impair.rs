@@ -66,8 +66,12 @@ impl Direction {
     /// When a frame of `length` octets that is sent at `now` (since any fixed start) arrives: never,
     /// once or twice.
     pub fn send(&mut self, now: Duration, length: usize) -> Vec<Duration> {
-        let (lost, twice, early, spread) =
-            (self.happens(self.what.loss), self.happens(self.what.duplicate), self.happens(self.what.reorder), self.draw());
+        let (lost, twice, early, spread) = (
+            self.happens(self.what.loss),
+            self.happens(self.what.duplicate),
+            self.happens(self.what.reorder),
+            self.draw(),
+        );
         if lost {
             return Vec::new();
         }
@@ -121,7 +125,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_is_the_same_fate() {
-        let what = Impairment { loss: 0.3, jitter_ms: 4.0, delay_ms: 5.0, duplicate: 0.1, seed: 7, ..Impairment::default() };
+        let what =
+            Impairment { loss: 0.3, jitter_ms: 4.0, delay_ms: 5.0, duplicate: 0.1, seed: 7, ..Impairment::default() };
         assert_eq!(run(&what, 200), run(&what, 200));
         assert_ne!(run(&what, 200), run(&Impairment { seed: 8, ..what.clone() }, 200));
         let mut other_way = Direction::new(what.clone(), 1);
@@ -140,8 +145,7 @@ mod tests {
 
     #[test]
     fn the_rate_spaces_frames_and_the_queue_overflows() {
-        let mut direction =
-            Direction::new(Impairment { rate: Some(1000), queue: Some(3), ..Impairment::default() }, 0);
+        let mut direction = Direction::new(Impairment { rate: Some(1000), queue: Some(3), ..Impairment::default() }, 0);
         let times: Vec<_> = (0..5).map(|_| direction.send(Duration::ZERO, 100)).collect();
         assert_eq!(times[..3], [vec![MS * 100], vec![MS * 200], vec![MS * 300]]);
         assert!(times[3].is_empty() && times[4].is_empty());

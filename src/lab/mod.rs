@@ -157,7 +157,11 @@ impl Lab {
             if let Some(mut errors) = process.child().stderr.take() {
                 let _ = std::io::Read::read_to_string(&mut errors, &mut why);
             }
-            return Err(failed(if why.trim().is_empty() { "it ended at once".to_owned() } else { why.trim().to_owned() }));
+            return Err(failed(if why.trim().is_empty() {
+                "it ended at once".to_owned()
+            } else {
+                why.trim().to_owned()
+            }));
         }
         self.services.borrow_mut().push(Running { spec: spec.clone(), process });
         Ok(())
@@ -201,10 +205,8 @@ impl Lab {
 
     /// Waits until `done` says so.
     pub fn wait_until(what: &str, done: impl FnMut() -> bool) -> Result<(), LabError> {
-        match Self::wait_for(PATIENCE, done) {
-            true => Ok(()),
-            false => Err(LabError::NotReady { what: what.to_owned(), seconds: PATIENCE.as_secs() }),
-        }
+        let waited = || LabError::NotReady { what: what.to_owned(), seconds: PATIENCE.as_secs() };
+        Self::wait_for(PATIENCE, done).then_some(()).ok_or_else(waited)
     }
 
     /// Waits at most `patience` until `done` says so; whether it did.

@@ -57,15 +57,14 @@ pub fn edit(text: &str, args: &[String]) -> Result<String, EditError> {
     args.retain(|arg| arg != "-w" && arg != "--wait");
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let header = format!("*{table}");
-    let begin = match lines.iter().position(|line| line.trim() == header) {
-        Some(begin) => begin,
-        None => {
-            let chains = builtin(&table).ok_or_else(|| EditError(format!("there is no table {table}")))?;
-            lines.push(header);
-            lines.extend(chains.iter().map(|chain| format!(":{chain} ACCEPT [0:0]")));
-            lines.push("COMMIT".to_owned());
-            lines.len() - chains.len() - 2
-        }
+    let begin = if let Some(begin) = lines.iter().position(|line| line.trim() == header) {
+        begin
+    } else {
+        let chains = builtin(&table).ok_or_else(|| EditError(format!("there is no table {table}")))?;
+        lines.push(header);
+        lines.extend(chains.iter().map(|chain| format!(":{chain} ACCEPT [0:0]")));
+        lines.push("COMMIT".to_owned());
+        lines.len() - chains.len() - 2
     };
     let end = lines[begin..]
         .iter()
@@ -115,12 +114,11 @@ pub fn edit(text: &str, args: &[String]) -> Result<String, EditError> {
             known(&lines, &chain)?;
             let there = rules(&lines, &chain);
             let number = rest.first().and_then(|word| word.parse::<usize>().ok());
-            let at = match number {
-                Some(number) => there.get(number.wrapping_sub(1)).copied(),
-                None => {
-                    let wanted = normal(&rest);
-                    there.iter().copied().find(|index| normal(&words_of(&lines[*index])[2..]) == wanted)
-                }
+            let at = if let Some(number) = number {
+                there.get(number.wrapping_sub(1)).copied()
+            } else {
+                let wanted = normal(&rest);
+                there.iter().copied().find(|index| normal(&words_of(&lines[*index])[2..]) == wanted)
             };
             let at = at.ok_or_else(|| EditError(format!("there is no such rule in {chain}")))?;
             lines.remove(at);
@@ -183,7 +181,11 @@ fn rule_line(chain: &str, rest: &[String]) -> String {
 }
 
 fn quote(word: &str) -> String {
-    if word.is_empty() || word.contains([' ', '\t']) { format!("\"{}\"", word.replace('"', "\\\"")) } else { word.to_owned() }
+    if word.is_empty() || word.contains([' ', '\t']) {
+        format!("\"{}\"", word.replace('"', "\\\""))
+    } else {
+        word.to_owned()
+    }
 }
 
 /// Splits a line into words as a shell does, as far as rules need: quotes and backslashes.
@@ -293,7 +295,9 @@ mod tests {
     #[test]
     fn a_rule_is_found_as_people_write_it() {
         assert!(!run(PAIR, "-D OUTPUT -p tcp --sport 8080 -j ACCEPT").unwrap().contains("--sport"));
-        assert!(!run(PAIR, "-D INPUT -s 10.0.0.1 -m comment --comment 'two words' -j DROP").unwrap().contains("two words"));
+        assert!(
+            !run(PAIR, "-D INPUT -s 10.0.0.1 -m comment --comment 'two words' -j DROP").unwrap().contains("two words")
+        );
         assert!(run(PAIR, "-D OUTPUT -p tcp --sport 8081 -j ACCEPT").unwrap_err().to_string().contains("no such rule"));
     }
 
@@ -304,7 +308,9 @@ mod tests {
         assert_eq!(run(PAIR, "-F INPUT").unwrap().matches("-A ").count(), 1);
         let nat = run(PAIR, "-t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 8080").unwrap();
         assert!(nat.starts_with(PAIR) && nat.contains("*nat\n:PREROUTING ACCEPT"));
-        for bad in ["", "-A", "-A NOPE -j DROP", "-I INPUT 9 -j DROP", "-P INPUT REJECT", "-t nope -F", "-L", "-D INPUT 0"] {
+        for bad in
+            ["", "-A", "-A NOPE -j DROP", "-I INPUT 9 -j DROP", "-P INPUT REJECT", "-t nope -F", "-L", "-D INPUT 0"]
+        {
             assert!(run(PAIR, bad).is_err(), "{bad}");
         }
     }

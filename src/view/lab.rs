@@ -85,11 +85,13 @@ pub fn list(scenarios: &[Scenario], topologies: &[Topology], style: Style) -> St
 pub fn list_json(scenarios: &[Scenario], topologies: &[Topology]) -> String {
     let scenarios: Vec<_> = scenarios
         .iter()
-        .map(|s| json!({
-            "name": s.name, "summary": s.summary, "lesson": s.lesson, "topology": s.topology.name, "from": s.from,
-            "to": s.to, "target": s.target, "layer": s.fault.layer, "cause": s.fault.cause,
-            "cause_alone": s.fault.cause_alone,
-        }))
+        .map(|s| {
+            json!({
+                "name": s.name, "summary": s.summary, "lesson": s.lesson, "topology": s.topology.name, "from": s.from,
+                "to": s.to, "target": s.target, "layer": s.fault.layer, "cause": s.fault.cause,
+                "cause_alone": s.fault.cause_alone,
+            })
+        })
         .collect();
     let topologies: Vec<_> = topologies.iter().map(|t| json!({ "name": t.name, "summary": t.summary })).collect();
     format!("{:#}\n", json!({ "scenarios": scenarios, "topologies": topologies }))
@@ -177,21 +179,25 @@ fn boxes(topology: &Topology, nodes: &[(String, Vec<String>)], style: Style) -> 
         let left = if index == 0 { '│' } else { '┤' };
         let right = if index + 1 == nodes.len() { '│' } else { '├' };
         let pad = |text: &str| " ".repeat(inner - text.chars().count());
-        lines[0] += &format!("┌{}┐", "─".repeat(inner + 2));
-        lines[1] += &format!("│ {}{} │", style.paint(Paint::Name, name), pad(name));
+        let _ = write!(lines[0], "┌{}┐", "─".repeat(inner + 2));
+        let _ = write!(lines[1], "│ {}{} │", style.paint(Paint::Name, name), pad(name));
         for at in 0..tall {
             let text = addresses.get(at).map_or("", String::as_str);
             let (left, right) = if at == 0 { (left, right) } else { ('│', '│') };
-            lines[2 + at] += &format!("{left} {text}{} {right}", pad(text));
+            let _ = write!(lines[2 + at], "{left} {text}{} {right}", pad(text));
         }
-        lines[2 + tall] += &format!("└{}┘", "─".repeat(inner + 2));
+        let _ = write!(lines[2 + tall], "└{}┘", "─".repeat(inner + 2));
         width += inner + 4;
     }
-    (width <= style.width).then(|| lines.iter().map(|line| format!("  {}\n", line.trim_end())).collect())
+    (width <= style.width).then(|| indented(lines.iter().map(|line| line.trim_end())))
 }
 
 fn paragraph(text: &str, style: Style) -> String {
-    wrap(text, style.width.saturating_sub(2)).iter().map(|line| format!("  {line}\n")).collect()
+    indented(wrap(text, style.width.saturating_sub(2)).iter().map(String::as_str))
+}
+
+fn indented<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    lines.fold(String::new(), |out, line| out + "  " + line + "\n")
 }
 
 /// The first words of a story, and its network.
@@ -269,7 +275,11 @@ pub fn fixed(fix: &Fix, style: Style) -> String {
 
 /// The last words of a story.
 pub fn closing(
-    scenario: &Scenario, cause: Option<&str>, healthy: Option<&str>, fixed: Option<&str>, style: Style,
+    scenario: &Scenario,
+    cause: Option<&str>,
+    healthy: Option<&str>,
+    fixed: Option<&str>,
+    style: Style,
 ) -> String {
     let mut out = String::from("\n");
     let mut line = |good: bool, text: String| {
@@ -279,10 +289,14 @@ pub fn closing(
     line(healthy == Some("ok"), format!("before: {}", healthy.unwrap_or("the doctor gave no verdict")));
     let expected = scenario.fault.cause;
     let found = cause.unwrap_or("no cause");
-    line(found == expected, match found == expected {
-        true => format!("named: {found}"),
-        false => format!("named: {found}; the fault put in is {expected}"),
-    });
+    line(
+        found == expected,
+        if found == expected {
+            format!("named: {found}")
+        } else {
+            format!("named: {found}; the fault put in is {expected}")
+        },
+    );
     line(fixed == Some("ok"), format!("after the fix: {}", fixed.unwrap_or("the doctor gave no verdict")));
     out += &paragraph(&format!("To remember: {}.", scenario.lesson), style);
     out
@@ -305,7 +319,7 @@ pub fn down(names: &[&str], style: Style) -> String {
     if names.is_empty() {
         return "no lab is up\n".to_owned();
     }
-    names.iter().map(|name| format!("{} is down\n", style.paint(Paint::Name, name))).collect()
+    names.iter().fold(String::new(), |out, name| out + &style.paint(Paint::Name, name) + " is down\n")
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::{Usage, print, stage};
+use crate::lab::Lab;
 use crate::lab::scenarios::{self, Scenario};
 use crate::lab::topology::{self, Topology};
-use crate::lab::Lab;
 use crate::os::labstate::{self, LabState, ProcessId};
 use crate::os::process;
 use crate::view::Style;
@@ -91,7 +91,9 @@ pub(super) fn up(name: &str, healthy: bool, style: Style, json: bool) -> anyhow:
     }
     let mut text = view::drawing(wanted.topology(), style);
     if let (Wanted::Exercise(scenario), false) = (&wanted, healthy) {
-        text += &format!("\n  {}\n", scenario.summary);
+        text.push_str("\n  ");
+        text.push_str(&scenario.summary);
+        text.push('\n');
     }
     let first = hosts.first().copied().unwrap_or_default();
     let last = hosts.last().copied().unwrap_or_default();
@@ -179,7 +181,8 @@ fn end(directory: &Path, lab: &LabState) -> anyhow::Result<()> {
     let end = Instant::now() + PATIENCE;
     while lab.holder.runs() {
         if Instant::now() > end {
-            process::send(lab.holder.pid, Signal::SIGKILL).with_context(|| format!("cannot end the lab {}", lab.name))?;
+            process::send(lab.holder.pid, Signal::SIGKILL)
+                .with_context(|| format!("cannot end the lab {}", lab.name))?;
         }
         std::thread::sleep(Duration::from_millis(5));
     }

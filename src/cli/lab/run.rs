@@ -92,7 +92,13 @@ fn mend(lab: &Lab, scenario: &Scenario, broken: &Report) -> anyhow::Result<view:
         offered.push(format!("{host}# {command}"));
         match lab.fix(host, &command) {
             Ok(true) => {
-                return Ok(view::Fix { on: host.to_owned(), commands: vec![command], by: view::By::Doctor, offered, refused });
+                return Ok(view::Fix {
+                    on: host.to_owned(),
+                    commands: vec![command],
+                    by: view::By::Doctor,
+                    offered,
+                    refused,
+                });
             }
             Ok(false) => {}
             // A fix that fails is the doctor's mistake, and must be seen as that, not end the run.

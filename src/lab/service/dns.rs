@@ -205,7 +205,8 @@ pub fn run(options: &DnsOptions) -> Result<(), ServiceError> {
             let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
             stream.write_all(&[&length.to_be_bytes()[..], &reply].concat())?;
         }
-    })
+    });
+    Ok(())
 }
 
 #[cfg(test)]
@@ -215,7 +216,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn zone() -> Zone {
-        let records = ["api.lab. A 192.168.1.3", "www.lab. 5 CNAME api.lab.", "deep.er.lab. AAAA fd00::1", "a.lab. CNAME a.lab."];
+        let records =
+            ["api.lab. A 192.168.1.3", "www.lab. 5 CNAME api.lab.", "deep.er.lab. AAAA fd00::1", "a.lab. CNAME a.lab."];
         Zone::new("lab.", &records.map(str::to_owned)).unwrap()
     }
 

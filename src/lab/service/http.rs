@@ -131,14 +131,13 @@ pub fn run(options: &HttpOptions) -> Result<(), ServiceError> {
                         forever();
                     }
                     converse(&mut stream, answer, |stream| SockRef::from(stream).set_linger(Some(Duration::ZERO)))
-                })
+                });
             })
         })
         .collect();
     for thread in threads {
-        if let Ok(ended) = thread.join() {
-            ended?;
-        }
+        // A listener's thread ends only by a panic, and then the others go on.
+        let _ = thread.join();
     }
     Ok(())
 }
@@ -151,14 +150,17 @@ fn forever() -> ! {
 
 /// Answers the requests of one connection, over TCP or TLS. `reset` makes the close a reset.
 pub(super) fn converse<S: Read + Write>(
-    stream: &mut S, data: Answer, reset: impl Fn(&S) -> io::Result<()>,
+    stream: &mut S,
+    data: Answer,
+    reset: impl Fn(&S) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         let Some(path) = read_request(stream, &mut buffer)? else { return Ok(()) };
         let answer = match path {
             Ok(path) => route(&path, data),
-            Err(status) => Answer::Status(status),
+            // Where the next request would begin is not known, so this is the last answer.
+            Err(status) => return respond(stream, status),
         };
         match answer {
             Answer::Status(status) => respond(stream, status)?,
@@ -170,12 +172,17 @@ pub(super) fn converse<S: Read + Write>(
             Answer::Close => return Ok(()),
             Answer::Reset => return reset(stream),
             Answer::Truncated => {
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", DATA.len() * 10);
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    DATA.len() * 10
+                );
                 stream.write_all(head.as_bytes())?;
                 return stream.write_all(DATA.as_bytes());
             }
             Answer::Chunked => {
-                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+                stream.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+                )?;
                 for piece in DATA.as_bytes().chunks(8) {
                     stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;
                     stream.write_all(piece)?;
@@ -234,10 +241,7 @@ fn read_request<S: Read>(stream: &mut S, buffer: &mut Vec<u8>) -> io::Result<Opt
                     return Ok(None);
                 }
             }
-            Err(_) => {
-                buffer.clear();
-                return Ok(Some(Err(400)));
-            }
+            Err(_) => return Ok(Some(Err(400))),
         }
     }
 }
@@ -248,7 +252,6 @@ fn read_more(stream: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<usize> 
     buffer.extend_from_slice(&piece[..read]);
     Ok(read)
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -292,7 +295,10 @@ mod tests {
 
     #[test]
     fn two_requests_on_one_connection_and_a_body_between() {
-        let both = ask("POST /data HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /status/404 HTTP/1.1\r\n\r\n", Answer::Status(200));
+        let both = ask(
+            "POST /data HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /status/404 HTTP/1.1\r\n\r\n",
+            Answer::Status(200),
+        );
         assert_eq!(both.matches("HTTP/1.1 ").count(), 2, "{both}");
         assert!(both.contains(" 404 "));
     }
@@ -300,7 +306,10 @@ mod tests {
     #[test]
     fn what_is_not_http_is_refused() {
         assert!(ask("\x16\x03\x01\x02\x00", Answer::Status(200)).starts_with("HTTP/1.1 400 "));
-        assert!(ask(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(20000)), Answer::Status(200)).starts_with("HTTP/1.1 431 "));
+        assert!(
+            ask(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(20000)), Answer::Status(200))
+                .starts_with("HTTP/1.1 431 ")
+        );
         assert!("soon".parse::<Answer>().is_err() && "delay=x".parse::<Answer>().is_err());
     }
 }

@@ -81,13 +81,16 @@ pub(crate) fn ready(name: Option<&str>) -> Result<(), ServiceError> {
         let _ = nix::sys::prctl::set_name(&name);
     }
     let mut out = io::stdout();
-    out.write_all(b"ready\n").and_then(|()| out.flush()).map_err(|source| ServiceError::Io { operation: "say that it is ready", source })
+    out.write_all(b"ready\n")
+        .and_then(|()| out.flush())
+        .map_err(|source| ServiceError::Io { operation: "say that it is ready", source })
 }
 
 /// Takes connections for ever, each in a thread.
 pub(crate) fn serve(
-    listener: &TcpListener, work: impl Fn(std::net::TcpStream) -> io::Result<()> + Send + Sync + 'static,
-) -> Result<(), ServiceError> {
+    listener: &TcpListener,
+    work: impl Fn(std::net::TcpStream) -> io::Result<()> + Send + Sync + 'static,
+) {
     let work = std::sync::Arc::new(work);
     for connection in listener.incoming() {
         // A client that went away between the handshake and here is no reason to end.
@@ -98,5 +101,4 @@ pub(crate) fn serve(
             let _ = work(connection);
         });
     }
-    Ok(())
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
+};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socket2::SockRef;
@@ -119,7 +121,8 @@ pub fn run(options: &TlsOptions) -> Result<(), ServiceError> {
         converse(&mut stream, answer, |stream| SockRef::from(&stream.sock).set_linger(Some(Duration::ZERO)))?;
         stream.conn.send_close_notify();
         stream.conn.complete_io(&mut stream.sock).map(drop)
-    })
+    });
+    Ok(())
 }
 
 /// The names that a service at `address` is called by.
