@@ -40,6 +40,9 @@ pub struct VethEnd<'a> {
     pub name: &'a str,
     /// Its link-layer address; none lets the kernel draw one.
     pub mac: Option<MacAddr>,
+    /// Its index there. The two ends' must differ: the kernel tells a cable's end by that, and takes up
+    /// to a second longer to start a link that it takes for another kind (linkwatch_urgent_event).
+    pub index: u32,
     /// Where it lives.
     pub namespace: &'a NetNs,
 }
@@ -122,6 +125,7 @@ impl Links {
     pub fn add_veth(&mut self, a: VethEnd<'_>, b: VethEnd<'_>, mtu: Option<u32>) -> Result<(), NetlinkError> {
         let end = |end: VethEnd<'_>| {
             let mut message = LinkMessage::default();
+            message.header.index = end.index;
             message.attributes.push(LinkAttribute::IfName(end.name.to_owned()));
             message.attributes.push(LinkAttribute::NetNsFd(end.namespace.file().as_raw_fd()));
             message.attributes.extend(end.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
