@@ -16,6 +16,10 @@ use crate::os::userns;
 
 /// The files of `/etc` that each host has for itself.
 pub(super) const OWN_FILES: [&str; 3] = ["hosts", "resolv.conf", "nsswitch.conf"];
+/// Link indices: those of cable ends, above loopback's and a bridge's.
+const FIRST_INDEX: u32 = 10;
+/// Those of the inner ends of impaired cables, which must differ from the outer ones'.
+const FIRST_INNER: u32 = 10_000;
 /// A switch's bridge, in the switch's own namespace.
 const BRIDGE: &str = "bridge";
 
@@ -44,13 +48,13 @@ pub(super) fn nodes(topology: &Topology) -> Result<BTreeMap<String, Node>, LabEr
 }
 
 /// The links that something goes wrong on, with their numbers.
-fn impaired(topology: &Topology) -> impl Iterator<Item = (usize, (&Link, &Impairment))> {
-    let numbered = topology.links.iter().enumerate();
+fn impaired(topology: &Topology) -> impl Iterator<Item = (u32, (&Link, &Impairment))> {
+    let numbered = (0..).zip(&topology.links);
     numbered.filter_map(|(number, link)| link.impair.as_ref().map(|impair| (number, (link, impair))))
 }
 
 /// The namespace, and the process, in the middle of an impaired link. No host may have a dot in its name.
-fn cable_name(number: usize) -> String {
+fn cable_name(number: u32) -> String {
     format!("cable.{number}")
 }
 
@@ -122,9 +126,10 @@ impl Lab {
     /// Lays the cables, gives addresses and routes, and waits until every link works.
     pub(super) fn connect(&self) -> Result<(), LabError> {
         let mut base = Links::open()?;
-        for link in &self.topology.links {
+        for (number, link) in (0..).zip(&self.topology.links) {
             if link.impair.is_none() {
-                self.lay(&mut base, link)?;
+                let (a, b) = (self.veth(&link.a, 2 * number)?, self.veth(&link.b, 2 * number + 1)?);
+                base.add_veth(a, b, link.mtu)?;
             }
         }
         for (number, (link, impair)) in impaired(&self.topology) {
@@ -155,31 +160,23 @@ impl Lab {
         for end in &ends {
             self.wait_for_link(&end.node, &end.dev)?;
         }
-        for switch in &self.topology.switches {
-            self.wait_for_link(switch, BRIDGE)?;
-        }
         Ok(())
     }
 
     /// Waits until the kernel has started a link's queues: before that it drops what is sent.
     pub fn wait_for_link(&self, node: &str, dev: &str) -> Result<(), LabError> {
         Self::wait_until(&format!("the link {dev} of {node}"), || {
-            self.links(node, |links| links.find(dev)).is_ok_and(|link| link.running)
+            self.links(node, |links| links.works(dev)).unwrap_or(false)
         })
     }
 
-    fn lay(&self, base: &mut Links, link: &Link) -> Result<(), LabError> {
-        let (a, b) = (self.veth(&link.a)?, self.veth(&link.b)?);
-        Ok(base.add_veth(a, b, link.mtu)?)
-    }
-
     /// Two cables that meet in a namespace of their own, where a process carries frames between them.
-    fn lay_impaired(&self, base: &mut Links, number: usize, link: &Link, impair: &Impairment) -> Result<(), LabError> {
+    fn lay_impaired(&self, base: &mut Links, number: u32, link: &Link, impair: &Impairment) -> Result<(), LabError> {
         let name = cable_name(number);
         let middle = &self.node(&name)?.namespace;
-        for (end, dev) in [(&link.a, "a"), (&link.b, "b")] {
-            let inner = VethEnd { name: dev, mac: None, namespace: middle };
-            base.add_veth(self.veth(end)?, inner, link.mtu)?;
+        for (end, dev, number) in [(&link.a, "a", 2 * number), (&link.b, "b", 2 * number + 1)] {
+            let inner = VethEnd { name: dev, mac: None, index: FIRST_INNER + number, namespace: middle };
+            base.add_veth(self.veth(end, number)?, inner, link.mtu)?;
             self.links(&end.node, |links| links.no_large_frames(&end.dev))?;
             self.links(&name, |links| {
                 links.set_flags(dev, LinkFlags::Promisc, true)?;
@@ -191,7 +188,8 @@ impl Lab {
         self.start_service(&ServiceSpec::new(&name, &name, &["cable", "a", "b", "--impair", &json]))
     }
 
-    fn veth<'a>(&'a self, end: &'a End) -> Result<VethEnd<'a>, LabError> {
-        Ok(VethEnd { name: &end.dev, mac: Some(end.mac()), namespace: &self.node(&end.node)?.namespace })
+    fn veth<'a>(&'a self, end: &'a End, number: u32) -> Result<VethEnd<'a>, LabError> {
+        let namespace = &self.node(&end.node)?.namespace;
+        Ok(VethEnd { name: &end.dev, mac: Some(end.mac()), index: FIRST_INDEX + number, namespace })
     }
 }

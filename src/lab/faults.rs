@@ -87,10 +87,9 @@ impl Lab {
         match &step.change {
             Change::Command(command) => self.apply(&step.on, command),
             Change::Rules(text) => self.set_firewall(&step.on, Firewall::v4(text)),
-            Change::Stop(name) => match self.stop_service(name) {
-                true => Ok(()),
-                false => Err(LabError::NoSuchService { name: name.clone() }),
-            },
+            Change::Stop(name) => {
+                self.stop_service(name).then_some(()).ok_or_else(|| LabError::NoSuchService { name: name.clone() })
+            }
             Change::Start(spec) => self.start_service(spec),
             Change::Pause(name) => self.signal_service(name, nix::sys::signal::Signal::SIGSTOP),
             Change::Resume(name) => self.signal_service(name, nix::sys::signal::Signal::SIGCONT),
@@ -193,6 +192,7 @@ pub fn named(name: &str) -> Option<Fault> {
     all().into_iter().find(|fault| fault.name == name)
 }
 
+#[allow(clippy::too_many_arguments, reason = "a row of the table of faults, not a function with options")]
 fn fault(
     name: &'static str,
     cause: &'static str,
@@ -220,6 +220,7 @@ fn fault(
 }
 
 /// One command in, one command out.
+#[allow(clippy::too_many_arguments, reason = "as fault")]
 fn simple(
     name: &'static str,
     cause: &'static str,

@@ -205,10 +205,8 @@ impl Lab {
 
     /// Waits until `done` says so.
     pub fn wait_until(what: &str, done: impl FnMut() -> bool) -> Result<(), LabError> {
-        match Self::wait_for(PATIENCE, done) {
-            true => Ok(()),
-            false => Err(LabError::NotReady { what: what.to_owned(), seconds: PATIENCE.as_secs() }),
-        }
+        let waited = || LabError::NotReady { what: what.to_owned(), seconds: PATIENCE.as_secs() };
+        Self::wait_for(PATIENCE, done).then_some(()).ok_or_else(waited)
     }
 
     /// Waits at most `patience` until `done` says so; whether it did.

@@ -56,15 +56,14 @@ pub fn edit(text: &str, args: &[String]) -> Result<String, EditError> {
     args.retain(|arg| arg != "-w" && arg != "--wait");
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let header = format!("*{table}");
-    let begin = match lines.iter().position(|line| line.trim() == header) {
-        Some(begin) => begin,
-        None => {
-            let chains = builtin(&table).ok_or_else(|| EditError(format!("there is no table {table}")))?;
-            lines.push(header);
-            lines.extend(chains.iter().map(|chain| format!(":{chain} ACCEPT [0:0]")));
-            lines.push("COMMIT".to_owned());
-            lines.len() - chains.len() - 2
-        }
+    let begin = if let Some(begin) = lines.iter().position(|line| line.trim() == header) {
+        begin
+    } else {
+        let chains = builtin(&table).ok_or_else(|| EditError(format!("there is no table {table}")))?;
+        lines.push(header);
+        lines.extend(chains.iter().map(|chain| format!(":{chain} ACCEPT [0:0]")));
+        lines.push("COMMIT".to_owned());
+        lines.len() - chains.len() - 2
     };
     let end = lines[begin..]
         .iter()
@@ -114,12 +113,11 @@ pub fn edit(text: &str, args: &[String]) -> Result<String, EditError> {
             known(&lines, &chain)?;
             let there = rules(&lines, &chain);
             let number = rest.first().and_then(|word| word.parse::<usize>().ok());
-            let at = match number {
-                Some(number) => there.get(number.wrapping_sub(1)).copied(),
-                None => {
-                    let wanted = normal(&rest);
-                    there.iter().copied().find(|index| normal(&words_of(&lines[*index])[2..]) == wanted)
-                }
+            let at = if let Some(number) = number {
+                there.get(number.wrapping_sub(1)).copied()
+            } else {
+                let wanted = normal(&rest);
+                there.iter().copied().find(|index| normal(&words_of(&lines[*index])[2..]) == wanted)
             };
             let at = at.ok_or_else(|| EditError(format!("there is no such rule in {chain}")))?;
             lines.remove(at);

@@ -47,8 +47,8 @@ pub fn named(name: &str) -> Result<Scenario, NoSuchScenario> {
 pub fn all() -> Vec<Scenario> {
     let mut all: Vec<Scenario> = faults::all().into_iter().filter_map(of).collect();
     if let Some(mut first) = all.iter().find(|scenario| scenario.name == "reply-rule-missing").cloned() {
-        first.name = "api-unreachable".to_owned();
-        first.summary = "the business server cannot reach the data API: one rule of a pair is missing".to_owned();
+        first.name = String::from("api-unreachable");
+        first.summary = String::from("the business server cannot reach the data API: one rule of a pair is missing");
         all.insert(0, first);
     }
     all

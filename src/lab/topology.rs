@@ -1,6 +1,7 @@
 //! What a lab is made of, as data: hosts, switches, cables. No I/O.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -140,7 +141,8 @@ impl Topology {
         let mut text = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost\n");
         for other in &self.hosts {
             for net in self.addresses(&other.name) {
-                text += &format!("{} {}\n", net.ip(), other.name);
+                // Writing to a string cannot fail.
+                let _ = writeln!(text, "{} {}", net.ip(), other.name);
             }
         }
         text
@@ -232,8 +234,8 @@ pub fn lan() -> Topology {
 /// As [`lan`], with IPv6 addresses beside.
 pub fn lan_dual() -> Topology {
     let mut lan = lan();
-    lan.name = "lan-dual".to_owned();
-    lan.summary = "as lan, with fd00:1::2 and fd00:1::3 beside".to_owned();
+    lan.name = String::from("lan-dual");
+    lan.summary = String::from("as lan, with fd00:1::2 and fd00:1::3 beside");
     lan.links[0].a.addresses.extend("fd00:1::2/64".parse::<IpNetwork>().ok());
     lan.links[1].a.addresses.extend("fd00:1::3/64".parse::<IpNetwork>().ok());
     lan
@@ -335,8 +337,8 @@ pub fn diamond() -> Topology {
 /// As [`lan`], where names come from a DNS server, 192.168.1.53, and not from `/etc/hosts`.
 pub fn lan_with_dns() -> Topology {
     let mut lan = lan();
-    lan.name = "lan-with-dns".to_owned();
-    lan.summary = "as lan, with a DNS server 192.168.1.53 for the zone lab.".to_owned();
+    lan.name = String::from("lan-with-dns");
+    lan.summary = String::from("as lan, with a DNS server 192.168.1.53 for the zone lab.");
     lan.hosts.push(host("dns", "DNS server"));
     for host in &mut lan.hosts {
         host.hosts_file = Some("127.0.0.1 localhost\n::1 localhost ip6-localhost\n".to_owned());

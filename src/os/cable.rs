@@ -47,8 +47,8 @@ fn open(index: u32) -> io::Result<Socket> {
     let _ = socket.set_recv_buffer_size(4 << 20);
     // SAFETY: sockaddr_ll is a plain struct of integers, for which all zeroes is a value.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
-    address.sll_family = libc::AF_PACKET.cast_unsigned() as u16;
-    address.sll_protocol = (libc::ETH_P_ALL.cast_unsigned() as u16).to_be();
+    address.sll_family = u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+    address.sll_protocol = u16::try_from(libc::ETH_P_ALL).map_err(io::Error::other)?.to_be();
     address.sll_ifindex = index.cast_signed();
     let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
     // SAFETY: the pointer and length describe a sockaddr_ll that outlives the call; the descriptor is open.

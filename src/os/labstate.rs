@@ -144,7 +144,7 @@ mod tests {
         let state = LabState { name: "lan".to_owned(), holder: me, stage: None, hosts: vec![] };
         assert!(claim(&directory, &state).unwrap());
         assert!(!claim(&directory, &state).unwrap());
-        assert_eq!(all(&directory).unwrap(), [state.clone()]);
+        assert_eq!(all(&directory).unwrap(), std::slice::from_ref(&state));
         let gone = LabState { holder: ProcessId { start: me.start + 1, ..me }, ..state.clone() };
         update(&directory, &gone).unwrap();
         assert!(claim(&directory, &state).unwrap());

@@ -165,8 +165,8 @@ fn wait_for(first: Pid, watched: &SigSet) -> io::Result<Ended> {
     let mut stopped = None;
     loop {
         // Signals that came while we were not looking are still pending, so the wait returns at once.
-        while let Some(code) = reap(first) {
-            if let Some(code) = code {
+        while let Some((pid, code)) = reap() {
+            if pid == first {
                 return Ok(stopped.map_or(Ended::Code(code), Ended::Stopped));
             }
         }
@@ -180,12 +180,12 @@ fn wait_for(first: Pid, watched: &SigSet) -> io::Result<Ended> {
     }
 }
 
-/// Reaps one child if one has ended; `Some(Some(code))` when it was `first`.
-fn reap(first: Pid) -> Option<Option<u8>> {
+/// Reaps one child if one has ended: which, and its exit code.
+fn reap() -> Option<(Pid, u8)> {
     let low = |code: i32| u8::try_from(code & 0xff).unwrap_or(u8::MAX);
     match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::Exited(pid, code)) => Some((pid == first).then(|| low(code))),
-        Ok(WaitStatus::Signaled(pid, signal, _)) => Some((pid == first).then(|| low(128 + signal as i32))),
+        Ok(WaitStatus::Exited(pid, code)) => Some((pid, low(code))),
+        Ok(WaitStatus::Signaled(pid, signal, _)) => Some((pid, low(128 + signal as i32))),
         _ => None,
     }
 }

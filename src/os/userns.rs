@@ -80,39 +80,43 @@ pub fn isolate(processes: bool) -> Result<Privilege, IsolateError> {
     }
     let (uid, gid) = (geteuid(), getegid());
     let own = if uid.is_root() { unshare(flags) } else { Err(Errno::EPERM) };
-    let privilege = match own {
-        Ok(()) => Privilege::Own,
-        Err(_) => {
-            // A binary with file capabilities is not "dumpable", and then its /proc/self belongs to root.
-            let _ = prctl::set_dumpable(true);
-            unshare(flags | CloneFlags::CLONE_NEWUSER).map_err(|errno| refused(errno, uid))?;
-            map_to_root(uid, gid)?;
-            Privilege::UserNamespace
-        }
+    let privilege = if own.is_ok() {
+        Privilege::Own
+    } else {
+        // A binary with file capabilities is not "dumpable", and then its /proc/self belongs to root.
+        let _ = prctl::set_dumpable(true);
+        unshare(flags | CloneFlags::CLONE_NEWUSER).map_err(|errno| refused(errno, uid))?;
+        map_to_root(uid, gid)?;
+        Privilege::UserNamespace
     };
-    private_files()?;
+    private_files().map_err(|error| disarmed(error, uid))?;
     Ok(privilege)
 }
 
 fn map_to_root(uid: Uid, gid: Gid) -> Result<(), IsolateError> {
     // Needed before gid_map may be written without privilege (user_namespaces(7)); absent before Linux 3.19.
-    if let Err(error) = fs::write("/proc/self/setgroups", "deny") {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Err(step("deny setgroups in the user namespace")(error));
+    match fs::write("/proc/self/setgroups", "deny") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(disarmed(step("deny setgroups")(error), uid));
         }
+        _ => {}
     }
-    fs::write("/proc/self/uid_map", format!("0 {uid} 1")).map_err(|error| mapping(error, uid))?;
-    fs::write("/proc/self/gid_map", format!("0 {gid} 1")).map_err(step("map the group into the user namespace"))
+    let maps = [("uid_map", uid.as_raw()), ("gid_map", gid.as_raw())];
+    for (map, id) in maps {
+        fs::write(format!("/proc/self/{map}"), format!("0 {id} 1"))
+            .map_err(|error| disarmed(step(format!("write {map} of the user namespace"))(error), uid))?;
+    }
+    Ok(())
 }
 
-/// Ubuntu's AppArmor lets the namespace be made and then takes its rights away; that shows here.
-fn mapping(error: io::Error, uid: Uid) -> IsolateError {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) if setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1) => {
-            refused(Errno::EPERM, uid)
-        }
-        _ => step("map the user into the user namespace")(error),
-    }
+/// Ubuntu's AppArmor lets the namespace be made and then takes its rights away: a later step fails.
+fn disarmed(error: IsolateError, uid: Uid) -> IsolateError {
+    let denied = matches!(
+        &error,
+        IsolateError::Step { source, .. } if matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+    );
+    let barred = denied && setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1);
+    if barred { refused(Errno::EPERM, uid) } else { error }
 }
 
 fn setting(path: &str) -> Option<i64> {

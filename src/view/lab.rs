@@ -179,21 +179,25 @@ fn boxes(topology: &Topology, nodes: &[(String, Vec<String>)], style: Style) -> 
         let left = if index == 0 { '│' } else { '┤' };
         let right = if index + 1 == nodes.len() { '│' } else { '├' };
         let pad = |text: &str| " ".repeat(inner - text.chars().count());
-        lines[0] += &format!("┌{}┐", "─".repeat(inner + 2));
-        lines[1] += &format!("│ {}{} │", style.paint(Paint::Name, name), pad(name));
+        let _ = write!(lines[0], "┌{}┐", "─".repeat(inner + 2));
+        let _ = write!(lines[1], "│ {}{} │", style.paint(Paint::Name, name), pad(name));
         for at in 0..tall {
             let text = addresses.get(at).map_or("", String::as_str);
             let (left, right) = if at == 0 { (left, right) } else { ('│', '│') };
-            lines[2 + at] += &format!("{left} {text}{} {right}", pad(text));
+            let _ = write!(lines[2 + at], "{left} {text}{} {right}", pad(text));
         }
-        lines[2 + tall] += &format!("└{}┘", "─".repeat(inner + 2));
+        let _ = write!(lines[2 + tall], "└{}┘", "─".repeat(inner + 2));
         width += inner + 4;
     }
-    (width <= style.width).then(|| lines.iter().map(|line| format!("  {}\n", line.trim_end())).collect())
+    (width <= style.width).then(|| indented(lines.iter().map(|line| line.trim_end())))
 }
 
 fn paragraph(text: &str, style: Style) -> String {
-    wrap(text, style.width.saturating_sub(2)).iter().map(|line| format!("  {line}\n")).collect()
+    indented(wrap(text, style.width.saturating_sub(2)).iter().map(String::as_str))
+}
+
+fn indented<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    lines.fold(String::new(), |out, line| out + "  " + line + "\n")
 }
 
 /// The first words of a story, and its network.
@@ -287,9 +291,16 @@ pub fn closing(
     let found = cause.unwrap_or("no cause");
     line(
         found == expected,
+<<<<<<< HEAD
         match found == expected {
             true => format!("named: {found}"),
             false => format!("named: {found}; the fault put in is {expected}"),
+=======
+        if found == expected {
+            format!("named: {found}")
+        } else {
+            format!("named: {found}; the fault put in is {expected}")
+>>>>>>> lab
         },
     );
     line(fixed == Some("ok"), format!("after the fix: {}", fixed.unwrap_or("the doctor gave no verdict")));
@@ -314,7 +325,7 @@ pub fn down(names: &[&str], style: Style) -> String {
     if names.is_empty() {
         return "no lab is up\n".to_owned();
     }
-    names.iter().map(|name| format!("{} is down\n", style.paint(Paint::Name, name))).collect()
+    names.iter().fold(String::new(), |out, name| out + &style.paint(Paint::Name, name) + " is down\n")
 }
 
 #[cfg(test)]

@@ -91,7 +91,9 @@ pub(super) fn up(name: &str, healthy: bool, style: Style, json: bool) -> anyhow:
     }
     let mut text = view::drawing(wanted.topology(), style);
     if let (Wanted::Exercise(scenario), false) = (&wanted, healthy) {
-        text += &format!("\n  {}\n", scenario.summary);
+        text.push_str("\n  ");
+        text.push_str(&scenario.summary);
+        text.push('\n');
     }
     let first = hosts.first().copied().unwrap_or_default();
     let last = hosts.last().copied().unwrap_or_default();

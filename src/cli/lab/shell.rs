@@ -21,13 +21,12 @@ const BASHRC: &str = "[ -r ~/.bashrc ] && . ~/.bashrc\nPS1=\"[$REACHWHY_HOST] \\
 /// Joins the lab and runs `command`, or the user's shell; returns its exit code.
 pub(super) fn run(host: &str, lab: Option<&str>, command: &[String]) -> anyhow::Result<u8> {
     let here = env::var(LAB).ok().filter(|name| lab.is_none_or(|lab| lab == name));
-    let name = match here {
-        Some(name) => name,
-        None => {
-            let lab = hold::find(lab)?;
-            join(&lab, host)?;
-            lab.name
-        }
+    let name = if let Some(name) = here {
+        name
+    } else {
+        let lab = hold::find(lab)?;
+        join(&lab, host)?;
+        lab.name
     };
     let place = Path::new(NAMED).join(host);
     if !place.exists() {

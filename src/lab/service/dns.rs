@@ -205,7 +205,8 @@ pub fn run(options: &DnsOptions) -> Result<(), ServiceError> {
             let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
             stream.write_all(&[&length.to_be_bytes()[..], &reply].concat())?;
         }
-    })
+    });
+    Ok(())
 }
 
 #[cfg(test)]

@@ -46,5 +46,6 @@ pub fn run(options: &EchoOptions) -> Result<(), ServiceError> {
             }
             stream.write_all(&buffer[..read])?;
         }
-    })
+    });
+    Ok(())
 }

@@ -131,14 +131,13 @@ pub fn run(options: &HttpOptions) -> Result<(), ServiceError> {
                         forever();
                     }
                     converse(&mut stream, answer, |stream| SockRef::from(stream).set_linger(Some(Duration::ZERO)))
-                })
+                });
             })
         })
         .collect();
     for thread in threads {
-        if let Ok(ended) = thread.join() {
-            ended?;
-        }
+        // A listener's thread ends only by a panic, and then the others go on.
+        let _ = thread.join();
     }
     Ok(())
 }
@@ -160,7 +159,8 @@ pub(super) fn converse<S: Read + Write>(
         let Some(path) = read_request(stream, &mut buffer)? else { return Ok(()) };
         let answer = match path {
             Ok(path) => route(&path, data),
-            Err(status) => Answer::Status(status),
+            // Where the next request would begin is not known, so this is the last answer.
+            Err(status) => return respond(stream, status),
         };
         match answer {
             Answer::Status(status) => respond(stream, status)?,
@@ -241,10 +241,7 @@ fn read_request<S: Read>(stream: &mut S, buffer: &mut Vec<u8>) -> io::Result<Opt
                     return Ok(None);
                 }
             }
-            Err(_) => {
-                buffer.clear();
-                return Ok(Some(Err(400)));
-            }
+            Err(_) => return Ok(Some(Err(400))),
         }
     }
 }

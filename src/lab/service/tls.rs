@@ -121,7 +121,8 @@ pub fn run(options: &TlsOptions) -> Result<(), ServiceError> {
         converse(&mut stream, answer, |stream| SockRef::from(&stream.sock).set_linger(Some(Duration::ZERO)))?;
         stream.conn.send_close_notify();
         stream.conn.complete_io(&mut stream.sock).map(drop)
-    })
+    });
+    Ok(())
 }
 
 /// The names that a service at `address` is called by.

@@ -11,7 +11,9 @@ use std::os::fd::AsRawFd;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
@@ -38,6 +40,9 @@ pub struct VethEnd<'a> {
     pub name: &'a str,
     /// Its link-layer address; none lets the kernel draw one.
     pub mac: Option<MacAddr>,
+    /// Its index there. The two ends' must differ: the kernel tells a cable's end by that, and takes up
+    /// to a second longer to start a link that it takes for another kind (linkwatch_urgent_event).
+    pub index: u32,
     /// Where it lives.
     pub namespace: &'a NetNs,
 }
@@ -51,7 +56,8 @@ pub struct LinkSeen {
     pub name: String,
     /// Set up by the administrator.
     pub up: bool,
-    /// Working: the kernel has started its queues (IFF_RUNNING).
+    /// It has a carrier and the kernel has noticed (operational state UP, RFC 2863). The flag IFF_RUNNING
+    /// says less: it is also set while the state is not yet known.
     pub running: bool,
     /// Its MTU in octets.
     pub mtu: Option<u32>,
@@ -107,10 +113,19 @@ impl Links {
         if name == "lo" { Ok(LOOPBACK) } else { self.find(name).map(|link| link.index) }
     }
 
+    /// Whether a link carries packets by now.
+    ///
+    /// The kernel marks the state first and starts the queues after, under one lock; an order that takes
+    /// that lock and changes nothing returns when both are done (net/core/link_watch.c).
+    pub fn works(&mut self, name: &str) -> Result<bool, NetlinkError> {
+        Ok(self.find(name)?.running && self.set(name, "wait for it", |_| ()).is_ok())
+    }
+
     /// Makes a virtual cable with each end in its own namespace.
     pub fn add_veth(&mut self, a: VethEnd<'_>, b: VethEnd<'_>, mtu: Option<u32>) -> Result<(), NetlinkError> {
         let end = |end: VethEnd<'_>| {
             let mut message = LinkMessage::default();
+            message.header.index = end.index;
             message.attributes.push(LinkAttribute::IfName(end.name.to_owned()));
             message.attributes.push(LinkAttribute::NetNsFd(end.namespace.file().as_raw_fd()));
             message.attributes.extend(end.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
@@ -411,13 +426,14 @@ fn seen(link: &LinkMessage) -> LinkSeen {
         index: link.header.index,
         name: String::new(),
         up: link.header.flags.contains(LinkFlags::Up),
-        running: link.header.flags.contains(LinkFlags::Running),
+        running: false,
         mtu: None,
         mac: None,
     };
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => seen.name.clone_from(name),
+            LinkAttribute::OperState(state) => seen.running = *state == State::Up,
             LinkAttribute::Mtu(mtu) => seen.mtu = Some(*mtu),
             LinkAttribute::Address(bytes) => seen.mac = MacAddr::from_slice(bytes),
             _ => {}
