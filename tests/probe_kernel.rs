@@ -1,5 +1,7 @@
 //! The probe engine against the kernel's own network stack, in namespaces that lead nowhere.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, clippy::panic, reason = "a test")]
+#![allow(clippy::items_after_statements, clippy::enum_glob_use, reason = "tables near their use")]
 
 mod probe_support;
 
@@ -221,7 +223,9 @@ fn a_silent_neighbour_is_named_by_this_hosts_own_error() {
             ProbeKind::udp(absent, 80, b""),
         ];
         let mut specs = specs(kinds);
-        specs.iter_mut().for_each(|spec| spec.timeout = Duration::from_secs(5));
+        for spec in &mut specs {
+            spec.timeout = Duration::from_secs(5);
+        }
         let report = ask_with(sandbox, specs, &RunOptions::default());
         for probe in &report.probes[..3] {
             assert_eq!(icmp(probe), Some((3, 1, "10.9.0.1".parse().unwrap())), "{report:#?}");
@@ -257,13 +261,15 @@ fn five_thousand_ports_at_once_are_all_told_right() {
         for connect in [false, true] {
             let kind = |port| if connect { ProbeKind::connect((LO, port).into()) } else { ProbeKind::syn(LO, port) };
             let mut specs = specs((1..=5000u16).map(kind));
-            specs.iter_mut().for_each(|spec| spec.timeout = Duration::from_secs(3));
+            for spec in &mut specs {
+                spec.timeout = Duration::from_secs(3);
+            }
             let begun = Instant::now();
             let report = ask_with(sandbox, specs, &RunOptions::default());
             eprintln!("5000 ports, connect {connect}: {:?}", begun.elapsed());
             assert_eq!((report.complete, report.receive_drops), (true, 0));
             for (port, probe) in (1..=5000u16).zip(&report.probes) {
-                let listens = port >= 2000 && port < 4000 && port % 100 == 0;
+                let listens = (2000..4000).contains(&port) && port % 100 == 0;
                 let wanted = match (listens, connect) {
                     (true, true) => Outcome::Connected,
                     (true, false) => Outcome::Answered,
@@ -488,5 +494,117 @@ fn a_capture_that_nobody_reads_loses_nothing_for_a_while() {
         let kept = capture.drain().len() as u64;
         assert_eq!((kept + capture.drops(), kept), (6000, 4096));
         assert!(matches!(Capture::open(Some("none0"), &FlowFilter::all()), Err(CaptureError::NoInterface(_))));
+    });
+}
+
+/// A link-local address means nothing without its link.
+#[test]
+fn link_local_addresses_are_reached_via_their_link() {
+    sandboxed(|sandbox| {
+        let other = sandbox.pair();
+        let local = other.run(|| probe_support::link_local("t1")).unwrap();
+        let listener = other.run(|| TcpListener::bind("[::]:80").unwrap()).unwrap();
+        let kinds = [ProbeKind::echo(local), ProbeKind::syn(local, 80), ProbeKind::udp(local, 9, b"x")];
+        let mut specs = specs(kinds);
+        for spec in &mut specs {
+            spec.via = Some("t0".into());
+        }
+        let report = ask_with(sandbox, specs.clone(), &RunOptions::default());
+        let outcomes: Vec<_> = report.probes.iter().map(|probe| probe.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Answered, Outcome::Answered, Outcome::IcmpError], "{report:#?}");
+        for spec in &mut specs {
+            spec.via = Some("none0".into());
+        }
+        let report = ask_with(sandbox, specs, &RunOptions::default());
+        assert!(report.probes.iter().all(|probe| probe.local_error.as_deref() == Some("ENODEV")), "{report:#?}");
+        drop(listener);
+    });
+}
+
+/// Needs the `nft` program to set the firewall up; everything else here needs none.
+fn nft(rules: &str) -> bool {
+    use std::io::Write as _;
+    let child = std::process::Command::new("nft").args(["-f", "-"]).stdin(std::process::Stdio::piped()).spawn();
+    let Ok(mut child) = child else {
+        assert!(std::env::var_os("REACHWHY_REQUIRE_KERNEL").is_none(), "kernel tests are required: no nft");
+        eprintln!("SKIPPED: no nft program");
+        return false;
+    };
+    child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    true
+}
+
+#[test]
+fn what_a_local_firewall_refuses_is_told_and_counted_once() {
+    sandboxed(|sandbox| {
+        let other = sandbox.pair();
+        let mac = other.run(|| probe_support::mac("t1")).unwrap();
+        let rules = "table ip t { chain o { type filter hook output priority 0;
+            ip daddr 10.9.0.2 meta l4proto tcp tcp dport 81 counter drop
+            ip daddr 10.9.0.2 meta l4proto { icmp, udp } counter drop
+            tcp dport 82 reject with icmp type admin-prohibited
+            }
+            }";
+        if !nft(rules) {
+            return;
+        }
+        let dst = PEER4.into();
+        let kinds = [
+            ProbeKind::echo(dst),
+            ProbeKind::udp(dst, 81, b"x"),
+            ProbeKind::syn(dst, 81),
+            ProbeKind::connect((dst, 82).into()),
+            ProbeKind::syn(dst, 82),
+            ProbeKind::syn(dst, 83),
+            arp(PEER4),
+        ];
+        let report = ask(sandbox, kinds);
+        for index in 0..3 {
+            assert_eq!(report.probes[index].local_error.as_deref(), Some("EPERM"), "{report:#?}");
+        }
+        let own: IpAddr = "10.9.0.1".parse().unwrap();
+        assert_eq!(icmp(&report.probes[3]), Some((3, 13, own)), "{report:#?}");
+        assert_eq!(report.probes[3].replies.len(), 1);
+        // A raw socket gets both: the errno, and this host's own ICMP error beside it.
+        let rejected = &report.probes[4];
+        assert_eq!(rejected.local_error.as_deref(), Some("EPERM"));
+        let ReplyKind::IcmpError(error) = &rejected.replies[0].kind else { panic!("{report:#?}") };
+        assert_eq!((error.icmp_type, error.code, rejected.replies[0].from), (3, 13, own));
+        // Stamps of what left are not confused by what did not.
+        assert_eq!(report.probes[5].outcome, Outcome::Refused);
+        assert_sane(&report.probes[5], RttSource::Kernel);
+        assert_eq!(report.probes[6].macs(), [mac]);
+        let listed = std::process::Command::new("nft").args(["list", "table", "ip", "t"]).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        // One dropped SYN; an echo and a datagram.
+        assert!(listed.contains("packets 1 ") && listed.contains("packets 2 "), "{listed}");
+    });
+}
+
+#[test]
+fn a_dropped_packet_at_the_other_end_is_silence_and_a_rejected_one_is_not() {
+    sandboxed(|sandbox| {
+        let other = sandbox.pair();
+        let rules = "table ip t { chain i { type filter hook input priority 0;
+            tcp dport 81 drop
+            tcp dport 82 reject with tcp reset
+            tcp dport 83 reject with icmp type host-prohibited
+            }
+            }";
+        if !other.run(|| nft(rules)).unwrap() {
+            return;
+        }
+        let dst: IpAddr = PEER4.into();
+        let mut kinds = Vec::new();
+        for port in [81, 82, 83] {
+            kinds.extend([ProbeKind::syn(dst, port), ProbeKind::connect((dst, port).into())]);
+        }
+        let report = ask(sandbox, kinds);
+        let outcomes: Vec<_> = report.probes.iter().map(|probe| probe.outcome).collect();
+        use Outcome::{IcmpError, Refused, Silent};
+        assert_eq!(outcomes, [Silent, Silent, Refused, Refused, IcmpError, IcmpError], "{report:#?}");
+        assert_eq!(icmp(&report.probes[4]), Some((3, 10, dst)));
+        assert_eq!(icmp(&report.probes[5]), Some((3, 10, dst)));
     });
 }

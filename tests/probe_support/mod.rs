@@ -1,5 +1,7 @@
 //! Namespaces for tests: made here, leading nowhere, gone with their thread.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::panic, reason = "helpers of tests")]
+#![allow(clippy::unused_self, reason = "having a sandbox is the proof that one was made")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd as _;
@@ -237,4 +239,12 @@ pub fn default_route(gateway: IpAddr) {
         IpAddr::V6(v6) => RouteAddress::Inet6(v6),
     }));
     order(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL);
+}
+
+pub fn link_local(name: &str) -> IpAddr {
+    let found = nix::ifaddrs::getifaddrs().unwrap().find_map(|one| {
+        let address = one.address?.as_sockaddr_in6()?.ip();
+        (one.interface_name == name && address.is_unicast_link_local()).then_some(address)
+    });
+    found.unwrap().into()
 }

@@ -36,6 +36,8 @@ const ROUNDS: usize = 16;
 const SPARE: usize = 64;
 /// So often a cancel flag is looked at.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
+/// A device that takes nothing for this long will not.
+const STUCK: Duration = Duration::from_secs(5);
 /// `SO_EE_ORIGIN_*` (include/uapi/linux/errqueue.h).
 const ORIGIN_ICMP: u8 = 2;
 const ORIGIN_ICMP6: u8 = 3;
@@ -190,6 +192,9 @@ impl Driver {
 
     /// Sets the timer to when the engine wants to be woken; gives the longest wait beside it.
     fn arm(&self, options: &RunOptions<'_>) -> Result<Duration, ProbeError> {
+        if self.is_stuck() {
+            return Ok(Duration::from_millis(1));
+        }
         let longest = if options.cancel.is_some() { CANCEL_INTERVAL } else { Duration::from_secs(60) };
         let Some(at) = self.engine.wake_at() else { return Ok(longest) };
         // 0 would disarm it.
@@ -205,7 +210,7 @@ impl Driver {
     /// Sends what is due, one batch; whether there may be more at once.
     fn send(&mut self) -> Result<bool, ProbeError> {
         let mut count = 0;
-        while count < BATCH {
+        while count < BATCH && !self.is_stuck() {
             let now = self.now();
             let Some(transmit) = self.engine.poll(now) else { break };
             count += 1;
@@ -225,6 +230,11 @@ impl Driver {
             self.flush(index);
         }
         Ok(count == BATCH)
+    }
+
+    /// Whether the kernel has yet to take what was given to it.
+    fn is_stuck(&self) -> bool {
+        self.sockets.channels.iter().any(|channel| !channel.out.is_empty() && channel.stuck.is_some())
     }
 
     fn interface_index(&mut self, name: &str) -> Result<u32, String> {
@@ -313,21 +323,25 @@ impl Driver {
             match sys::send_batch(self.sockets.channels[index].as_fd(), &messages) {
                 Ok(0) => break,
                 Ok(count) => {
+                    self.sockets.channels[index].stuck = None;
                     for (token, _) in out.drain(..count) {
                         self.engine.sent(token, now);
                     }
                 }
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => {
-                    // The device's queue is full: let it drain, and read meanwhile.
-                    self.receive(index);
-                    std::thread::sleep(Duration::from_micros(200));
+                    // The device's queue, or the socket's buffer, is full: the rest waits its turn.
+                    let since = *self.sockets.channels[index].stuck.get_or_insert(now);
+                    if now.since(since) < STUCK {
+                        break;
+                    }
+                    out.drain(..).for_each(|(token, _)| self.engine.failed(token, &errno_name(&error)));
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 // The error of an earlier packet waits on this socket and was reported instead of sending this
                 // one (ip(7), IP_RECVERR). Taking it off the queue clears it.
                 Err(error) if retried != Some(out[0].0) => {
                     retried = Some(out[0].0);
-                    if self.may_have_pending_error(index) {
+                    if self.may_be_pending(index, &error) {
                         self.receive(index);
                     } else {
                         retried = None;
@@ -346,8 +360,11 @@ impl Driver {
         channel.out = out;
     }
 
-    fn may_have_pending_error(&self, index: usize) -> bool {
-        matches!(self.sockets.channels[index].role, Role::Ping(_) | Role::Udp(_))
+    /// Whether an errno can be that of an earlier packet. No ICMP error becomes EPERM (`icmp_err_convert`): that is a
+    /// local firewall, which would count a second attempt.
+    fn may_be_pending(&self, index: usize, error: &io::Error) -> bool {
+        error.raw_os_error() != Some(libc::EPERM)
+            && matches!(self.sockets.channels[index].role, Role::Ping(_) | Role::Udp(_))
     }
 
     fn open_connection(&mut self, transmit: &Transmit) -> Result<(), String> {
@@ -358,8 +375,8 @@ impl Driver {
         let _ = self.engine.prepare(transmit, Local::Address(dst));
         let now = self.now();
         let (socket, result) = match connect::begin(dst, src, via.as_deref()) {
-            Begun::Busy => {
-                self.engine.busy(token);
+            Begun::Busy(error) => {
+                self.engine.busy(token, &errno_name(&error));
                 return Ok(());
             }
             Begun::Refused(error) => return Err(errno_name(&error)),
@@ -384,6 +401,7 @@ impl Driver {
         let Some(socket) = self.connections.remove(&token) else { return };
         let queued = events.contains(EpollFlags::EPOLLERR) && self.connection_errors(token, &socket);
         match connect::outcome(&socket) {
+            Some(Err(_)) if queued => {}
             Some(result) => self.connection_over(token, &socket, result),
             // An ICMP error in the queue has ended the probe; without one it goes on.
             None if queued => {}
