@@ -9,41 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use probe_support::ask::{LO, PEER4, arp, ask, ask_with, assert_sane, icmp, specs};
 use probe_support::{Sandbox, sandboxed};
 use reachwhy::os::capture::{Capture, CaptureError};
 use reachwhy::os::netns::NetNs;
 use reachwhy::os::probe::{Abilities, ProbeError, RunOptions, abilities, run};
-use reachwhy::probe::{Flow, FlowFilter, Outcome, ProbeKind, ProbeReport, ProbeSpec, ReplyKind, RttSource, RunReport};
+use reachwhy::probe::{FlowFilter, Outcome, ProbeKind, ProbeSpec, ReplyKind, RttSource, RunReport};
 use reachwhy::wire::TcpFlags;
-
-const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-fn specs(kinds: impl IntoIterator<Item = ProbeKind>) -> Vec<ProbeSpec> {
-    (0..).zip(kinds).map(|(id, kind)| ProbeSpec::new(id, kind).timeout(Duration::from_millis(300))).collect()
-}
-
-fn ask(sandbox: &Sandbox, kinds: impl IntoIterator<Item = ProbeKind>) -> RunReport {
-    ask_with(sandbox, specs(kinds), &RunOptions::default())
-}
-
-fn ask_with(sandbox: &Sandbox, specs: Vec<ProbeSpec>, options: &RunOptions<'_>) -> RunReport {
-    sandbox.assert_closed();
-    run(specs, options, &mut |_| {}).unwrap()
-}
-
-fn icmp(report: &ProbeReport) -> Option<(u8, u8, IpAddr)> {
-    let reply = report.deciding()?;
-    report.icmp().map(|icmp| (icmp.icmp_type, icmp.code, reply.from))
-}
-
-/// A measured round trip that can be true on loopback or a veth pair.
-fn assert_sane(report: &ProbeReport, source: RttSource) {
-    let reply = report.deciding().unwrap();
-    let rtt = reply.rtt_us.unwrap();
-    assert!(rtt > 0.0 && rtt < 50_000.0, "{report:#?}");
-    assert_eq!(reply.rtt_source, Some(source), "{report:#?}");
-    assert!(reply.at_ns > report.sent[0].at_ns, "{report:#?}");
-}
 
 #[test]
 fn loopback_answers_every_kind_of_probe() {
@@ -91,14 +63,8 @@ fn loopback_answers_every_kind_of_probe() {
     });
 }
 
-const PEER4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
-
 fn peer6() -> std::net::Ipv6Addr {
     "fd09::2".parse().unwrap()
-}
-
-fn arp(target: Ipv4Addr) -> ProbeKind {
-    ProbeKind::Arp { interface: "t0".into(), target, source: None }
 }
 
 fn ndp(target: std::net::Ipv6Addr) -> ProbeKind {
@@ -418,85 +384,6 @@ fn a_run_can_be_cancelled_from_elsewhere() {
     });
 }
 
-#[test]
-fn a_capture_keeps_the_flow_and_nothing_else() {
-    sandboxed(|sandbox| {
-        let other = sandbox.pair();
-        let filter = FlowFilter {
-            flows: vec![Flow::with_server(PEER4.into(), 6, 8080), Flow::with_server(PEER4.into(), 17, 53)],
-            icmp_errors: true,
-            neighbours: true,
-        };
-        let mut here = Capture::open(Some("t0"), &filter).unwrap();
-        let mut there = other
-            .run(|| Capture::open(None, &FlowFilter::flow(Flow::with_server(PEER4.into(), 6, 8080))))
-            .unwrap()
-            .unwrap();
-        let listener = other.run(|| TcpListener::bind("10.9.0.2:8080").unwrap()).unwrap();
-        ask(
-            sandbox,
-            [
-                ProbeKind::connect((PEER4, 8080).into()),
-                ProbeKind::connect((PEER4, 8081).into()),
-                ProbeKind::udp(PEER4.into(), 53, b"x"),
-                ProbeKind::udp(PEER4.into(), 54, b"x"),
-                ProbeKind::echo(PEER4.into()),
-            ],
-        );
-        assert!(there.wait(Duration::from_secs(1)));
-        let lines = |capture: &mut Capture| -> Vec<String> {
-            capture
-                .drain()
-                .iter()
-                .map(|frame| format!("{} {}", if frame.outgoing { ">" } else { "<" }, frame.decode()))
-                .collect()
-        };
-        let frames = here.drain();
-        let seen: Vec<String> = frames.iter().map(|frame| frame.decode().to_string()).collect();
-        let count = |needle: &str| seen.iter().filter(|line| line.contains(needle)).count();
-        assert_eq!((count("arp who has 10.9.0.2"), count("arp 10.9.0.2 is at")), (1, 1), "{seen:#?}");
-        assert_eq!((count("tcp SYN"), count("tcp SYN,ACK")), (2, 1), "{seen:#?}");
-        assert_eq!(
-            (count("port unreachable"), count("10.9.0.2:54 "), count(":8081"), count("echo")),
-            (1, 0, 0, 0),
-            "{seen:#?}"
-        );
-        // Stamped by the kernel as it happened.
-        assert!(frames.windows(2).all(|two| two[0].at_ns <= two[1].at_ns), "{frames:#?}");
-        let now = reachwhy::os::clock::wall_ns();
-        assert!(frames.iter().all(|frame| now - frame.at_ns < 5_000_000_000));
-        let syn = frames.iter().find(|frame| frame.decode().tcp().is_some()).unwrap();
-        assert!(syn.outgoing && syn.interface == "t0" && syn.orig_len as usize == syn.bytes.len());
-        let saved = serde_json::to_string(&frames).unwrap();
-        assert_eq!(serde_json::from_str::<Vec<reachwhy::probe::CapturedFrame>>(&saved).unwrap(), frames);
-        let theirs = lines(&mut there);
-        assert!(theirs.iter().all(|line| line.contains(":8080")) && theirs[0].starts_with("< "), "{theirs:#?}");
-        assert!(theirs[1].starts_with("> ") && theirs[1].ends_with("tcp SYN,ACK"), "{theirs:#?}");
-        assert_eq!((here.drops(), there.drops()), (0, 0));
-        drop(listener);
-    });
-}
-
-#[test]
-fn a_capture_that_nobody_reads_loses_nothing_for_a_while() {
-    sandboxed(|sandbox| {
-        let mut capture = Capture::open(Some("lo"), &FlowFilter::all()).unwrap();
-        ask(sandbox, (1..=500u16).map(|port| ProbeKind::syn(LO, port)));
-        let frames = capture.drain();
-        // SYN and reset, each seen twice on loopback.
-        assert_eq!((frames.len(), capture.drops()), (2000, 0));
-        let file = reachwhy::probe::CapturedFrame::to_pcap(&frames);
-        assert_eq!(reachwhy::wire::pcap::Reader::new(&file).unwrap().filter_map(Result::ok).count(), 2000);
-        // More than the ring holds: what is lost is counted.
-        for _ in 0..3 {
-            ask(sandbox, (1..=500u16).map(|port| ProbeKind::syn(LO, port)));
-        }
-        let kept = capture.drain().len() as u64;
-        assert_eq!((kept + capture.drops(), kept), (6000, 4096));
-        assert!(matches!(Capture::open(Some("none0"), &FlowFilter::all()), Err(CaptureError::NoInterface(_))));
-    });
-}
-
 /// A link-local address means nothing without its link.
 #[test]
 fn link_local_addresses_are_reached_via_their_link() {
@@ -518,93 +405,5 @@ fn link_local_addresses_are_reached_via_their_link() {
         let report = ask_with(sandbox, specs, &RunOptions::default());
         assert!(report.probes.iter().all(|probe| probe.local_error.as_deref() == Some("ENODEV")), "{report:#?}");
         drop(listener);
-    });
-}
-
-/// Needs the `nft` program to set the firewall up; everything else here needs none.
-fn nft(rules: &str) -> bool {
-    use std::io::Write as _;
-    let child = std::process::Command::new("nft").args(["-f", "-"]).stdin(std::process::Stdio::piped()).spawn();
-    let Ok(mut child) = child else {
-        assert!(std::env::var_os("REACHWHY_REQUIRE_KERNEL").is_none(), "kernel tests are required: no nft");
-        eprintln!("SKIPPED: no nft program");
-        return false;
-    };
-    child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-    assert!(child.wait().unwrap().success());
-    true
-}
-
-#[test]
-fn what_a_local_firewall_refuses_is_told_and_counted_once() {
-    sandboxed(|sandbox| {
-        let other = sandbox.pair();
-        let mac = other.run(|| probe_support::mac("t1")).unwrap();
-        let rules = "table ip t { chain o { type filter hook output priority 0;
-            ip daddr 10.9.0.2 meta l4proto tcp tcp dport 81 counter drop
-            ip daddr 10.9.0.2 meta l4proto { icmp, udp } counter drop
-            tcp dport 82 reject with icmp type admin-prohibited
-            }
-            }";
-        if !nft(rules) {
-            return;
-        }
-        let dst = PEER4.into();
-        let kinds = [
-            ProbeKind::echo(dst),
-            ProbeKind::udp(dst, 81, b"x"),
-            ProbeKind::syn(dst, 81),
-            ProbeKind::connect((dst, 82).into()),
-            ProbeKind::syn(dst, 82),
-            ProbeKind::syn(dst, 83),
-            arp(PEER4),
-        ];
-        let report = ask(sandbox, kinds);
-        for index in 0..3 {
-            assert_eq!(report.probes[index].local_error.as_deref(), Some("EPERM"), "{report:#?}");
-        }
-        let own: IpAddr = "10.9.0.1".parse().unwrap();
-        assert_eq!(icmp(&report.probes[3]), Some((3, 13, own)), "{report:#?}");
-        assert_eq!(report.probes[3].replies.len(), 1);
-        // A raw socket gets both: the errno, and this host's own ICMP error beside it.
-        let rejected = &report.probes[4];
-        assert_eq!(rejected.local_error.as_deref(), Some("EPERM"));
-        let ReplyKind::IcmpError(error) = &rejected.replies[0].kind else { panic!("{report:#?}") };
-        assert_eq!((error.icmp_type, error.code, rejected.replies[0].from), (3, 13, own));
-        // Stamps of what left are not confused by what did not.
-        assert_eq!(report.probes[5].outcome, Outcome::Refused);
-        assert_sane(&report.probes[5], RttSource::Kernel);
-        assert_eq!(report.probes[6].macs(), [mac]);
-        let listed = std::process::Command::new("nft").args(["list", "table", "ip", "t"]).output().unwrap();
-        let listed = String::from_utf8(listed.stdout).unwrap();
-        // One dropped SYN; an echo and a datagram.
-        assert!(listed.contains("packets 1 ") && listed.contains("packets 2 "), "{listed}");
-    });
-}
-
-#[test]
-fn a_dropped_packet_at_the_other_end_is_silence_and_a_rejected_one_is_not() {
-    sandboxed(|sandbox| {
-        let other = sandbox.pair();
-        let rules = "table ip t { chain i { type filter hook input priority 0;
-            tcp dport 81 drop
-            tcp dport 82 reject with tcp reset
-            tcp dport 83 reject with icmp type host-prohibited
-            }
-            }";
-        if !other.run(|| nft(rules)).unwrap() {
-            return;
-        }
-        let dst: IpAddr = PEER4.into();
-        let mut kinds = Vec::new();
-        for port in [81, 82, 83] {
-            kinds.extend([ProbeKind::syn(dst, port), ProbeKind::connect((dst, port).into())]);
-        }
-        let report = ask(sandbox, kinds);
-        let outcomes: Vec<_> = report.probes.iter().map(|probe| probe.outcome).collect();
-        use Outcome::{IcmpError, Refused, Silent};
-        assert_eq!(outcomes, [Silent, Silent, Refused, Refused, IcmpError, IcmpError], "{report:#?}");
-        assert_eq!(icmp(&report.probes[4]), Some((3, 10, dst)));
-        assert_eq!(icmp(&report.probes[5]), Some((3, 10, dst)));
     });
 }

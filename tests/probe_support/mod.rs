@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::panic, reason = "helpers of tests")]
 #![allow(clippy::unused_self, reason = "having a sandbox is the proof that one was made")]
 
+pub mod ask;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd as _;
 
