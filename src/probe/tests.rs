@@ -135,6 +135,26 @@ fn what_is_not_ours_is_counted_and_ends_nothing() {
     }
 }
 
+/// Each field of such a quote is one of ours, but of two different probes.
+#[test]
+fn a_quote_stitched_from_two_probes_is_nobodys() {
+    let mut first = Vec::new();
+    let mut net = |parcel: &Parcel, _now| {
+        let Parcel::Ip(probe) = parcel else { panic!() };
+        if first.is_empty() {
+            first.clone_from(probe);
+            return Ok(vec![]);
+        }
+        let mut stitched = probe.clone();
+        stitched[24..28].copy_from_slice(&first[24..28]);
+        Ok(vec![(MS, Parcel::Ip(icmp_error(ROUTER, &stitched, 3, 1, 8).unwrap()))])
+    };
+    let specs = vec![ProbeSpec::new(1, ProbeKind::syn(HOST, 22)), ProbeSpec::new(2, ProbeKind::syn(HOST, 23))];
+    let (report, _) = run(specs, config(), &mut net);
+    assert!(report.probes.iter().all(|probe| probe.outcome == Outcome::Silent), "{report:#?}");
+    assert_eq!(report.strays.icmp, 1);
+}
+
 /// A reset that acknowledges nothing we sent is evidence of something in the middle; a real TCP would ignore it.
 #[test]
 fn a_reset_with_wrong_numbers_is_kept_but_does_not_decide() {
