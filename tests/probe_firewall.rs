@@ -46,19 +46,19 @@ fn what_a_local_firewall_refuses_is_told_and_counted_once() {
             // What is refused comes behind what is not: a batch would stop there without saying why.
             ProbeKind::syn(dst, 83),
             ProbeKind::connect((dst, 82).into()),
-            ProbeKind::syn(dst, 82),
             ProbeKind::syn(dst, 81),
+            ProbeKind::syn(dst, 82),
             arp(PEER4),
         ];
         let report = ask(sandbox, kinds);
-        for index in [0, 1, 5] {
+        for index in [0, 1, 4] {
             assert_eq!(report.probes[index].local_error.as_deref(), Some("EPERM"), "{report:#?}");
         }
         let own: IpAddr = "10.9.0.1".parse().unwrap();
         assert_eq!(icmp(&report.probes[3]), Some((3, 13, own)), "{report:#?}");
         assert_eq!(report.probes[3].replies.len(), 1);
         // A raw socket gets both: the errno, and this host's own ICMP error beside it.
-        let rejected = &report.probes[4];
+        let rejected = &report.probes[5];
         assert_eq!(rejected.local_error.as_deref(), Some("EPERM"));
         let ReplyKind::IcmpError(error) = &rejected.replies[0].kind else { panic!("{report:#?}") };
         assert_eq!((error.icmp_type, error.code, rejected.replies[0].from), (3, 13, own));
