@@ -1,5 +1,7 @@
 //! The probe engine against the kernel's own network stack, in namespaces that lead nowhere.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, clippy::panic, reason = "a test")]
+#![allow(clippy::items_after_statements, clippy::enum_glob_use, reason = "tables near their use")]
 
 mod probe_support;
 
@@ -7,41 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use probe_support::ask::{LO, PEER4, arp, ask, ask_with, assert_sane, icmp, specs};
 use probe_support::{Sandbox, sandboxed};
 use reachwhy::os::capture::{Capture, CaptureError};
 use reachwhy::os::netns::NetNs;
 use reachwhy::os::probe::{Abilities, ProbeError, RunOptions, abilities, run};
-use reachwhy::probe::{Flow, FlowFilter, Outcome, ProbeKind, ProbeReport, ProbeSpec, ReplyKind, RttSource, RunReport};
+use reachwhy::probe::{FlowFilter, Outcome, ProbeKind, ProbeSpec, ReplyKind, RttSource, RunReport};
 use reachwhy::wire::TcpFlags;
-
-const LO: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-
-fn specs(kinds: impl IntoIterator<Item = ProbeKind>) -> Vec<ProbeSpec> {
-    (0..).zip(kinds).map(|(id, kind)| ProbeSpec::new(id, kind).timeout(Duration::from_millis(300))).collect()
-}
-
-fn ask(sandbox: &Sandbox, kinds: impl IntoIterator<Item = ProbeKind>) -> RunReport {
-    ask_with(sandbox, specs(kinds), &RunOptions::default())
-}
-
-fn ask_with(sandbox: &Sandbox, specs: Vec<ProbeSpec>, options: &RunOptions<'_>) -> RunReport {
-    sandbox.assert_closed();
-    run(specs, options, &mut |_| {}).unwrap()
-}
-
-fn icmp(report: &ProbeReport) -> Option<(u8, u8, IpAddr)> {
-    let reply = report.deciding()?;
-    report.icmp().map(|icmp| (icmp.icmp_type, icmp.code, reply.from))
-}
-
-/// A measured round trip that can be true on loopback or a veth pair.
-fn assert_sane(report: &ProbeReport, source: RttSource) {
-    let reply = report.deciding().unwrap();
-    let rtt = reply.rtt_us.unwrap();
-    assert!(rtt > 0.0 && rtt < 50_000.0, "{report:#?}");
-    assert_eq!(reply.rtt_source, Some(source), "{report:#?}");
-    assert!(reply.at_ns > report.sent[0].at_ns, "{report:#?}");
-}
 
 #[test]
 fn loopback_answers_every_kind_of_probe() {
@@ -89,14 +63,8 @@ fn loopback_answers_every_kind_of_probe() {
     });
 }
 
-const PEER4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
-
 fn peer6() -> std::net::Ipv6Addr {
     "fd09::2".parse().unwrap()
-}
-
-fn arp(target: Ipv4Addr) -> ProbeKind {
-    ProbeKind::Arp { interface: "t0".into(), target, source: None }
 }
 
 fn ndp(target: std::net::Ipv6Addr) -> ProbeKind {
@@ -221,7 +189,9 @@ fn a_silent_neighbour_is_named_by_this_hosts_own_error() {
             ProbeKind::udp(absent, 80, b""),
         ];
         let mut specs = specs(kinds);
-        specs.iter_mut().for_each(|spec| spec.timeout = Duration::from_secs(5));
+        for spec in &mut specs {
+            spec.timeout = Duration::from_secs(5);
+        }
         let report = ask_with(sandbox, specs, &RunOptions::default());
         for probe in &report.probes[..3] {
             assert_eq!(icmp(probe), Some((3, 1, "10.9.0.1".parse().unwrap())), "{report:#?}");
@@ -257,13 +227,15 @@ fn five_thousand_ports_at_once_are_all_told_right() {
         for connect in [false, true] {
             let kind = |port| if connect { ProbeKind::connect((LO, port).into()) } else { ProbeKind::syn(LO, port) };
             let mut specs = specs((1..=5000u16).map(kind));
-            specs.iter_mut().for_each(|spec| spec.timeout = Duration::from_secs(3));
+            for spec in &mut specs {
+                spec.timeout = Duration::from_secs(3);
+            }
             let begun = Instant::now();
             let report = ask_with(sandbox, specs, &RunOptions::default());
             eprintln!("5000 ports, connect {connect}: {:?}", begun.elapsed());
             assert_eq!((report.complete, report.receive_drops), (true, 0));
             for (port, probe) in (1..=5000u16).zip(&report.probes) {
-                let listens = port >= 2000 && port < 4000 && port % 100 == 0;
+                let listens = (2000..4000).contains(&port) && port % 100 == 0;
                 let wanted = match (listens, connect) {
                     (true, true) => Outcome::Connected,
                     (true, false) => Outcome::Answered,
@@ -336,28 +308,29 @@ fn a_router_on_the_way_is_named() {
 #[test]
 #[ignore = "run by another test in its own process"]
 fn child_without_privilege() {
-    if std::env::var_os("REACHWHY_TEST_CHILD").is_none() {
-        return;
-    }
-    sandboxed(|sandbox| {
+    let Some(ping) = std::env::var_os("REACHWHY_TEST_CHILD") else { return };
+    sandboxed(move |sandbox| {
         let _hosts = sandbox.chain();
+        let open = ping == "open";
+        if open {
+            std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
+        }
         let nobody = nix::unistd::Uid::from_raw(65534);
-        // With the ping group closed there is no echo at all, and the error says what would allow it.
-        let closed = std::fs::read_to_string("/proc/sys/net/ipv4/ping_group_range").unwrap();
-        assert_eq!(closed.split_whitespace().collect::<Vec<_>>(), ["1", "0"]);
-        let range = std::fs::OpenOptions::new().write(true).open("/proc/sys/net/ipv4/ping_group_range").unwrap();
         nix::unistd::setresuid(nobody, nobody, nobody).unwrap();
-        let refused = |kind| run(vec![ProbeSpec::new(0, kind)], &RunOptions::default(), &mut |_| {}).unwrap_err();
-        assert!(!abilities().echo4);
-        for kind in [ProbeKind::echo(LO), ProbeKind::syn(LO, 80), arp(PEER4)] {
-            let error = refused(kind);
+        assert_eq!(abilities(), Abilities { raw: false, packet: false, echo4: open, echo6: open });
+        let mut kinds = vec![ProbeKind::syn(LO, 80), arp(PEER4), ndp(peer6())];
+        if open {
+            a_router_is_named_by_every_kind(sandbox, true);
+        } else {
+            kinds.push(ProbeKind::echo(LO));
+        }
+        for kind in kinds {
+            let error = run(vec![ProbeSpec::new(0, kind)], &RunOptions::default(), &mut |_| {}).unwrap_err();
             let ProbeError::Privilege { hint, .. } = &error else { panic!("{error}") };
             assert!(hint.starts_with("sudo setcap cap_net_raw+ep /"), "{hint}");
             assert!(error.to_string().contains("CAP_NET_RAW"), "{error}");
         }
-        std::io::Write::write_all(&mut &range, b"0 2147483647").unwrap();
-        assert_eq!(abilities(), Abilities { raw: false, packet: false, echo4: true, echo6: true });
-        a_router_is_named_by_every_kind(sandbox, true);
+        assert!(matches!(Capture::open(None, &FlowFilter::all()), Err(CaptureError::Privilege { .. })));
         println!("child is content");
     });
 }
@@ -369,13 +342,16 @@ fn without_privilege_echo_udp_and_connect_still_attribute() {
         eprintln!("SKIPPED: not root, so there is no privilege to give up");
         return;
     }
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_without_privilege", "--ignored", "--nocapture", "--test-threads=1"])
-        .env("REACHWHY_TEST_CHILD", "1")
-        .output()
-        .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
-    assert!(child.status.success() && (out.contains("child is content") || err.contains("SKIPPED")), "{out}\n{err}");
+    for ping in ["open", "closed"] {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_without_privilege", "--ignored", "--nocapture", "--test-threads=1"])
+            .env("REACHWHY_TEST_CHILD", ping)
+            .output()
+            .unwrap();
+        let (out, err) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        let done = out.contains("child is content") || err.contains("SKIPPED");
+        assert!(child.status.success() && done, "{ping}: {out}\n{err}");
+    }
 }
 
 /// A socket with a pending ICMP error refuses the next packet once: it must be sent nevertheless.
@@ -408,77 +384,26 @@ fn a_run_can_be_cancelled_from_elsewhere() {
     });
 }
 
+/// A link-local address means nothing without its link.
 #[test]
-fn a_capture_keeps_the_flow_and_nothing_else() {
+fn link_local_addresses_are_reached_via_their_link() {
     sandboxed(|sandbox| {
         let other = sandbox.pair();
-        let filter = FlowFilter {
-            flows: vec![Flow::with_server(PEER4.into(), 6, 8080), Flow::with_server(PEER4.into(), 17, 53)],
-            icmp_errors: true,
-            neighbours: true,
-        };
-        let mut here = Capture::open(Some("t0"), &filter).unwrap();
-        let mut there = other
-            .run(|| Capture::open(None, &FlowFilter::flow(Flow::with_server(PEER4.into(), 6, 8080))))
-            .unwrap()
-            .unwrap();
-        let listener = other.run(|| TcpListener::bind("10.9.0.2:8080").unwrap()).unwrap();
-        ask(
-            sandbox,
-            [
-                ProbeKind::connect((PEER4, 8080).into()),
-                ProbeKind::connect((PEER4, 8081).into()),
-                ProbeKind::udp(PEER4.into(), 53, b"x"),
-                ProbeKind::udp(PEER4.into(), 54, b"x"),
-                ProbeKind::echo(PEER4.into()),
-            ],
-        );
-        assert!(there.wait(Duration::from_secs(1)));
-        let lines = |capture: &mut Capture| -> Vec<String> {
-            capture
-                .drain()
-                .iter()
-                .map(|frame| format!("{} {}", if frame.outgoing { ">" } else { "<" }, frame.decode()))
-                .collect()
-        };
-        let frames = here.drain();
-        let seen: Vec<String> = frames.iter().map(|frame| frame.decode().to_string()).collect();
-        let count = |needle: &str| seen.iter().filter(|line| line.contains(needle)).count();
-        assert_eq!((count("arp who has 10.9.0.2"), count("arp 10.9.0.2 is at")), (1, 1), "{seen:#?}");
-        assert_eq!((count("tcp SYN"), count("tcp SYN,ACK")), (2, 1), "{seen:#?}");
-        assert_eq!((count("port unreachable"), count(":54"), count(":8081"), count("echo")), (1, 0, 0, 0), "{seen:#?}");
-        // Stamped by the kernel as it happened.
-        assert!(frames.windows(2).all(|two| two[0].at_ns <= two[1].at_ns), "{frames:#?}");
-        let now = reachwhy::os::clock::wall_ns();
-        assert!(frames.iter().all(|frame| now - frame.at_ns < 5_000_000_000));
-        let syn = frames.iter().find(|frame| frame.decode().tcp().is_some()).unwrap();
-        assert!(syn.outgoing && syn.interface == "t0" && syn.orig_len as usize == syn.bytes.len());
-        let saved = serde_json::to_string(&frames).unwrap();
-        assert_eq!(serde_json::from_str::<Vec<reachwhy::probe::CapturedFrame>>(&saved).unwrap(), frames);
-        let theirs = lines(&mut there);
-        assert!(theirs.iter().all(|line| line.contains(":8080")) && theirs[0].starts_with("< "), "{theirs:#?}");
-        assert!(theirs[1].starts_with("> ") && theirs[1].ends_with("tcp SYN,ACK"), "{theirs:#?}");
-        assert_eq!((here.drops(), there.drops()), (0, 0));
-        drop(listener);
-    });
-}
-
-#[test]
-fn a_capture_that_nobody_reads_loses_nothing_for_a_while() {
-    sandboxed(|sandbox| {
-        let mut capture = Capture::open(Some("lo"), &FlowFilter::all()).unwrap();
-        ask(sandbox, (1..=500u16).map(|port| ProbeKind::syn(LO, port)));
-        let frames = capture.drain();
-        // SYN and reset, each seen twice on loopback.
-        assert_eq!((frames.len(), capture.drops()), (2000, 0));
-        let file = reachwhy::probe::CapturedFrame::to_pcap(&frames);
-        assert_eq!(reachwhy::wire::pcap::Reader::new(&file).unwrap().filter_map(Result::ok).count(), 2000);
-        // More than the ring holds: what is lost is counted.
-        for _ in 0..3 {
-            ask(sandbox, (1..=500u16).map(|port| ProbeKind::syn(LO, port)));
+        let local = other.run(|| probe_support::link_local("t1")).unwrap();
+        let listener = other.run(|| TcpListener::bind("[::]:80").unwrap()).unwrap();
+        let kinds = [ProbeKind::echo(local), ProbeKind::syn(local, 80), ProbeKind::udp(local, 9, b"x")];
+        let mut specs = specs(kinds);
+        for spec in &mut specs {
+            spec.via = Some("t0".into());
         }
-        let kept = capture.drain().len() as u64;
-        assert_eq!((kept + capture.drops(), kept), (6000, 4096));
-        assert!(matches!(Capture::open(Some("none0"), &FlowFilter::all()), Err(CaptureError::NoInterface(_))));
+        let report = ask_with(sandbox, specs.clone(), &RunOptions::default());
+        let outcomes: Vec<_> = report.probes.iter().map(|probe| probe.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Answered, Outcome::Answered, Outcome::IcmpError], "{report:#?}");
+        for spec in &mut specs {
+            spec.via = Some("none0".into());
+        }
+        let report = ask_with(sandbox, specs, &RunOptions::default());
+        assert!(report.probes.iter().all(|probe| probe.local_error.as_deref() == Some("ENODEV")), "{report:#?}");
+        drop(listener);
     });
 }

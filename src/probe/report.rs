@@ -163,6 +163,10 @@ pub struct Reply {
     pub tcp: Option<TcpReply>,
     /// A further answer to a probe that had one.
     pub duplicate: bool,
+    /// It came when the probe was over, and decided nothing: after its time, or (an ICMP error of this host's own
+    /// firewall) beside the errno that ended it.
+    #[serde(default)]
+    pub late: bool,
 }
 
 /// What came of one probe.
@@ -184,7 +188,7 @@ pub struct ProbeReport {
 impl ProbeReport {
     /// The reply that decided the outcome.
     pub fn deciding(&self) -> Option<&Reply> {
-        self.replies.iter().find(|reply| !reply.duplicate && reply.is_conclusive())
+        self.replies.iter().find(|reply| !reply.duplicate && !reply.late && reply.is_conclusive())
     }
 
     /// The ICMP error, where that decided.

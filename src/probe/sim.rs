@@ -55,10 +55,13 @@ where
     }
 }
 
+/// When it arrives, in which order among equals, at which connection, what.
+type Delivery = Reverse<(Moment, usize, Option<u32>, Parcel)>;
+
 /// Runs probes over a network until all are over; gives also all that happened, in order.
 pub fn run(specs: Vec<ProbeSpec>, config: Config, network: &mut dyn Network) -> (RunReport, Vec<Event>) {
     let mut engine = Engine::new(specs, config);
-    let mut under_way: BinaryHeap<Reverse<(Moment, usize, Option<u32>, Parcel)>> = BinaryHeap::new();
+    let mut under_way: BinaryHeap<Delivery> = BinaryHeap::new();
     let (mut now, mut count, mut events) = (Moment(0), 0, Vec::new());
     while !engine.is_done() {
         engine.advance(now);
@@ -85,7 +88,7 @@ pub fn run(specs: Vec<ProbeSpec>, config: Config, network: &mut dyn Network) -> 
         let arrival = under_way.peek().map(|Reverse((at, ..))| *at);
         let Some(next) = [engine.wake_at(), arrival].into_iter().flatten().min() else { break };
         // An engine that is due now and does nothing would stop the clock.
-        now = next.max(now + Duration::from_nanos(u64::from(next <= now).into()));
+        now = next.max(now + Duration::from_nanos(u64::from(next <= now)));
     }
     events.extend(std::iter::from_fn(|| engine.event()));
     (engine.finish_run(0), events)

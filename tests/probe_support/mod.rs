@@ -1,5 +1,9 @@
 //! Namespaces for tests: made here, leading nowhere, gone with their thread.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::panic, reason = "helpers of tests")]
+#![allow(clippy::unused_self, reason = "having a sandbox is the proof that one was made")]
+
+pub mod ask;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd as _;
@@ -32,7 +36,8 @@ pub fn sandboxed(test: impl FnOnce(&Sandbox) + Send + 'static) {
         };
         let sandbox = Sandbox { home };
         sandbox.assert_closed();
-        up("lo");
+        begin();
+        stamping();
         test(&sandbox);
     });
     if let Err(panic) = outcome.join() {
@@ -53,7 +58,7 @@ impl Sandbox {
     /// Another closed namespace; the calling thread stays at home.
     pub fn neighbour(&self) -> NetNs {
         let other = NetNs::unshare().unwrap();
-        up("lo");
+        begin();
         self.home.enter().unwrap();
         other
     }
@@ -73,6 +78,8 @@ impl Sandbox {
         order(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL);
         up(name);
         there.run(|| up(peer)).unwrap();
+        running(name);
+        there.run(|| running(peer)).unwrap();
     }
 
     /// This host (10.9.0.1), a router (10.9.0.2, 10.9.1.1) and a host behind it (10.9.1.2), with default routes towards
@@ -80,19 +87,20 @@ impl Sandbox {
     pub fn chain(&self) -> (NetNs, NetNs) {
         let router = self.pair();
         let far = self.neighbour();
-        let dad = |name: &str| std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), "0").unwrap();
         router
             .run(|| {
                 Sandbox { home: NetNs::current().unwrap() }.cable("t2", "t3", &far);
-                dad("t2");
                 address("t2", "10.9.1.1".parse().unwrap(), 24);
                 address("t2", "fd0a::1".parse().unwrap(), 64);
                 std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+                // Several errors a second are asked of this router.
+                // (A rate limit of 0 would empty the bucket that "no route" errors draw on: icmpv4_xrlim_allow, ip_error.)
+                std::fs::write("/proc/sys/net/ipv4/icmp_ratemask", "0").unwrap();
+                std::fs::write("/proc/sys/net/ipv6/icmp/ratelimit", "0").unwrap();
                 std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
             })
             .unwrap();
         far.run(|| {
-            dad("t3");
             address("t3", "10.9.1.2".parse().unwrap(), 24);
             address("t3", "fd0a::2".parse().unwrap(), 64);
             default_route("10.9.1.1".parse().unwrap());
@@ -111,8 +119,6 @@ impl Sandbox {
         for (at, host) in [(None, 1u16), (Some(&other), 2)] {
             let give = || {
                 let name = if host == 1 { "t0" } else { "t1" };
-                // Duplicate detection would hold the address back for seconds.
-                std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_dad"), "0").unwrap();
                 address(name, IpAddr::V4(Ipv4Addr::new(10, 9, 0, u8::try_from(host).unwrap())), 24);
                 address(name, format!("fd09::{host}").parse().unwrap(), 64);
             };
@@ -123,6 +129,12 @@ impl Sandbox {
         }
         other
     }
+}
+
+/// Duplicate detection would hold addresses back for seconds.
+fn begin() {
+    std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap();
+    up("lo");
 }
 
 fn order(message: RouteNetlinkMessage, flags: u16) {
@@ -139,6 +151,40 @@ pub fn up(name: &str) {
     link.header.flags = LinkFlags::Up;
     link.header.change_mask = LinkFlags::Up;
     order(RouteNetlinkMessage::SetLink(link), 0);
+}
+
+/// Until the kernel has noticed the carrier (linkwatch), a new link drops what is sent.
+fn running(name: &str) {
+    use netlink_packet_route::link::State;
+    let runs = || {
+        let mut question = LinkMessage::default();
+        question.header.index = index(name);
+        let answers =
+            Netlink::open(0).unwrap().request("test set-up", RouteNetlinkMessage::GetLink(question), 0).unwrap();
+        answers.iter().any(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => link.attributes.contains(&LinkAttribute::OperState(State::Up)),
+            _ => false,
+        })
+    };
+    for _ in 0..300 {
+        if runs() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("{name} has no carrier");
+}
+
+/// The kernel begins to stamp arriving packets some time after the first socket asks for it (`net_enable_timestamp`
+/// is deferred), so a test that looks at stamps asks well before.
+fn stamping() {
+    static ONCE: std::sync::OnceLock<std::net::UdpSocket> = std::sync::OnceLock::new();
+    ONCE.get_or_init(|| {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimestamp, &true).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        socket
+    });
 }
 
 pub fn mac(name: &str) -> MacAddr {
@@ -158,6 +204,10 @@ pub fn address(name: &str, address: IpAddr, prefix: u8) {
     message.attributes.push(AddressAttribute::Address(address));
     message.attributes.push(AddressAttribute::Local(address));
     order(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL);
+    if address.is_ipv6() {
+        // The kernel joins the address's solicited-node group later, by a work queue (`addrconf_dad_begin`).
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }
 
 pub fn bridge(name: &str) {
@@ -191,4 +241,12 @@ pub fn default_route(gateway: IpAddr) {
         IpAddr::V6(v6) => RouteAddress::Inet6(v6),
     }));
     order(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL);
+}
+
+pub fn link_local(name: &str) -> IpAddr {
+    let found = nix::ifaddrs::getifaddrs().unwrap().find_map(|one| {
+        let address = one.address?.as_sockaddr_in6()?.ip();
+        (one.interface_name == name && address.is_unicast_link_local()).then_some(address)
+    });
+    found.unwrap().into()
 }

@@ -16,7 +16,7 @@ pub(super) enum Begun {
     /// It was there at once (loopback).
     Done(Socket, io::Result<()>),
     /// No socket could be had for now.
-    Busy,
+    Busy(io::Error),
     /// This host refused.
     Refused(io::Error),
 }
@@ -27,7 +27,7 @@ pub(super) fn begin(dst: SocketAddr, src: Option<SocketAddr>, via: Option<&str>)
     let socket = match Socket::new(domain, Type::STREAM, Some(Protocol::TCP)) {
         Ok(socket) => socket,
         Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS)) => {
-            return Begun::Busy;
+            return Begun::Busy(error);
         }
         Err(error) => return Begun::Refused(error),
     };

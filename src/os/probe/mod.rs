@@ -8,8 +8,11 @@
 //! would be off by one after each packet that a local firewall refused.
 
 mod connect;
+mod connections;
+mod deliver;
 mod link;
 mod run;
+mod setup;
 mod sockets;
 
 use std::io;

@@ -3,44 +3,38 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use socket2::Socket;
 
 use super::super::clock;
 use super::super::sys::{self, BATCH, Inbox, OutMessage};
-use super::connect::{self, Begun};
+use super::deliver::{deliver, out_message};
 use super::link::{Interface, interfaces};
+use super::setup::{attach_filters, descriptors, fixed_port};
 use super::sockets::{Role, Sockets, scoped};
 use super::{ProbeError, RunOptions, errno_name};
 use crate::probe::{
-    Arrival, Config, Engine, Event, Local, Moment, Packet, ProbeKind, ProbeSpec, QueuedError, Received, RunReport,
-    Token, Transmit, bpf,
+    Config, Engine, Event, Local, Moment, Packet, ProbeKind, ProbeSpec, Received, RunReport, Token, Transmit,
 };
-use crate::wire::{IcmpFamily, ethertype, protocol};
+use crate::wire::ethertype;
 
 /// epoll's mark of the timer, and of connections (whose token is added).
 const TIMER: u64 = u64::MAX;
-const CONNECTION: u64 = 1 << 32;
+pub(super) const CONNECTION: u64 = 1 << 32;
 /// Readings of one socket before others have their turn.
 const ROUNDS: usize = 16;
-/// Descriptors left for everything else.
-const SPARE: usize = 64;
 /// So often a cancel flag is looked at.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
-/// `SO_EE_ORIGIN_*` (include/uapi/linux/errqueue.h).
-const ORIGIN_ICMP: u8 = 2;
-const ORIGIN_ICMP6: u8 = 3;
-const ORIGIN_TIMESTAMPING: u8 = 4;
-
+/// A device that takes nothing for this long will not.
+const STUCK: Duration = Duration::from_secs(5);
 /// Sends these probes and reports what came back.
 ///
 /// Blocks until every probe is over. Events are told as they happen. What a single packet meets (no route,
@@ -58,15 +52,15 @@ pub fn run(
     Ok(driver.report())
 }
 
-struct Driver {
-    engine: Engine,
+pub(super) struct Driver {
+    pub(super) engine: Engine,
     sockets: Sockets,
-    connections: HashMap<Token, Socket>,
+    pub(super) connections: HashMap<Token, Socket>,
     interfaces: HashMap<String, Interface>,
     indexes: HashMap<String, u32>,
-    epoll: Epoll,
+    pub(super) epoll: Epoll,
     timer: TimerFd,
-    inbox: Inbox,
+    pub(super) inbox: Inbox,
     origin: u64,
     receive_drops: u64,
 }
@@ -146,7 +140,7 @@ impl Driver {
         self.epoll.add(channel, event).map_err(io_error).map_err(ProbeError::system("watch a socket"))
     }
 
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         Moment(clock::monotonic_ns().saturating_sub(self.origin))
     }
 
@@ -190,6 +184,9 @@ impl Driver {
 
     /// Sets the timer to when the engine wants to be woken; gives the longest wait beside it.
     fn arm(&self, options: &RunOptions<'_>) -> Result<Duration, ProbeError> {
+        if self.is_stuck() {
+            return Ok(Duration::from_millis(1));
+        }
         let longest = if options.cancel.is_some() { CANCEL_INTERVAL } else { Duration::from_secs(60) };
         let Some(at) = self.engine.wake_at() else { return Ok(longest) };
         // 0 would disarm it.
@@ -205,7 +202,7 @@ impl Driver {
     /// Sends what is due, one batch; whether there may be more at once.
     fn send(&mut self) -> Result<bool, ProbeError> {
         let mut count = 0;
-        while count < BATCH {
+        while count < BATCH && !self.is_stuck() {
             let now = self.now();
             let Some(transmit) = self.engine.poll(now) else { break };
             count += 1;
@@ -225,6 +222,11 @@ impl Driver {
             self.flush(index);
         }
         Ok(count == BATCH)
+    }
+
+    /// Whether the kernel has yet to take what was given to it.
+    fn is_stuck(&self) -> bool {
+        self.sockets.channels.iter().any(|channel| !channel.out.is_empty() && channel.stuck.is_some())
     }
 
     fn interface_index(&mut self, name: &str) -> Result<u32, String> {
@@ -313,21 +315,25 @@ impl Driver {
             match sys::send_batch(self.sockets.channels[index].as_fd(), &messages) {
                 Ok(0) => break,
                 Ok(count) => {
+                    self.sockets.channels[index].stuck = None;
                     for (token, _) in out.drain(..count) {
                         self.engine.sent(token, now);
                     }
                 }
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOBUFS)) => {
-                    // The device's queue is full: let it drain, and read meanwhile.
-                    self.receive(index);
-                    std::thread::sleep(Duration::from_micros(200));
+                    // The device's queue, or the socket's buffer, is full: the rest waits its turn.
+                    let since = *self.sockets.channels[index].stuck.get_or_insert(now);
+                    if now.since(since) < STUCK {
+                        break;
+                    }
+                    out.drain(..).for_each(|(token, _)| self.engine.failed(token, &errno_name(&error)));
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 // The error of an earlier packet waits on this socket and was reported instead of sending this
                 // one (ip(7), IP_RECVERR). Taking it off the queue clears it.
                 Err(error) if retried != Some(out[0].0) => {
                     retried = Some(out[0].0);
-                    if self.may_have_pending_error(index) {
+                    if self.may_be_pending(index, &error) {
                         self.receive(index);
                     } else {
                         retried = None;
@@ -346,94 +352,11 @@ impl Driver {
         channel.out = out;
     }
 
-    fn may_have_pending_error(&self, index: usize) -> bool {
-        matches!(self.sockets.channels[index].role, Role::Ping(_) | Role::Udp(_))
-    }
-
-    fn open_connection(&mut self, transmit: &Transmit) -> Result<(), String> {
-        let spec = self.engine.spec(transmit);
-        let ProbeKind::TcpConnect { dst, src } = spec.kind else { return Err("EINVAL".to_owned()) };
-        let via = spec.via.clone();
-        let token = transmit.token;
-        let _ = self.engine.prepare(transmit, Local::Address(dst));
-        let now = self.now();
-        let (socket, result) = match connect::begin(dst, src, via.as_deref()) {
-            Begun::Busy => {
-                self.engine.busy(token);
-                return Ok(());
-            }
-            Begun::Refused(error) => return Err(errno_name(&error)),
-            Begun::Pending(socket) => (socket, None),
-            Begun::Done(socket, result) => (socket, Some(result)),
-        };
-        self.engine.sent(token, now);
-        if let Some(local) = socket.local_addr().ok().and_then(|local| local.as_socket()) {
-            self.engine.local_address(token, local);
-        }
-        if let Some(result) = result {
-            self.connection_over(token, &socket, result);
-            return Ok(());
-        }
-        let watch = EpollEvent::new(EpollFlags::EPOLLOUT, CONNECTION + u64::from(token.0));
-        self.epoll.add(&socket, watch).map_err(|errno| format!("{errno:?}"))?;
-        self.connections.insert(token, socket);
-        Ok(())
-    }
-
-    fn on_connection(&mut self, token: Token, events: EpollFlags) {
-        let Some(socket) = self.connections.remove(&token) else { return };
-        let queued = events.contains(EpollFlags::EPOLLERR) && self.connection_errors(token, &socket);
-        match connect::outcome(&socket) {
-            Some(result) => self.connection_over(token, &socket, result),
-            // An ICMP error in the queue has ended the probe; without one it goes on.
-            None if queued => {}
-            None => {
-                self.connections.insert(token, socket);
-            }
-        }
-    }
-
-    fn connection_over(&mut self, token: Token, socket: &Socket, result: io::Result<()>) {
-        let received = Received { user: self.now(), kernel_ns: None };
-        match result {
-            Ok(()) => self.engine.on_connect(token, Ok(connect::describe(socket)), received),
-            Err(error) => {
-                // The error queue knows who said so; only where it does not, the errno has to do.
-                if !self.connection_errors(token, socket) {
-                    self.engine.on_connect(token, Err(&errno_name(&error)), received);
-                }
-            }
-        }
-    }
-
-    /// Reads a connection's error queue; whether an ICMP error was in it.
-    fn connection_errors(&mut self, token: Token, socket: &Socket) -> bool {
-        let mut found = false;
-        while let Ok(count @ 1..) = self.inbox.receive(socket.as_fd(), true) {
-            let user = self.now();
-            for at in 0..count {
-                let message = self.inbox.get(at);
-                let (Some(error), Some(dst)) = (message.error, message.peer) else { continue };
-                if !matches!(error.origin, ORIGIN_ICMP | ORIGIN_ICMP6) {
-                    continue;
-                }
-                found = true;
-                let queued = QueuedError {
-                    offender: error.offender.unwrap_or(dst.ip()),
-                    icmp_type: error.icmp_type,
-                    code: error.code,
-                    info: error.info,
-                    ttl: message.ttl,
-                    at: Received { user, kernel_ns: message.stamp_ns },
-                    dst,
-                    local_port: 0,
-                    protocol: protocol::TCP,
-                    bytes: message.bytes,
-                };
-                self.engine.on_connect_error_queued(token, &queued);
-            }
-        }
-        found
+    /// Whether an errno can be that of an earlier packet. No ICMP error becomes EPERM (`icmp_err_convert`): that is a
+    /// local firewall, which would count a second attempt.
+    fn may_be_pending(&self, index: usize, error: &io::Error) -> bool {
+        error.raw_os_error() != Some(libc::EPERM)
+            && matches!(self.sockets.channels[index].role, Role::Ping(_) | Role::Udp(_))
     }
 
     /// Reads what waits on a socket: its error queue first, so that stamps of sent packets are there before answers.
@@ -471,104 +394,4 @@ impl Driver {
         }
         self.engine.finish_run(self.receive_drops)
     }
-}
-
-/// Hands one received packet to the engine in the form its socket gives it.
-fn deliver(engine: &mut Engine, role: &Role, message: &sys::InMessage<'_>, at: Received) {
-    if let Some(error) = message.error {
-        match (error.origin, role) {
-            (ORIGIN_TIMESTAMPING, _) => {
-                if let Some(stamp) = message.stamp_ns {
-                    engine.on_sent_stamp(message.bytes, stamp);
-                }
-            }
-            (ORIGIN_ICMP | ORIGIN_ICMP6, Role::Udp(_) | Role::Ping(_)) => {
-                let Some(dst) = message.peer else { return };
-                let (number, local_port) = match role {
-                    Role::Udp(port) => (protocol::UDP, *port),
-                    Role::Ping(family) => (family.protocol(), 0),
-                    _ => return,
-                };
-                engine.on_queued_error(&QueuedError {
-                    offender: error.offender.unwrap_or(dst.ip()),
-                    icmp_type: error.icmp_type,
-                    code: error.code,
-                    info: error.info,
-                    ttl: message.ttl,
-                    at,
-                    dst,
-                    local_port,
-                    protocol: number,
-                    bytes: message.bytes,
-                });
-            }
-            _ => {}
-        }
-        return;
-    }
-    if let Role::Link(interface) = role {
-        engine.on_frame(interface, message.bytes, at);
-        return;
-    }
-    if matches!(role, Role::RawIcmp(IcmpFamily::V4) | Role::RawTcp(false)) {
-        engine.on_ip(message.bytes, at);
-        return;
-    }
-    let Some(peer) = message.peer else { return };
-    let from: IpAddr = peer.ip();
-    let arrival = Arrival { from, ttl: message.ttl, at, bytes: message.bytes };
-    match role {
-        Role::RawIcmp(family) | Role::Ping(family) => engine.on_icmp(*family, &arrival),
-        Role::RawTcp(_) => engine.on_tcp(&arrival),
-        Role::Udp(port) => engine.on_udp(*port, peer.port(), &arrival),
-        Role::Link(_) => {}
-    }
-}
-
-fn out_message(dst: SocketAddr, src: Option<IpAddr>, ttl: Option<u8>, interface: u32, data: Vec<u8>) -> OutMessage {
-    let v6 = dst.is_ipv6();
-    let mut message = OutMessage::to(dst, data);
-    if let Some(ttl) = ttl {
-        message.ttl(v6, ttl);
-    }
-    if src.is_some() || interface != 0 {
-        message.packet_info(v6, src, interface);
-    }
-    message
-}
-
-fn fixed_port(kind: &ProbeKind) -> Option<u16> {
-    if let ProbeKind::TcpSyn { sport, .. } = kind { *sport } else { None }
-}
-
-/// Attaches the kernel-side filters to the raw sockets of one family.
-fn attach_filters(sockets: &Sockets, v6: bool, echo_id: u16, tries: usize, fixed: &[u16]) -> Result<(), ProbeError> {
-    let ports = sockets.reserved_ports(v6).chain(fixed.iter().copied());
-    let tcp_ports = ports.fold(None, |range: Option<(u16, u16)>, port| {
-        Some(range.map_or((port, port), |(low, high)| (low.min(port), high.max(port))))
-    });
-    // Each 65536 tries take one identifier; a range that would wrap around is all of them.
-    let last = u16::try_from(tries >> 16).ok().and_then(|more| echo_id.checked_add(more));
-    let wanted = bpf::Wanted { echo_ids: last.map_or((0, u16::MAX), |last| (echo_id, last)), tcp_ports };
-    let attach = |index: usize, program: &[bpf::Instruction]| {
-        sys::attach_filter(&sockets.channels[index], program).map_err(ProbeError::system("attach a filter"))
-    };
-    if let Some(index) = sockets.icmp_channel(v6).filter(|_| sockets.kernel_echo_id[usize::from(v6)].is_none()) {
-        attach(index, &if v6 { bpf::raw_icmp6(&wanted) } else { bpf::raw_icmp4(&wanted) })?;
-    }
-    if let (Some(index), Some(ports)) = (sockets.tcp_channel(v6), tcp_ports) {
-        attach(index, &bpf::raw_tcp(v6, ports))?;
-    }
-    Ok(())
-}
-
-/// How many connections may be open at once; asks for more descriptors when that would help.
-fn descriptors(wanted: usize) -> usize {
-    let count = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(SPARE).max(1);
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 256 };
-    if wanted <= count(soft) {
-        return count(soft);
-    }
-    let raised = hard.min((wanted + 2 * SPARE) as u64);
-    if raised > soft && setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_ok() { count(raised) } else { count(soft) }
 }

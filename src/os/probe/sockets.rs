@@ -9,13 +9,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::super::sys::{self, OutMessage};
 use super::ProbeError;
-use crate::probe::{ProbeKind, ProbeSpec, SourcePort, Token};
+use crate::probe::{Moment, ProbeKind, ProbeSpec, SourcePort, Token};
 use crate::wire::IcmpFamily;
 
 /// `SOF_TIMESTAMPING_{TX_SOFTWARE, RX_SOFTWARE, SOFTWARE}`: stamps by the kernel, not by the device.
 const STAMPS: i32 = (1 << 1) | (1 << 3) | (1 << 4);
-/// Enough for some thousands of replies between two readings.
-const RECEIVE_BUFFER: i32 = 8 << 20;
+/// Enough for some thousands of packets.
+const BUFFER: i32 = 8 << 20;
 
 /// What a socket carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub(super) struct Channel {
     pub(super) out: Vec<(Token, OutMessage)>,
     /// The kernel's drop counter as last seen.
     pub(super) drops: u32,
+    /// Since when the kernel has taken nothing of `out`.
+    pub(super) stuck: Option<Moment>,
 }
 
 impl AsFd for Channel {
@@ -84,6 +86,7 @@ pub(super) fn prepare(socket: &Socket, v6: bool, error_queue: bool) -> io::Resul
     };
     set(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, STAMPS);
     set(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+    set(libc::SOL_SOCKET, libc::SO_BROADCAST, 1);
     if v6 {
         set(libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1);
         set(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, i32::from(error_queue));
@@ -94,10 +97,12 @@ pub(super) fn prepare(socket: &Socket, v6: bool, error_queue: bool) -> io::Resul
     Ok(())
 }
 
-/// The largest receive buffer that the kernel grants.
+/// The largest buffers that the kernel grants. Packets that wait for a neighbour's address fill the sending one.
 pub(super) fn widen(socket: &Socket) {
-    if sys::set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER).is_err() {
-        let _ = sys::set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER);
+    for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+        if sys::set_int(socket, libc::SOL_SOCKET, force, BUFFER).is_err() {
+            let _ = sys::set_int(socket, libc::SOL_SOCKET, plain, BUFFER);
+        }
     }
 }
 
@@ -123,7 +128,7 @@ impl Sockets {
     }
 
     fn add(&mut self, socket: Socket, role: Role) -> usize {
-        self.channels.push(Channel { socket, role, out: Vec::new(), drops: 0 });
+        self.channels.push(Channel { socket, role, out: Vec::new(), drops: 0, stuck: None });
         self.channels.len() - 1
     }
 
@@ -233,10 +238,10 @@ impl Sockets {
         let socket = Socket::new(domain(v6), Type::DGRAM, Some(Protocol::UDP))?;
         prepare(&socket, v6, true)?;
         let wanted = if let SourcePort::Fixed(port) = source { port } else { 0 };
+        widen(&socket);
         if v6 {
             socket.set_only_v6(true)?;
         }
-        socket.set_broadcast(true)?;
         socket.bind(&SocketAddr::new(src.unwrap_or(unspecified(v6)), wanted).into())?;
         let port = socket.local_addr()?.as_socket().map_or(0, |local| local.port());
         let index = self.add(socket, Role::Udp(port));

@@ -430,7 +430,8 @@ impl Engine {
             at_ns: at.kernel_ns.unwrap_or_else(|| self.wall(at.user)),
             number,
             tcp,
-            duplicate: self.probes[index].phase != Phase::Open,
+            duplicate: self.probes[index].replies.iter().any(|stamped| stamped.reply.is_conclusive()),
+            late: self.probes[index].phase == Phase::Done,
         };
         let probe = &mut self.probes[index];
         let (conclusive, outcome) = (reply.is_conclusive(), reply.outcome());

@@ -311,16 +311,17 @@ impl Engine {
         }
     }
 
-    /// The try could not leave for want of descriptors or buffers: it is due again when one is freed.
-    pub fn busy(&mut self, token: Token) {
+    /// The try could not leave for want of descriptors or buffers (the errno's name): it is due again when one
+    /// is freed. Where none is in use by this run, none will be, and the errno is its result.
+    pub fn busy(&mut self, token: Token, errno: &str) {
         let Some(index) = self.withdraw(token) else { return };
-        if matches!(self.probes[index].spec.kind, ProbeKind::TcpConnect { .. }) {
-            self.connects = self.connects.saturating_sub(1);
-            self.config.max_connects = self.connects.max(1);
-            self.parked.push_front(index);
-        } else {
-            self.ready.push_front(index);
+        let connect = matches!(self.probes[index].spec.kind, ProbeKind::TcpConnect { .. });
+        if !connect || self.connects <= 1 {
+            return self.failed(token, errno);
         }
+        self.connects -= 1;
+        self.config.max_connects = self.connects;
+        self.parked.push_front(index);
     }
 
     /// Takes back what [`Self::sent`] noted, should the system call have failed after it.
