@@ -231,11 +231,7 @@ impl Lab {
                     if set.contains(&LinkSetting::Up(true)) {
                         // A link whose other end is down stays as it is; that is not this command's fault.
                         let _ = Self::wait_for(LINK_PATIENCE, || {
-<<<<<<< HEAD
-                            self.links(host, |links| links.find(&dev)).is_ok_and(|link| link.running)
-=======
                             self.links(host, |links| links.works(&dev)).unwrap_or(false)
->>>>>>> lab
                         });
                     }
                 }),

@@ -291,16 +291,10 @@ pub fn closing(
     let found = cause.unwrap_or("no cause");
     line(
         found == expected,
-<<<<<<< HEAD
-        match found == expected {
-            true => format!("named: {found}"),
-            false => format!("named: {found}; the fault put in is {expected}"),
-=======
         if found == expected {
             format!("named: {found}")
         } else {
             format!("named: {found}; the fault put in is {expected}")
->>>>>>> lab
         },
     );
     line(fixed == Some("ok"), format!("after the fix: {}", fixed.unwrap_or("the doctor gave no verdict")));

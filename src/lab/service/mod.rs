@@ -90,11 +90,7 @@ pub(crate) fn ready(name: Option<&str>) -> Result<(), ServiceError> {
 pub(crate) fn serve(
     listener: &TcpListener,
     work: impl Fn(std::net::TcpStream) -> io::Result<()> + Send + Sync + 'static,
-<<<<<<< HEAD
-) -> Result<(), ServiceError> {
-=======
 ) {
->>>>>>> lab
     let work = std::sync::Arc::new(work);
     for connection in listener.incoming() {
         // A client that went away between the handshake and here is no reason to end.
