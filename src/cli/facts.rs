@@ -11,7 +11,7 @@ use crate::view::{Style, facts as show};
 
 /// What `reachwhy facts` takes.
 #[derive(Debug, Args)]
-pub struct FactsArgs {
+pub(super) struct FactsArgs {
     /// Only these parts, with commas between them
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART,…")]
     only: Vec<Part>,
@@ -26,7 +26,7 @@ pub struct FactsArgs {
 ///
 /// # Errors
 /// When standard output is closed.
-pub fn run(args: &FactsArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
+pub(super) fn run(args: &FactsArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     let mut options = GatherOptions::default();
     if !args.only.is_empty() {
         options = GatherOptions::only(args.only.iter().copied());

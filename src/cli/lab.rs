@@ -23,7 +23,7 @@ use crate::view::{self, Style};
 
 /// `reachwhy lab …`
 #[derive(Debug, Args)]
-pub struct LabArgs {
+pub(super) struct LabArgs {
     #[command(subcommand)]
     command: LabCommand,
 }
@@ -101,7 +101,7 @@ enum ServiceCommand {
 ///
 /// # Errors
 /// What stopped it, for people, with a hint where there is one.
-pub fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
+pub(super) fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
     match &args.command {
         LabCommand::List => list(style, json),
         LabCommand::Run { name } if stage::inside() => run::inside(name, style, json),
@@ -132,7 +132,7 @@ pub fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
 /// The request makes no sense here and now: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(String);
+pub(super) struct Usage(String);
 
 fn scenario(name: &str) -> Result<Scenario, Usage> {
     scenarios::named(name).map_err(|error| Usage(error.to_string()))

@@ -113,6 +113,8 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
 
 /// Tells the user what went wrong and what to do; the one place where an error becomes an exit code.
 fn report(error: &anyhow::Error) -> ExitCode {
+    use std::fmt::Write as _;
+
     if error.chain().any(is_broken_pipe) {
         // Whoever reads has enough: `reachwhy … | head` is no failure.
         return ExitCode::SUCCESS;
@@ -122,7 +124,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     let mut text = format!("{} {error:#}\n", style.paint(Paint::Bad, "error:"));
     let failure = error.downcast_ref::<Failure>();
     if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
-        text += &format!("{} {hint}\n", style.paint(Paint::Name, "hint:"));
+        let _ = writeln!(text, "{} {hint}", style.paint(Paint::Name, "hint:"));
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(failure.map_or(Exit::Unknown, |failure| failure.exit).code())

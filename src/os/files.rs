@@ -55,27 +55,6 @@ pub fn name_facts() -> NameFacts {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tells_text_from_absence() {
-        let folder = tempfile::tempdir().unwrap();
-        let plain = folder.path().join("hosts");
-        fs::write(&plain, b"127.0.0.1 a\xff\n").unwrap();
-        let link = folder.path().join("link");
-        std::os::unix::fs::symlink("hosts", &link).unwrap();
-        let read = read_text(link.to_str().unwrap());
-        assert_eq!(read.text.as_deref(), Some("127.0.0.1 a\u{fffd}\n"));
-        assert_eq!(read.target.as_deref(), fs::canonicalize(&plain).unwrap().to_str());
-        let missing = read_text(folder.path().join("none").to_str().unwrap());
-        assert_eq!((missing.text, missing.target), (None, None));
-        assert!(missing.why.unwrap().contains("No such file"));
-        assert!(read_text(folder.path().to_str().unwrap()).why.is_some());
-    }
-}
-
 /// Case files and rulesets are text of at most this size; a larger file is not what it is said to be.
 const WHOLE: u64 = 256 << 20;
 
@@ -106,4 +85,25 @@ pub fn write_whole(path: &std::path::Path, text: &[u8]) -> std::io::Result<()> {
         let _ = std::fs::remove_file(&beside);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_text_from_absence() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("hosts");
+        fs::write(&plain, b"127.0.0.1 a\xff\n").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("hosts", &link).unwrap();
+        let read = read_text(link.to_str().unwrap());
+        assert_eq!(read.text.as_deref(), Some("127.0.0.1 a\u{fffd}\n"));
+        assert_eq!(read.target.as_deref(), fs::canonicalize(&plain).unwrap().to_str());
+        let missing = read_text(folder.path().join("none").to_str().unwrap());
+        assert_eq!((missing.text, missing.target), (None, None));
+        assert!(missing.why.unwrap().contains("No such file"));
+        assert!(read_text(folder.path().to_str().unwrap()).why.is_some());
+    }
 }

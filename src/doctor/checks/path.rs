@@ -57,7 +57,7 @@ pub(super) fn forward(round: &mut Round<'_>) {
             }
         }
         (left, Some(_)) if left.is_none_or(|n| n > 0) => {
-            let finding = lost_forward(round, server, left);
+            let finding = lost_forward(round, left);
             round.fail(id, finding);
         }
         (Some(0), _) => {
@@ -87,7 +87,7 @@ fn arrived(round: &Round<'_>, server: &Side<'_>) -> Option<u64> {
     wire.max(rung)
 }
 
-fn lost_forward(round: &Round<'_>, server: &Side<'_>, left: Option<u64>) -> Finding {
+fn lost_forward(round: &Round<'_>, left: Option<u64>) -> Finding {
     let known = round.known;
     let target = known.address.map_or_else(String::new, |a| a.to_string());
     let sent = Observation::new(
