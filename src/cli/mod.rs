@@ -16,11 +16,12 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 pub use error::{Exit, Failure};
 
+use crate::lab::LabError;
 use crate::view::{ColorChoice, Paint, Style};
 
 /// Why can't this host reach that one? Packet-level, honest about its evidence.
 #[derive(Debug, Parser)]
-#[command(name = "reachwhy", version, about, propagate_version = true, max_term_width = 100)]
+#[command(name = "reachwhy", version, propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -30,12 +31,13 @@ struct Cli {
 
 /// What every command takes.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Print JSON: one document, or JSON Lines where there are many
     #[arg(long, global = true)]
     pub json: bool,
-    /// When to use colour; NO_COLOR is honoured
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    /// Use colour: auto, always or never; NO_COLOR is honoured
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", hide_possible_values = true)]
     pub color: ColorChoice,
     /// Say more; twice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -123,11 +125,18 @@ fn report(error: &anyhow::Error) -> ExitCode {
     let style = Style::decide(ColorChoice::Auto, terminal, false, None);
     let mut text = format!("{} {error:#}\n", style.paint(Paint::Bad, "error:"));
     let failure = error.downcast_ref::<Failure>();
-    if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
+    let lab = error.downcast_ref::<LabError>();
+    let hint = failure.and_then(|failure| failure.hint.clone()).or_else(|| lab.and_then(LabError::hint));
+    if let Some(hint) = hint {
         let _ = writeln!(text, "{} {hint}", style.paint(Paint::Name, "hint:"));
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
-    ExitCode::from(failure.map_or(Exit::Unknown, |failure| failure.exit).code())
+    let exit = match failure {
+        Some(failure) => failure.exit,
+        None if error.is::<lab::Usage>() => Exit::Usage,
+        None => Exit::Unknown,
+    };
+    ExitCode::from(exit.code())
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -170,15 +170,13 @@ pub(super) fn converse<S: Read + Write>(
             }
             Answer::Hang | Answer::Deaf => forever(),
             Answer::Close => return Ok(()),
-            Answer::Reset => return reset(stream),
-            Answer::Truncated => {
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-                    DATA.len() * 10
-                );
-                stream.write_all(head.as_bytes())?;
-                return stream.write_all(DATA.as_bytes());
+            // A reset must not overtake what was written: the client is to see the answer begin.
+            Answer::Reset => {
+                begin(stream)?;
+                thread::sleep(Duration::from_millis(20));
+                return reset(stream);
             }
+            Answer::Truncated => return begin(stream),
             Answer::Chunked => {
                 stream.write_all(
                     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -194,6 +192,14 @@ pub(super) fn converse<S: Read + Write>(
         }
         stream.flush()?;
     }
+}
+
+/// An answer that promises ten times what follows.
+fn begin(stream: &mut impl Write) -> io::Result<()> {
+    let length = DATA.len() * 10;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(format!("{head}{DATA}").as_bytes())?;
+    stream.flush()
 }
 
 fn respond(stream: &mut impl Write, status: u16) -> io::Result<()> {
