@@ -105,6 +105,10 @@ pub struct Trial {
     pub neighbour: Option<ProbeReport>,
     /// An ICMP echo to the target.
     pub echo: Option<ProbeReport>,
+    /// The connection once more, by the probe engine, where the first attempt was refused and no capture shows by
+    /// whom: the kernel's error queue names the sender of an ICMP error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<ProbeReport>,
     /// Probes with a rising TTL to the target's port: how far they come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<ProbeReport>,

@@ -156,15 +156,18 @@ impl<'a> Evidence<'a> {
 
     /// ICMP errors about the flow that came in at the client: (sender, type, code, words).
     pub(crate) fn icmp_errors(&self) -> Vec<(IpAddr, u8, u8, &str)> {
-        let frames = self.client.frames.iter().flatten();
-        frames
-            .filter_map(|frame| match &frame.what {
-                Seen::Icmp { src, kind, code, error: true, words, .. } if !frame.outgoing => {
-                    Some((*src, *kind, *code, words.as_str()))
-                }
-                _ => None,
-            })
-            .collect()
+        let captured = self.client.frames.iter().flatten().filter_map(|frame| match &frame.what {
+            Seen::Icmp { src, kind, code, error: true, words, .. } if !frame.outgoing => {
+                Some((*src, *kind, *code, words.as_str()))
+            }
+            _ => None,
+        });
+        let again = self.trial().and_then(|trial| trial.again.as_ref());
+        let queued = again.into_iter().flat_map(|report| &report.replies).filter_map(|reply| match &reply.kind {
+            ReplyKind::IcmpError(icmp) => Some((reply.from, icmp.icmp_type, icmp.code, icmp.says.as_str())),
+            _ => None,
+        });
+        captured.chain(queued).collect()
     }
 
     /// Hardware addresses that answered for the next hop, each once.

@@ -10,7 +10,7 @@ use super::vantage::protocol::{Answer, Ask, TryPlan};
 use super::vantage::{Agent, AgentError, agent::SLACK};
 use crate::host::{HostFacts, LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult, Transport};
 use crate::probe::exchange::{ExchangePlan, HttpRequest, Outcome};
-use crate::probe::{ProbeKind, ProbeSpec};
+use crate::probe::{ProbeKind, ProbeReport, ProbeSpec};
 use crate::wire::TcpFlags;
 
 /// How long things may take.
@@ -37,6 +37,7 @@ const MAX_TTL: u8 = 16;
 /// Ids of the side probes in their plan.
 const NEIGHBOUR: u32 = 1;
 const ECHO: u32 = 2;
+const AGAIN: u32 = 3;
 const FIRST_HOP: u32 = 100;
 
 /// Gathers the case of `target`, from `client`, with `server` as the other end where it is given.
@@ -113,7 +114,7 @@ pub fn examine(
 
     progress(&format!("trying {target}"));
     let plan = plan(target, address, source, &client_end, patience);
-    client.send(&Ask::Try(Box::new(plan)))?;
+    client.send(&Ask::Try(Box::new(plan.clone())))?;
     let mut trial = match client.wait(patience.connect + patience.answer * 6 + SLACK)? {
         Answer::Trial(trial) => *trial,
         other => return Err(unexpected(client, &other)),
@@ -128,16 +129,20 @@ pub fn examine(
     if let (Some(server), Some(end)) = (server.as_deref_mut(), server_end.as_mut()) {
         end.watch = seen(server)?;
     }
+    let refused = matches!(trial.exchange.as_ref().map(|exchange| &exchange.connect), Some(Outcome::Error { .. }));
+    if let (true, None, Some(exchange)) = (refused, &client_end.watch.frames, &plan.exchange)
+        && exchange.transport == Transport::Tcp
+    {
+        let specs = vec![ProbeSpec::new(AGAIN, ProbeKind::connect(exchange.to))];
+        trial.again = probe(client, specs)?.pop();
+    }
     // Only now: these probes would be counted and captured with the rest, and would use up what a
     // router is willing to say (ICMP rate limits) before the connection itself was tried.
     if trial.exchange.as_ref().is_some_and(|exchange| exchange.connect == Outcome::Timeout) {
         progress("asking how far packets come");
         let mut specs = hops(target, address, &client_end);
         specs.push(echo(address));
-        let mut reports = match client.ask(&Ask::Probe { specs }, LOOK)? {
-            Answer::Probed(reports) => reports,
-            other => return Err(unexpected(client, &other)),
-        };
+        let mut reports = probe(client, specs)?;
         trial.echo = reports.iter().position(|report| report.id == ECHO).map(|at| reports.remove(at));
         trial.hops = reports;
     }
@@ -189,6 +194,13 @@ fn route(agent: &mut Agent, to: IpAddr, from: Option<IpAddr>) -> Result<RouteAns
 fn seen(agent: &mut Agent) -> Result<Watch, AgentError> {
     match agent.wait(LOOK)? {
         Answer::Seen(watch) => Ok(*watch),
+        other => Err(unexpected(agent, &other)),
+    }
+}
+
+fn probe(agent: &mut Agent, specs: Vec<ProbeSpec>) -> Result<Vec<ProbeReport>, AgentError> {
+    match agent.ask(&Ask::Probe { specs }, LOOK)? {
+        Answer::Probed(reports) => Ok(reports),
         other => Err(unexpected(agent, &other)),
     }
 }

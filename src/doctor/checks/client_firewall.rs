@@ -58,11 +58,13 @@ fn by_symptom(round: &Round<'_>) -> Option<Finding> {
     // TCPRetransFail: the kernel could not hand its own retransmission to the network.
     let fails = known.client.grew("TcpExtTCPRetransFail").filter(|n| *n > 0);
     let object = "OUTPUT rules of the client";
-    if nothing_left && refused {
+    let from_us = known.icmp_errors().iter().any(|(from, ..)| Some(*from) == known.source);
+    if refused && (nothing_left || from_us) {
         return Some(
             Finding::new(Code::FwClientOutputReject, Where::Client, object, "A rule of the client's own firewall rejects the request: the refusal came without a packet on the wire.")
                 .seen(format!("connect() gave ECONNREFUSED after {:.1} ms", exchange.connect_ms), "connect(2)")
-                .seen("0 packets to the target left", "capture on the client")
+                .seen_if(nothing_left.then(|| super::Observation::new("0 packets to the target left", "capture on the client")))
+                .seen_if(from_us.then(|| super::Observation::new("the ICMP error came from the client's own address", "error queue of the socket")))
                 .but(Confidence::Likely, &[], Some("sudo nft list ruleset; sudo iptables-save -c".to_owned())),
         );
     }

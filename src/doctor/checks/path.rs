@@ -214,7 +214,9 @@ fn by_icmp(round: &Round<'_>) -> Option<Finding> {
     let known = round.known;
     let target = known.address?;
     let errors = known.icmp_errors();
-    let (from, kind, code, words) = errors.first().copied().or_else(|| by_probe(round))?;
+    // What our own kernel says of a neighbour that does not answer is no news from the path.
+    let others = errors.iter().find(|(from, ..)| Some(*from) != known.source);
+    let (from, kind, code, words) = others.copied().or_else(|| by_probe(round))?;
     let v6 = target.is_ipv6();
     let said = Observation::new(
         format!("{from} said: {words} (type {kind} code {code})"),

@@ -5,7 +5,7 @@ use super::super::diagnosis::{Confidence, Status, Where};
 use super::super::evidence::{Direction, is_echo_reply, is_time_exceeded};
 use super::super::target::Scheme;
 use super::{Finding, Observation, Round, server_socket};
-use crate::host::{SocketState, Transport};
+use crate::host::{NudState, SocketState, Transport};
 use crate::probe::exchange::Outcome;
 
 const ID: &str = "transport";
@@ -298,6 +298,13 @@ fn silence(round: &Round<'_>) -> Finding {
     }
     if !known.routed() {
         also.retain(|code| !matches!(code, Code::FwPathDrop));
+    }
+    if known.client.end.watch.ladder.is_none() && known.client.frames.is_none() {
+        also.push(Code::FwClientInputDrop);
+        let entry = known.next_hop().and_then(|hop| known.client.neighbour(hop));
+        if entry.is_some_and(|entry| entry.state == NudState::Permanent) {
+            also.insert(0, Code::NeighWrongMac);
+        }
     }
     let mut finding = Finding::new(
         Code::FwFiltered,

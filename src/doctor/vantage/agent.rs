@@ -107,7 +107,7 @@ impl Desk {
             Some(reports.swap_remove(at))
         };
         let (neighbour, echo) = (take(&plan.neighbour), take(&plan.echo));
-        Trial { exchange: report, neighbour, echo, hops: Vec::new() }
+        Trial { exchange: report, neighbour, echo, again: None, hops: Vec::new() }
     }
 
     fn probe(&mut self, specs: &[ProbeSpec]) -> Vec<ProbeReport> {
