@@ -23,7 +23,7 @@ pub enum Change {
     Pause(String),
     /// It goes on.
     Resume(String),
-    /// The link is brought up by the lab (a switch's port, which no host can see).
+    /// Nothing; the lab goes on when this link works.
     Wait(String),
 }
 
@@ -60,6 +60,11 @@ pub struct Fault {
 }
 
 impl Step {
+    /// Whether it only waits for another to take effect.
+    pub fn only_waits(&self) -> bool {
+        matches!(self.change, Change::Wait(_))
+    }
+
     /// Whether it gives a host a whole new set of rules.
     pub fn replaces_rules(&self) -> bool {
         matches!(self.change, Change::Rules(_))
@@ -111,7 +116,8 @@ impl Lab {
     pub fn fix(&self, host: &str, command: &str) -> Result<bool, LabError> {
         match self.apply(host, command) {
             Ok(()) => Ok(true),
-            Err(LabError::Apply(ApplyError::Unknown { .. })) => Ok(false),
+            // Also where it leaves something to be filled in by people (`via GATEWAY`).
+            Err(LabError::Apply(ApplyError::Unknown { .. } | ApplyError::Spec(_))) => Ok(false),
             Err(other) => Err(other),
         }
     }
@@ -598,12 +604,20 @@ fn services() -> Vec<Fault> {
             "404",
         ),
         http(
+            "reset",
+            "tcp.reset_by_server",
+            &["tcp.reset_by_server", "app.reset_mid_response"],
+            "the service resets the connection instead of answering",
+            "the connection is made, the request arrives, and then comes a reset: a program's doing, not a closed port's",
+            "reset",
+        ),
+        http(
             "reset-mid-response",
             "app.reset_mid_response",
             &["app.reset_mid_response", "tcp.reset_by_server"],
-            "the service resets the connection after the request",
-            "the connection is made and then torn down",
-            "reset",
+            "the service resets the connection in the middle of its answer",
+            "the answer begins and is torn off: look at what the program does, not at the network",
+            "torn",
         ),
         http(
             "truncated",
