@@ -21,13 +21,20 @@ pub enum By {
     Lab,
 }
 
+/// Something that was done to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// The host.
+    pub on: String,
+    /// As it would be typed, or in words.
+    pub command: String,
+}
+
 /// What was done to mend a lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fix {
-    /// The host.
-    pub on: String,
-    /// What was carried out.
-    pub commands: Vec<String>,
+    /// What was carried out, in order.
+    pub steps: Vec<Done>,
     /// Whose fix it was.
     pub by: By,
     /// What the doctor offered, as far as it was read.
@@ -233,7 +240,7 @@ pub fn step(number: u32, title: &str, command: Option<&str>, style: Style) -> St
 /// What was changed, as it would be typed.
 pub fn changes(steps: &[Step], style: Style) -> String {
     let mut out = String::new();
-    for step in steps {
+    for step in steps.iter().filter(|step| !step.only_waits()) {
         let command = style.paint(Paint::Command, step.describe());
         let _ = writeln!(out, "   {}# {command}", style.paint(Paint::Name, &step.on));
     }
@@ -266,9 +273,9 @@ pub fn fixed(fix: &Fix, style: Style) -> String {
         let why = if fix.offered.is_empty() { "no fix was offered" } else { "the lab cannot carry that out" };
         let _ = writeln!(out, "   {}", style.paint(Paint::Dim, format!("({why}; the lab takes its fault out itself)")));
     }
-    for command in &fix.commands {
-        let command = style.paint(Paint::Command, command);
-        let _ = writeln!(out, "   {}# {command}", style.paint(Paint::Name, &fix.on));
+    for done in &fix.steps {
+        let command = style.paint(Paint::Command, &done.command);
+        let _ = writeln!(out, "   {}# {command}", style.paint(Paint::Name, &done.on));
     }
     out
 }

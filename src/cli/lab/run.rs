@@ -92,13 +92,8 @@ fn mend(lab: &Lab, scenario: &Scenario, broken: &Report) -> anyhow::Result<view:
         offered.push(format!("{host}# {command}"));
         match lab.fix(host, &command) {
             Ok(true) => {
-                return Ok(view::Fix {
-                    on: host.to_owned(),
-                    commands: vec![command],
-                    by: view::By::Doctor,
-                    offered,
-                    refused,
-                });
+                let steps = vec![view::Done { on: host.to_owned(), command }];
+                return Ok(view::Fix { steps, by: view::By::Doctor, offered, refused });
             }
             Ok(false) => {}
             // A fix that fails is the doctor's mistake, and must be seen as that, not end the run.
@@ -106,7 +101,7 @@ fn mend(lab: &Lab, scenario: &Scenario, broken: &Report) -> anyhow::Result<view:
         }
     }
     lab.undo(&scenario.fault)?;
-    let commands = scenario.fault.undo.iter().map(Step::describe).collect();
-    let on = scenario.fault.undo.first().map(|step| step.on.clone()).unwrap_or_default();
-    Ok(view::Fix { on, commands, by: view::By::Lab, offered, refused })
+    let undone = scenario.fault.undo.iter().filter(|step| !step.only_waits());
+    let steps = undone.map(|step| view::Done { on: step.on.clone(), command: step.describe() }).collect();
+    Ok(view::Fix { steps, by: view::By::Lab, offered, refused })
 }

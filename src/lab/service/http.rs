@@ -22,7 +22,7 @@ pub struct HttpOptions {
     /// Address to listen on; repeatable
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: Vec<SocketAddr>,
-    /// What /data answers: a status, ok, hang, deaf, close, reset, truncated, chunked, garbage, delay=MS
+    /// What /data answers: a status, ok, hang, deaf, close, reset, torn, truncated, chunked, garbage, delay=MS
     #[arg(long, default_value = "ok")]
     pub answer: Answer,
     /// The process's name
@@ -43,8 +43,10 @@ pub enum Answer {
     Deaf,
     /// The connection is closed in order, with no answer.
     Close,
-    /// The connection is reset.
+    /// The connection is reset, without a word.
     Reset,
+    /// The connection is reset in the middle of the answer.
+    Torn,
     /// The body is shorter than announced.
     Truncated,
     /// 200 in chunks.
@@ -67,6 +69,7 @@ impl FromStr for Answer {
             "deaf" => Self::Deaf,
             "close" => Self::Close,
             "reset" => Self::Reset,
+            "torn" => Self::Torn,
             "truncated" => Self::Truncated,
             "chunked" => Self::Chunked,
             "garbage" => Self::Garbage,
@@ -170,13 +173,15 @@ pub(super) fn converse<S: Read + Write>(
             }
             Answer::Hang | Answer::Deaf => forever(),
             Answer::Close => return Ok(()),
-            // A reset must not overtake what was written: the client is to see the answer begin.
-            Answer::Reset => {
-                begin(stream)?;
-                thread::sleep(Duration::from_millis(20));
+            Answer::Reset => return reset(stream),
+            Answer::Torn => {
+                announce_too_much(stream)?;
+                stream.flush()?;
+                // A reset takes back what the client has not yet been given.
+                thread::sleep(Duration::from_millis(50));
                 return reset(stream);
             }
-            Answer::Truncated => return begin(stream),
+            Answer::Truncated => return announce_too_much(stream),
             Answer::Chunked => {
                 stream.write_all(
                     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -194,12 +199,11 @@ pub(super) fn converse<S: Read + Write>(
     }
 }
 
-/// An answer that promises ten times what follows.
-fn begin(stream: &mut impl Write) -> io::Result<()> {
+/// The beginning of an answer that is said to be ten times as long.
+fn announce_too_much(stream: &mut impl Write) -> io::Result<()> {
     let length = DATA.len() * 10;
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
-    stream.write_all(format!("{head}{DATA}").as_bytes())?;
-    stream.flush()
+    stream.write_all(format!("{head}{DATA}").as_bytes())
 }
 
 fn respond(stream: &mut impl Write, status: u16) -> io::Result<()> {
