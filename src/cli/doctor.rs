@@ -60,7 +60,7 @@ fn show(diagnosis: &Diagnosis, global: &Global, style: Style) -> anyhow::Result<
         return print_json(diagnosis);
     }
     let mut out = std::io::stdout().lock();
-    view::doctor::diagnosis(&mut out, diagnosis, style)?;
+    view::doctor::diagnosis(&mut out, diagnosis, style, global.verbose > 0)?;
     out.flush()?;
     Ok(())
 }

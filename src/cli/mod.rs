@@ -39,7 +39,7 @@ pub struct Global {
     /// Use colour: auto, always or never; NO_COLOR is honoured
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", hide_possible_values = true)]
     pub color: ColorChoice,
-    /// Say more; twice for still more
+    /// Say more: what each step rests on
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// How long to wait for an answer, in seconds

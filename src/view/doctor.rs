@@ -6,16 +6,18 @@ use super::style::{Paint, Style};
 use super::text::hang;
 use crate::doctor::{Check, Code, Diagnosis, Fix, RootCause, Rung, Status, Verdict, Where};
 
-/// Writes the whole answer.
+/// Writes the whole answer; with `details`, what each step rests on, and the packets counted on a way that works.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn diagnosis(out: &mut dyn Write, diagnosis: &Diagnosis, style: Style) -> io::Result<()> {
+pub fn diagnosis(out: &mut dyn Write, diagnosis: &Diagnosis, style: Style, details: bool) -> io::Result<()> {
     headline(out, diagnosis, style)?;
     writeln!(out)?;
-    walk(out, &diagnosis.checks, style)?;
-    if let Some(cause) = &diagnosis.root_cause {
+    walk(out, &diagnosis.checks, style, details)?;
+    if details || diagnosis.root_cause.is_some() {
         ladder(out, &diagnosis.ladder, style)?;
+    }
+    if let Some(cause) = &diagnosis.root_cause {
         reasons(out, cause, style)?;
         ruled_out(out, cause, style)?;
         open(out, &diagnosis.also_possible, style)?;
@@ -57,7 +59,7 @@ fn place(place: Where) -> &'static str {
     }
 }
 
-fn walk(out: &mut dyn Write, checks: &[Check], style: Style) -> io::Result<()> {
+fn walk(out: &mut dyn Write, checks: &[Check], style: Style, details: bool) -> io::Result<()> {
     let column = checks.iter().map(|check| label(check).chars().count()).max().unwrap_or(0);
     for check in checks {
         let (mark, paint) = match check.status {
@@ -77,6 +79,10 @@ fn walk(out: &mut dyn Write, checks: &[Check], style: Style) -> io::Result<()> {
         }
         for line in lines {
             writeln!(out, "{line}")?;
+        }
+        for evidence in check.evidence.iter().filter(|_| details) {
+            let text = hang("      • ", &format!("{} [{}]", evidence.says, evidence.source), style.width);
+            write!(out, "{}", style.paint(Paint::Dim, text))?;
         }
     }
     Ok(())

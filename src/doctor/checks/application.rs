@@ -209,7 +209,7 @@ fn no_response(round: &Round<'_>, report: &HttpReport) -> Finding {
     .but(
         if sure { Confidence::Proven } else { Confidence::Class },
         also,
-        (!sure).then(|| format!("reachwhy doctor {} --to ssh:{}", known.case.target, known.case.target.host)),
+        (!sure).then(|| super::with_both_ends(known)),
     )
 }
 

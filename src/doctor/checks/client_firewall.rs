@@ -138,7 +138,10 @@ pub(super) fn input(round: &mut Round<'_>) {
             format!("routing of the answer on {interface}"),
             "The client's routing decision drops the answer before INPUT.",
         )
-        .seen(format!("{n} answers passed PREROUTING, 0 entered INPUT"), "hook ladder on the client")
+        .seen(
+            format!("{} passed PREROUTING, 0 entered INPUT", super::several(n, "answer")),
+            "hook ladder on the client",
+        )
         .but(
             if filter { Confidence::Proven } else { Confidence::Likely },
             &[Code::RouteRpFilter],

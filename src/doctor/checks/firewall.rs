@@ -8,7 +8,7 @@ use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Evidence as Observation, Status};
 use super::super::evidence::{Direction, Side};
 use super::super::ruling::{Decision, Ruling};
-use super::{Finding, Round};
+use super::{Finding, Round, several};
 
 /// The codes a hook's verdicts lead to.
 pub(super) struct Codes {
@@ -71,7 +71,7 @@ fn taken(
     let ruling = decided.or_else(|| side.firewall.as_ref().and_then(|firewall| firewall.guilty(hook)));
     let ladder = lost.map(|first| {
         Observation::new(
-            format!("{first} packets of {what} entered {chain} of the {place}, 0 came out"),
+            format!("{} of {what} entered {chain} of the {place}, 0 came out", several(first, "packet")),
             format!("hook ladder on the {place}"),
         )
     });
@@ -124,12 +124,8 @@ fn taken(
 pub(super) fn note(round: &mut Round<'_>, id: &str, passage: Passage, what: &str, codes: &Codes) -> bool {
     match passage {
         Passage::Passed { seen } => {
-            round.pass(
-                Layer::Firewall,
-                id,
-                format!("{what}: {seen} packet{} passed", if seen == 1 { "" } else { "s" }),
-            );
-            let because = format!("{what}: all {seen} packets passed the hook");
+            round.pass(Layer::Firewall, id, format!("{what}: {} passed", several(seen, "packet")));
+            let because = format!("{what}: {} passed the hook", several(seen, "packet"));
             round.rule_out(codes.drop, because.clone());
             round.rule_out(codes.reject, because);
             false

@@ -154,6 +154,19 @@ impl<'a> Round<'a> {
     }
 }
 
+/// The command that looks from the other end too.
+pub(crate) fn with_both_ends(known: &Evidence<'_>) -> String {
+    let vantage = &known.case.client.vantage;
+    let from = if vantage == "local" { String::new() } else { format!(" --from {vantage}") };
+    let host = known.address.map_or_else(|| known.case.target.host.clone(), |address| address.to_string());
+    format!("reachwhy doctor {}{from} --to ssh:{host}", known.case.target)
+}
+
+/// `1 packet`, `3 packets`.
+pub(crate) fn several(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 type Step = fn(&mut Round<'_>);
 
 /// Causal order: the order in which a packet, and then a request, needs each thing. The name comes

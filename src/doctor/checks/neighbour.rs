@@ -106,7 +106,7 @@ fn silent(round: &Round<'_>, hop: IpAddr, interface: &str, confidence: Confidenc
             format!("ip route replace default via GATEWAY dev {interface}"),
             format!("ip route replace default via {hop} dev {interface}"),
         )
-        .but(confidence, &[Code::RouteWrongGateway], Some(format!("on the gateway: ip addr; is {hop} there?")));
+        .but(confidence, &[Code::RouteWrongGateway], Some(format!("ip addr  # on the gateway: is {hop} there?")));
     }
     if let Some(server) = &known.server
         && let Some(finding) = silent_server(round, server, hop, interface)
@@ -133,7 +133,7 @@ fn silent(round: &Round<'_>, hop: IpAddr, interface: &str, confidence: Confidenc
         format!("Host {hop} does not answer for its address on {interface}: it is down, elsewhere, or keeps silent."),
     )
     .fix("check that the host runs, has this address, and is on this network", String::new(), String::new())
-    .but(confidence, also, alone.then(|| format!("run it with --to, or on {hop}: ip addr; ip link")))
+    .but(confidence, also, alone.then(|| format!("ip addr; ip link  # on {hop}, or run the doctor with --to")))
 }
 
 /// The server lets us look: which of its settings keeps it silent?
@@ -287,7 +287,7 @@ fn silent_server(round: &Round<'_>, server: &Side<'_>, hop: IpAddr, interface: &
                     format!("The server hears the requests for {hop} and does not answer them."),
                 )
             };
-            let next = "on the server: nft list ruleset arp; arptables -L; sysctl -a | grep arp_".to_owned();
+            let next = "nft list ruleset arp; arptables -L; sysctl -a | grep arp_  # on the server".to_owned();
             Some(
                 Finding::new(code, place, hop.to_string(), sentence)
                     .seen(

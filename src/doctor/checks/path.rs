@@ -6,7 +6,7 @@ use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Status, Where};
 use super::super::evidence::{Direction, Side, icmp_error, is_time_exceeded};
 use super::neighbour::{real_mac, wrong_mac};
-use super::{Finding, Observation, Round};
+use super::{Finding, Observation, Round, several};
 use crate::host::NudState;
 
 /// Codes that a silent loss behind a router may be.
@@ -30,7 +30,7 @@ pub(super) fn forward(round: &mut Round<'_>) {
             && let Some(n) = arrived(round, server)
             && n > 0
         {
-            round.pass(Layer::Path, id, format!("{n} packets arrived at the server"));
+            round.pass(Layer::Path, id, format!("{} arrived at the server", several(n, "packet")));
         }
         return;
     }
@@ -51,9 +51,9 @@ pub(super) fn forward(round: &mut Round<'_>) {
     let left = known.on_wire(&known.client, Direction::Request);
     match (left, arrived(round, server)) {
         (_, Some(n)) if n > 0 => {
-            round.pass(Layer::Path, id, format!("{n} packets arrived at the server"));
+            round.pass(Layer::Path, id, format!("{} arrived at the server", several(n, "packet")));
             for code in [Code::FwPathDrop, Code::PathHostDown] {
-                round.rule_out(code, format!("{n} packets of the request arrived at the server"));
+                round.rule_out(code, format!("{} of the request arrived at the server", several(n, "packet")));
             }
         }
         (left, Some(_)) if left.is_none_or(|n| n > 0) => {
@@ -91,7 +91,7 @@ fn lost_forward(round: &Round<'_>, left: Option<u64>) -> Finding {
     let known = round.known;
     let target = known.address.map_or_else(String::new, |a| a.to_string());
     let sent = Observation::new(
-        left.map_or_else(|| "the request was sent".to_owned(), |n| format!("{n} packets left the client")),
+        left.map_or_else(|| "the request was sent".to_owned(), |n| format!("{} left the client", several(n, "packet"))),
         "capture on the client",
     );
     let none = Observation::new("0 packets arrived", "capture and hook ladder on the server");
@@ -121,7 +121,7 @@ fn lost_forward(round: &Round<'_>, left: Option<u64>) -> Finding {
     let object =
         last.map_or_else(|| format!("the path to {target}"), |(ttl, hop)| format!("the path behind {hop} (hop {ttl})"));
     let gateway = known.next_hop().map_or_else(|| "the router".to_owned(), |hop| hop.to_string());
-    let next = format!("on {gateway}: sysctl net.ipv4.ip_forward; ip route get {target}; iptables -nvL FORWARD");
+    let next = format!("sysctl net.ipv4.ip_forward; ip route get {target}; iptables -nvL FORWARD  # on {gateway}");
     let also = if known.routed() { SILENT } else { &[][..] };
     Finding::new(
         Code::FwPathDrop,
@@ -153,7 +153,7 @@ fn not_forwarding(gateway: IpAddr, target: &str) -> Finding {
     .but(
         Confidence::Likely,
         &[Code::FwPathDrop, Code::RouteBlackhole, Code::PathHostUnreachable],
-        Some(format!("on {gateway}: sysctl net.ipv4.ip_forward; ip route get {target}")),
+        Some(format!("sysctl net.ipv4.ip_forward; ip route get {target}  # on {gateway}")),
     )
 }
 
@@ -193,17 +193,17 @@ pub(super) fn back(round: &mut Round<'_>) {
                 "the way back",
                 format!("Something between the hosts ({via}) takes the answer: it leaves the server and does not arrive at the client."),
             )
-            .seen(format!("{n} answers left the server"), "capture on the server")
+            .seen(format!("{} left the server", several(n, "answer")), "capture on the server")
             .seen("0 answers arrived", "capture on the client")
             .but(
                 Confidence::Class,
                 &[Code::FwConntrackInvalid, Code::RouteReturnMissing, Code::RouteWrongGateway],
-                Some("look at the FORWARD rules of the routers between for the server's port as source port".to_owned()),
+                Some("iptables -nvL FORWARD; nft list ruleset  # on the routers between: who takes the server's port as source port?".to_owned()),
             );
             round.fail(id, finding);
         }
         (_, Some(n)) if n > 0 => {
-            round.pass(Layer::Path, id, format!("{n} answers arrived at the client"));
+            round.pass(Layer::Path, id, format!("{} arrived at the client", several(n, "answer")));
         }
         _ => {}
     }
@@ -246,12 +246,12 @@ fn by_icmp(round: &Round<'_>) -> Option<Finding> {
             .but(
                 Confidence::Likely,
                 &[Code::FwPathReject],
-                Some(format!("on {target}: iptables-save; nft list ruleset")),
+                Some(format!("iptables-save; nft list ruleset  # on {target}")),
             ),
         );
     }
     let slow = known.exchange().is_some_and(|exchange| exchange.connect_ms > 900.0);
-    let next = Some(format!("on {hop}: ip route get {target}; ip neigh; iptables -nvL FORWARD"));
+    let next = Some(format!("ip route get {target}; ip neigh; iptables -nvL FORWARD  # on {hop}"));
     let finding = if exceeded {
         Finding::new(
             Code::RouteLoop,
@@ -335,7 +335,10 @@ fn by_forged_reset(round: &Round<'_>) -> Option<Finding> {
         .but(
             Confidence::Proven,
             &[Code::TcpResetByMiddlebox],
-            Some("look at the FORWARD rules of the routers between: REJECT --reject-with tcp-reset".to_owned()),
+            Some(
+                "iptables -nvL FORWARD; nft list ruleset  # on the routers between: who rejects with tcp-reset?"
+                    .to_owned(),
+            ),
         ),
     )
 }

@@ -149,7 +149,7 @@ pub(super) fn neighbour(round: &mut Round<'_>) {
         };
         let finding = finding
             .seen(
-                format!("{} answers passed POSTROUTING, 0 left", handed.unwrap_or(0)),
+                format!("{} passed POSTROUTING, 0 left", super::several(handed.unwrap_or(0), "answer")),
                 "hook ladder and capture on the server",
             )
             .seen(format!("{hop} dev {out}: {state}"), "netlink RTM_GETNEIGH on the server");

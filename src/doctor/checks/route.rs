@@ -104,7 +104,7 @@ fn refused(round: &Round<'_>, errno: &str) -> Finding {
     );
     if known.case.server.is_none() {
         finding.also = vec![Code::AddrWrongPrefix];
-        finding.next = Some("ip addr; ip route: is the target meant to be on the client's own link?".to_owned());
+        finding.next = Some("ip addr; ip route  # is the target meant to be on the client's own link?".to_owned());
     }
     finding
 }

@@ -104,7 +104,7 @@ pub(super) fn routing(round: &mut Round<'_>) {
     if before == 0 || after > 0 {
         return;
     }
-    let counts = format!("{before} packets passed PREROUTING, 0 entered INPUT");
+    let counts = format!("{} passed PREROUTING, 0 entered INPUT", super::several(before, "packet"));
     let forwarded = server.through("forward", Direction::Request).map_or(0, |(first, _)| first);
     let target = known.address.map_or_else(String::new, |a| a.to_string());
     let client = known.source.map_or_else(|| "the client".to_owned(), |a| a.to_string());

@@ -4,7 +4,7 @@ use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Status, Where};
 use super::super::evidence::{Direction, is_echo_reply, is_time_exceeded};
 use super::super::target::Scheme;
-use super::{Finding, Observation, Round, server_socket};
+use super::{Finding, Observation, Round, server_socket, several, with_both_ends};
 use crate::host::{NudState, SocketState, Transport};
 use crate::probe::exchange::Outcome;
 
@@ -103,7 +103,7 @@ fn host(round: &mut Round<'_>) {
             .but(
                 Confidence::Class,
                 &[Code::PathHostDown, Code::FwServerInputDrop, Code::FwPathDrop, Code::RouteReturnMissing],
-                Some(format!("reachwhy doctor {target}:PORT, with the port of a service that should answer")),
+                Some(format!("reachwhy doctor {target}:PORT  # with the port of a service that should answer")),
             );
             round.fail(ID, finding);
         }
@@ -118,8 +118,9 @@ fn by_errno(round: &Round<'_>, errno: &str, scheme: Scheme) -> Finding {
     let target = known.address.map_or_else(String::new, |a| a.to_string());
     let port = known.port();
     let said = Observation::new(format!("the system call gave {errno}"), "connect(2)/recv(2) on the client");
-    let settle = Some(format!("reachwhy doctor {} --to ssh:{target}", known.case.target));
-    let on_server = format!("on {target}: ss -ltnp 'sport = :{port}'");
+    let settle = Some(with_both_ends(known));
+    let on_server =
+        format!("ss -l{}np 'sport = :{port}'  # on {target}", if scheme == Scheme::Udp { 'u' } else { 't' });
     match (errno, scheme) {
         ("ECONNREFUSED", Scheme::Udp) => Finding::new(
             Code::UdpPortClosed,
@@ -252,7 +253,7 @@ fn silence(round: &Round<'_>) -> Finding {
     let seen = Observation::new(
         sent.map_or_else(
             || "the request was not answered".to_owned(),
-            |n| format!("{n} packets left the client, none was answered"),
+            |n| format!("{} left the client, none was answered", several(n, "packet")),
         ),
         if sent.is_some() { "capture on the client" } else { "connect(2) on the client" },
     );
@@ -289,7 +290,10 @@ fn silence(round: &Round<'_>) -> Finding {
             .but(
                 Confidence::Class,
                 &[Code::TcpBacklogFull, Code::FwServerInputDrop, Code::FwServerOutputDrop, Code::FwPathDrop],
-                Some("run it as root on both ends, so that the packets can be watched".to_owned()),
+                Some(format!(
+                    "sudo reachwhy doctor {}  # as root on both ends the packets can be watched",
+                    known.case.target
+                )),
             );
     }
     let mut also = SILENCE.to_vec();
@@ -317,7 +321,7 @@ fn silence(round: &Round<'_>) -> Finding {
     .seen_if(last);
     finding.confidence = Confidence::Class;
     finding.also = also;
-    finding.next = Some(format!("reachwhy doctor {} --to ssh:{target}", known.case.target));
+    finding.next = Some(with_both_ends(known));
     finding
 }
 
@@ -340,11 +344,11 @@ fn udp_silence(round: &Round<'_>) -> Finding {
     match socket {
         Some(socket) => finding
             .seen(format!("{} holds {}:{port}", server_socket::owner(socket), socket.local), "sock_diag on the server")
-            .but(Confidence::Class, &[], Some("ask it in its own protocol".to_owned())),
+            .but(Confidence::Class, &[], Some(format!("tcpdump -ni any udp port {port}  # on the server, while the client asks in the service's own protocol"))),
         None => finding.but(
             Confidence::Class,
             &[Code::FwServerInputDrop, Code::FwPathDrop, Code::FwServerOutputDrop, Code::FwReplyRuleMissing],
-            Some(format!("reachwhy doctor {} --to ssh:{target}", known.case.target)),
+            Some(with_both_ends(known)),
         ),
     }
 }

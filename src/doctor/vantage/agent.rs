@@ -114,13 +114,15 @@ impl Desk {
         if specs.is_empty() {
             return Vec::new();
         }
+        // A second owner of an address answers within a link's round trip or two of the first.
+        let options = os::probe::RunOptions { neighbour_grace: Duration::from_millis(60), ..Default::default() };
         // One kind that needs a privilege we lack must not take the others with it.
         let mut reports = Vec::new();
-        match os::probe::run(specs.to_vec(), &os::probe::RunOptions::default(), &mut |_| {}) {
+        match os::probe::run(specs.to_vec(), &options, &mut |_| {}) {
             Ok(run) => reports = run.probes,
             Err(_) => {
                 for spec in specs {
-                    match os::probe::run(vec![spec.clone()], &os::probe::RunOptions::default(), &mut |_| {}) {
+                    match os::probe::run(vec![spec.clone()], &options, &mut |_| {}) {
                         Ok(run) => reports.extend(run.probes),
                         Err(error) => self.unseen.push(format!("probe: {error}")),
                     }
