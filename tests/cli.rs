@@ -76,6 +76,20 @@ fn a_damaged_case_file_is_refused_with_line_and_column() {
 }
 
 #[test]
+fn a_replayed_case_ends_with_its_verdict() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    for (case, exit) in [("healthy.both.json", 0), ("reply-rule-missing.both.json", 1)] {
+        let file = folder.join(case);
+        let output = reachwhy(&["doctor", "--replay", file.to_str().unwrap(), "--json"]);
+        assert_eq!(output.status.code(), Some(exit), "{case}");
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        for key in ["target", "verdict", "root_cause", "also_possible", "next", "changed", "checks"] {
+            assert!(answer.get(key).is_some(), "{case}: no {key}");
+        }
+    }
+}
+
+#[test]
 fn a_vantage_that_is_not_there_is_told_with_exit_code_3() {
     let text = told(&["doctor", "192.0.2.1:80", "--from", "netns:reachwhy-no-such-namespace"]);
     assert!(text.starts_with("exit: 3\n"), "{text}");

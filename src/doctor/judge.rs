@@ -36,6 +36,11 @@ pub fn judge(case: &Case) -> Diagnosis {
         fix: finding.fix,
         confidence: finding.confidence,
     });
+    let mut checks = round.checks;
+    for ms in checks.iter_mut().filter_map(|check| check.ms.as_mut()) {
+        // Nobody reads nanoseconds, and binary fractions would not survive being written in decimal.
+        *ms = (*ms * 1e3).round() / 1e3;
+    }
     let ends = || std::iter::once(&case.client).chain(&case.server);
     Diagnosis {
         target: case.target.to_string(),
@@ -44,7 +49,7 @@ pub fn judge(case: &Case) -> Diagnosis {
         also_possible,
         next,
         changed: ends().flat_map(|end| end.watch.changed.iter().map(|c| format!("{}: {c}", end.vantage))).collect(),
-        checks: round.checks,
+        checks,
         unseen: ends().flat_map(unseen).collect(),
         ladder: ladder(&known),
     }

@@ -6,6 +6,9 @@ use super::style::{Paint, Style};
 use super::text::hang;
 use crate::doctor::{Check, Code, Diagnosis, Fix, RootCause, Rung, Status, Verdict, Where};
 
+/// Below this many columns the steps are not set in columns of their own.
+const NARROW: usize = 60;
+
 /// Writes the whole answer; with `details`, what each step rests on, and the packets counted on a way that works.
 ///
 /// # Errors
@@ -43,9 +46,9 @@ fn headline(out: &mut dyn Write, diagnosis: &Diagnosis, style: Style) -> io::Res
         writeln!(out, "{}", style.paint(paint, line))?;
     }
     if let Some(cause) = &diagnosis.root_cause {
-        let code = style.paint(Paint::Name, cause.code);
-        let rest = format!(" · on the {} · {}", place(cause.place), cause.confidence);
-        writeln!(out, "  {code}{}", style.paint(Paint::Dim, rest))?;
+        let line = format!("{} · on the {} · {}", cause.code, place(cause.place), cause.confidence);
+        let text = hang("  ", &line, style.width);
+        write!(out, "{}", text.replacen(cause.code.as_str(), &style.paint(Paint::Name, cause.code), 1))?;
     }
     Ok(())
 }
@@ -70,8 +73,12 @@ fn walk(out: &mut dyn Write, checks: &[Check], style: Style, details: bool) -> i
             Status::Info => ("·", Paint::Dim),
         };
         let time = check.ms.map(|ms| format!(" ({})", duration(ms))).unwrap_or_default();
-        let first = format!("  {mark} {:column$}  ", label(check));
-        let text = hang(&first, &format!("{}{time}", check.summary), style.width);
+        let text = if style.width < NARROW {
+            hang(&format!("  {mark} "), &format!("{}: {}{time}", label(check), check.summary), style.width)
+        } else {
+            let first = format!("  {mark} {:column$}  ", label(check));
+            hang(&first, &format!("{}{time}", check.summary), style.width)
+        };
         let mut lines = text.lines();
         if let Some(line) = lines.next() {
             // Only the mark is painted, so that the line reads the same without colour.
@@ -116,23 +123,25 @@ fn ladder(out: &mut dyn Write, rungs: &[Rung], style: Style) -> io::Result<()> {
     heading(out, "Where the packets were counted", style)?;
     let names: Vec<String> = rungs.iter().map(|rung| format!("{} {}", rung.host, rung.at)).collect();
     let column = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    writeln!(out, "  {:column$}  {:>8}  {:>8}", "", "request", "answer")?;
+    let gap = if style.width < NARROW { 0 } else { 2 };
+    writeln!(out, "  {:column$}{:gap$} {:>7}{:gap$} {:>6}", "", "", "request", "", "answer")?;
     // A nought is a loss only where packets of that direction were counted at all.
     let asked = rungs.iter().any(|rung| rung.request.is_some_and(|n| n > 0));
     let answered = rungs.iter().any(|rung| rung.reply.is_some_and(|n| n > 0));
     for (rung, name) in rungs.iter().zip(&names) {
-        let request = count(rung.request, asked, style);
-        let reply = count(rung.reply, answered, style);
-        writeln!(out, "  {name:column$}  {request}  {reply}")?;
+        let request = count(rung.request, 7, asked, style);
+        let reply = count(rung.reply, 6, answered, style);
+        let line = format!("  {name:column$}{:gap$} {request}{:gap$} {reply}", "", "");
+        writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
 }
 
-fn count(n: Option<u64>, lost: bool, style: Style) -> String {
+fn count(n: Option<u64>, width: usize, lost: bool, style: Style) -> String {
     match n {
-        None => format!("{:>8}", ""),
-        Some(0) if lost => style.paint(Paint::Bad, format!("{:>8}", 0)),
-        Some(n) => format!("{n:>8}"),
+        None => format!("{:width$}", ""),
+        Some(0) if lost => style.paint(Paint::Bad, format!("{:>width$}", 0)),
+        Some(n) => format!("{n:>width$}"),
     }
 }
 
@@ -143,7 +152,8 @@ fn reasons(out: &mut dyn Write, cause: &RootCause, style: Style) -> io::Result<(
     heading(out, "Why we say so", style)?;
     for evidence in &cause.evidence {
         write!(out, "{}", hang("  • ", &evidence.says, style.width))?;
-        writeln!(out, "    {}", style.paint(Paint::Dim, &evidence.source))?;
+        let source = hang("    ", &evidence.source, style.width);
+        writeln!(out, "{}", style.paint(Paint::Dim, source.trim_end()))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Where};
 use super::super::evidence::{Direction, Side};
 use super::super::sightings::Seen;
-use super::{Finding, Observation, Round, server_socket};
+use super::{Finding, Observation, Round, firewall, server_socket};
 use crate::host::{SocketFact, SocketState, Transport};
 use crate::probe::exchange::{HttpEnd, HttpReport};
 
@@ -171,6 +171,9 @@ fn no_response(round: &Round<'_>, report: &HttpReport) -> Finding {
     let who = service(round);
     let waited = Observation::new(format!("no octet of an answer in {:.0} ms", report.ms), "the connection");
     let acked = acked(round);
+    if let Some(finding) = filtered(round) {
+        return finding.seen_if(Some(waited));
+    }
     if let Some(server) = &known.server {
         if let Some(finding) = stuck(round, server) {
             return finding.seen_if(Some(waited));
@@ -211,6 +214,22 @@ fn no_response(round: &Round<'_>, report: &HttpReport) -> Finding {
         also,
         (!sure).then(|| super::with_both_ends(known)),
     )
+}
+
+/// A filter on either end that let the handshake pass and takes the data.
+fn filtered(round: &Round<'_>) -> Option<Finding> {
+    let known = round.known;
+    let client = Some(&known.client);
+    let server = known.server.as_ref();
+    [
+        (client, "output", Direction::Request, Code::FwClientOutputDrop),
+        (server, "prerouting", Direction::Request, Code::FwServerInputDrop),
+        (server, "input", Direction::Request, Code::FwServerInputDrop),
+        (server, "output", Direction::Reply, Code::FwServerOutputDrop),
+        (client, "input", Direction::Reply, Code::FwClientInputDrop),
+    ]
+    .into_iter()
+    .find_map(|(side, hook, direction, code)| firewall::partly(side?, hook, direction, code))
 }
 
 /// Whether the server's TCP acknowledged the request; `None` without a capture.

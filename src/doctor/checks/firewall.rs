@@ -120,6 +120,37 @@ fn taken(
     finding.but(confidence, &[], None)
 }
 
+/// Some packets of a direction passed a hook and others ended there: a rule that looks at content, size or rate.
+pub(super) fn partly(side: &Side<'_>, hook: &str, direction: Direction, drop: Code) -> Option<Finding> {
+    let (first, last) = side.through(hook, direction)?;
+    let lost = first.checked_sub(last).filter(|lost| *lost > 0 && last > 0)?;
+    let (place, chain) = (side.place, hook.to_uppercase());
+    let what = match direction {
+        Direction::Request => "of the request's packets",
+        Direction::Reply => "of the answer's packets",
+    };
+    let ruling = side.firewall.as_ref().and_then(|firewall| firewall.guilty(hook));
+    let (object, name) = match &ruling {
+        Some(ruling) => (ruling.object(), ruling.name()),
+        None => (format!("{chain} of the {place}"), format!("Something in {chain}")),
+    };
+    let finding =
+        Finding::new(drop, place, object, format!("{name} of the {place} takes some {what} and lets others pass."))
+            .seen(
+                format!("{first} {what} entered {chain} of the {place}, {last} came out"),
+                format!("hook ladder on the {place}"),
+            );
+    let Some(ruling) = ruling else { return Some(finding.but(Confidence::Likely, &[], None)) };
+    let (before, after) = ruling.counted.unwrap_or_default();
+    let finding = finding.seen(ruling.text.clone(), ruling.source(place)).seen(
+        format!("its counter went from {before} to {after} packets during the trial"),
+        format!("ruleset of the {place} before and after"),
+    );
+    // The rule's counter and the ladder's difference are the same packets, or it is not this rule alone.
+    let confidence = if after - before == lost { Confidence::Proven } else { Confidence::Likely };
+    Some(finding.but(confidence, &[], None))
+}
+
 /// Notes a passage as a step of the walk.
 pub(super) fn note(round: &mut Round<'_>, id: &str, passage: Passage, what: &str, codes: &Codes) -> bool {
     match passage {

@@ -69,7 +69,7 @@ pub(super) fn missing(round: &Round<'_>) -> Option<Finding> {
 pub(super) fn route(round: &mut Round<'_>) {
     let id = "server.route";
     let known = round.known;
-    let Some(server) = &known.server else { return };
+    let Some(server) = known.server.as_ref().filter(|_| !known.is_self()) else { return };
     let Some(answer) = &server.end.route else { return };
     match &answer.result {
         RouteResult::Found { gateway, interface, .. } => {
