@@ -31,7 +31,7 @@ pub(super) struct DoctorArgs {
     /// Judge a case file instead of looking
     #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "to", "save"])]
     replay: Option<PathBuf>,
-    /// List every cause the doctor can name
+    /// List the catalogue of causes
     #[arg(long, conflicts_with_all = ["target", "to", "save", "replay"])]
     list_causes: bool,
 }
