@@ -92,9 +92,12 @@ impl Agent {
                         Some("`ip netns list` shows the names that exist".to_owned())
                     }
                     Vantage::NetNs(_) => Some("entering a namespace needs root: run it with sudo".to_owned()),
-                    Vantage::Ssh { destination, .. } => Some(format!(
-                        "`ssh {destination} reachwhy --version` must work without a password: install reachwhy and a key there"
-                    )),
+                    Vantage::Ssh { destination, port } => {
+                        let port = port.map_or(String::new(), |port| format!("-p {port} "));
+                        Some(format!(
+                            "`ssh {port}{destination} reachwhy --version` must work without a password: install reachwhy and a key there"
+                        ))
+                    }
                     Vantage::Local => None,
                 };
                 Err(fail(if said.is_empty() { "it does not answer".to_owned() } else { said }, hint))
