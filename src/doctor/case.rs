@@ -1,6 +1,6 @@
 //! A case: everything that was seen of one connection, as data.
 //!
-//! A bug report is a case file; a test is a case file. [`super::judge::judge`] needs nothing else.
+//! A bug report is a case file; a test is a case file. [`super::judge()`] needs nothing else.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

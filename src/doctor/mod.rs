@@ -1,7 +1,7 @@
 //! Names the one root cause of a connection that does not work.
 //!
-//! Facts → judgement → answer: [`examine`] gathers a [`Case`] through agents at one or two
-//! [`vantage`]s; [`judge`] walks the [`checks`] over it, purely, and names the first break in
+//! Facts → judgement → answer: [`examine()`] gathers a [`Case`] through agents at one or two
+//! [`vantage`]s; [`judge()`] walks the checks over it, purely, and names the first break in
 //! causal order as a [`Diagnosis`]. A case can be saved and judged again anywhere.
 
 mod case;
