@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::rules::{EditError, Firewall, edit, words_of};
+use super::rules::{Firewall, words_of};
 use super::{Lab, LabError};
+use crate::firewall::edit::{EditError, edit_iptables};
 use crate::os::links::{NeighbourSpec, RouteSpec, RuleSpec, SpecError, write_sysctl};
 use crate::os::process;
 use crate::wire::MacAddr;
@@ -271,7 +272,9 @@ impl Lab {
             }
             Action::Firewall { v6, args } => {
                 let now = self.firewall(host);
-                let text = edit(now.text(v6), &args)
+                let program = if v6 { "ip6tables" } else { "iptables" };
+                let words: Vec<String> = std::iter::once(program.to_owned()).chain(args).collect();
+                let text = edit_iptables(now.text(v6), &words)
                     .map_err(|source| ApplyError::Edit { command: command.to_owned(), source })?;
                 self.set_firewall(host, if v6 { Firewall { v6: text, ..now } } else { Firewall { v4: text, ..now } })
             }

@@ -1,16 +1,13 @@
 //! A child process that is spoken with, line by line, over its standard input and output.
-#![allow(unsafe_code, reason = "a child must be told, between fork and exec, to die with its parent")]
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use super::process::die_with_parent;
 
 /// How long a child may take to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -20,14 +17,6 @@ const SAID: u64 = 4096;
 /// The program file of this process.
 pub fn own_program() -> io::Result<PathBuf> {
     std::env::current_exe()
-}
-
-/// Has the kernel kill the child when the thread that starts it ends, however it ends.
-pub fn die_with_us(command: &mut Command) {
-    let hook = || prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from);
-    // SAFETY: the hook runs between fork and exec and makes one system call, which is
-    // async-signal-safe; it allocates nothing and takes no lock.
-    unsafe { command.pre_exec(hook) };
 }
 
 /// The child and its pipes. Dropping it closes its input, waits for it to end, and at last kills it.
@@ -55,7 +44,7 @@ impl Peer {
     pub fn start(program: impl Into<OsString>, arguments: &[String]) -> io::Result<Self> {
         let mut command = Command::new(program.into());
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        die_with_us(&mut command);
+        die_with_parent(&mut command);
         let mut child = command.spawn()?;
         let (send, lines) = channel();
         if let Some(output) = child.stdout.take() {
