@@ -232,6 +232,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,60}", tail in "[a-z0-9.:/\\[\\]%?#@-]{0,40}") {
+            for text in [text, tail] {
+                if let Ok(target) = text.parse::<Target>() {
+                    proptest::prop_assert_eq!(target.to_string().parse::<Target>().ok(), Some(target));
+                }
+            }
+        }
+    }
+
     #[test]
     fn refuses_what_is_none() {
         for text in [

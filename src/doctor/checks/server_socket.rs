@@ -46,9 +46,10 @@ pub(super) fn check(round: &mut Round<'_>) {
             None => (&[Code::TcpPortClosed], Confidence::Likely),
         };
         let refused = known.errno() == Some("ECONNREFUSED");
+        let call = if transport == Transport::Tcp { "connect(2)" } else { "recv(2)" };
         let counter = if transport == Transport::Tcp { "TcpOutRsts" } else { "UdpNoPorts" };
         let finding = finding
-            .seen_if(refused.then(|| super::Observation::new("connect() was refused", "connect(2) on the client")))
+            .seen_if(refused.then(|| super::Observation::new("the client was refused (ECONNREFUSED)", format!("{call} on the client"))))
             .seen_if(
                 server
                     .grew(counter)
