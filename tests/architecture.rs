@@ -63,17 +63,22 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// Numbered lines of code: no comments, no blank lines, and nothing from the first test module on.
+/// Numbered lines of code: no comments, no blank lines, no test modules.
 fn code_of(text: &str) -> Vec<(usize, String)> {
+    let all: Vec<&str> = text.lines().collect();
     let mut lines = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line == "#[cfg(test)]" && text.lines().nth(number + 1).is_some_and(|next| next.trim().ends_with('{')) {
-            break;
+    let mut at = 0;
+    while at < all.len() {
+        let opens = |at: usize| all.get(at).is_some_and(|line| line.contains("mod ") && line.ends_with('{'));
+        if all[at] == "#[cfg(test)]" && (opens(at + 1) || opens(at + 2)) {
+            // A module at the margin ends with a brace at the margin.
+            at += all[at..].iter().position(|line| *line == "}").unwrap_or(all.len());
         }
+        let line = all.get(at).map_or("", |line| line.trim());
         if !line.is_empty() && !line.starts_with("//") {
-            lines.push((number + 1, line.to_owned()));
+            lines.push((at + 1, line.to_owned()));
         }
+        at += 1;
     }
     lines
 }

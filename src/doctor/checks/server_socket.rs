@@ -49,7 +49,9 @@ pub(super) fn check(round: &mut Round<'_>) {
         let call = if transport == Transport::Tcp { "connect(2)" } else { "recv(2)" };
         let counter = if transport == Transport::Tcp { "TcpOutRsts" } else { "UdpNoPorts" };
         let finding = finding
-            .seen_if(refused.then(|| super::Observation::new("the client was refused (ECONNREFUSED)", format!("{call} on the client"))))
+            .seen_if(refused.then(|| {
+                super::Observation::new("the client was refused (ECONNREFUSED)", format!("{call} on the client"))
+            }))
             .seen_if(
                 server
                     .grew(counter)
