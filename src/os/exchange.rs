@@ -17,7 +17,7 @@ use crate::probe::exchange::{
 use crate::probe::http::AnswerReader;
 
 /// Bodies are read this far; more proves nothing about reachability.
-const ENOUGH: u64 = 16 << 20;
+const ENOUGH: u64 = 8 << 20;
 
 /// A conversation that is over but whose connection is kept, so that both ends can be looked at as
 /// they stand. Dropping it closes the connection.
@@ -226,7 +226,8 @@ fn converse<S: Read + Write>(stream: &mut S, request: &HttpRequest, patience_ms:
             Err(error) => break end_of(&error),
         }
         if start.elapsed() > deadline {
-            break HttpEnd::Timeout;
+            // A large answer that still flows is no silence.
+            break if reader.status.is_some() { HttpEnd::Enough } else { HttpEnd::Timeout };
         }
     };
     report.ms = ms(start);

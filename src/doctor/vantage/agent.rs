@@ -16,6 +16,9 @@ use crate::os::nft::Ladder;
 use crate::probe::{CapturedFrame, Flow, FlowFilter, ProbeReport, ProbeSpec};
 use crate::wire::protocol;
 
+/// Frames that are kept of a trial.
+const FRAMES: usize = 2000;
+
 /// What an agent holds between two questions.
 #[derive(Default)]
 struct Desk {
@@ -144,6 +147,10 @@ impl Desk {
         let frames = self.capture.as_mut().map(|capture| {
             self.frames.extend(capture.drain());
             frames_lost = capture.drops();
+            // A download needs no more witnesses than this, and each travels to the doctor.
+            let beyond = self.frames.len().saturating_sub(FRAMES);
+            self.frames.truncate(FRAMES);
+            frames_lost += beyond as u64;
             self.frames.clone()
         });
         let facts = os::gather::gather(&os::gather::GatherOptions::only([
