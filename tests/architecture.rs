@@ -13,11 +13,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("host", &["wire"]),
     ("firewall", &["wire", "host"]),
     ("probe", &["wire", "host"]),
-    ("doctor", &["firewall", "probe", "host", "wire"]),
+    ("trace", &["probe", "host", "wire"]),
+    ("arp", &["probe", "host", "wire"]),
+    ("port", &["probe", "host", "wire"]),
+    ("dns", &["probe", "host", "wire"]),
+    ("tcp", &["probe", "host", "wire"]),
+    ("doctor", &["trace", "arp", "port", "dns", "tcp", "firewall", "probe", "host", "wire"]),
     ("lab", &["os", "firewall", "host", "wire", "probe"]),
-    ("os", &["probe", "host", "wire", "firewall"]),
-    ("view", &["doctor", "lab", "firewall", "probe", "host", "wire"]),
-    ("cli", &["view", "doctor", "lab", "firewall", "probe", "host", "wire", "os"]),
+    ("os", &["trace", "arp", "port", "dns", "tcp", "probe", "host", "wire", "firewall"]),
+    ("view", &["doctor", "lab", "trace", "arp", "port", "dns", "tcp", "firewall", "probe", "host", "wire"]),
+    (
+        "cli",
+        &["view", "doctor", "lab", "trace", "arp", "port", "dns", "tcp", "firewall", "probe", "host", "wire", "os"],
+    ),
 ];
 
 /// What touches the world, and so may stand in `os` alone (and, for the terminal and the
