@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::firewall::packet::{Packet, To};
-use crate::firewall::ruleset::Hook;
+use crate::firewall::ruleset::{Hook, PktType};
 use crate::host::{Address, HostFacts, Route, RouteKind};
 
 use super::live::Live;
@@ -214,6 +214,11 @@ impl Run<'_> {
                 Ok(To::Forward) => Hook::Forward,
                 Err(end) => return Some(*end),
             };
+            if hook == Hook::Forward
+                && let Some(why) = self.take_hop()
+            {
+                return Some(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(why) });
+            }
         }
         if hook == Hook::Output {
             self.find_out();
@@ -221,12 +226,23 @@ impl Run<'_> {
         if let Some(end) = self.hook(hook) {
             return Some(end);
         }
-        if hook == Hook::Forward {
-            self.live.ttl = self.live.ttl.saturating_sub(1);
-        }
         if matches!(hook, Hook::Forward | Hook::Output) {
             return self.hook(Hook::Postrouting).or_else(|| self.hook(Hook::Egress));
         }
+        None
+    }
+
+    /// Counts the hop, before FORWARD sees the packet (`net/ipv4/ip_forward.c`, `net/ipv6/ip6_output.c`,
+    /// `ip6_forward`); says why, where the packet goes no further.
+    fn take_hop(&mut self) -> Option<String> {
+        let live = &mut self.live;
+        if let Some(kind) = live.packet.pkttype.filter(|kind| *kind != PktType::Unicast) {
+            return Some(format!("routing: a {} frame is not forwarded", kind.name()));
+        }
+        if live.ttl <= 1 {
+            return Some(format!("routing: no hop is left (TTL {}); its sender is told so by ICMP", live.ttl));
+        }
+        live.ttl -= 1;
         None
     }
 
