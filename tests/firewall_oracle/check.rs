@@ -9,7 +9,7 @@ use reachwhy::host::{Backend, DumpFormat, HostFacts, RulesetDump};
 use reachwhy::wire::{Decoded, Encapsulation, Network};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{Kernel, Met, feed};
+use crate::kernel::{Kernel, Met, feed, packet_id};
 use crate::line::{CLIENT_MAC, Line};
 use crate::packets::{Shot, bytes, frame_to};
 use crate::rules::{Focus, Kind, Rules};
@@ -141,9 +141,9 @@ pub(crate) fn theirs(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Sho
         if own_id(&decoded) == Some(id) && !(to_client && rules.focus == Focus::Input) {
             fate.left = Some(seen(&decoded, packet));
         } else if let Some(quoted) = decoded.icmp().filter(|icmp| icmp.is_error()) {
-            let inner = frame.windows(raw.len().min(6)).any(|window| window == &raw[..raw.len().min(6)]);
-            let close = inner || rules.nat;
-            if close && decoded.quoted().is_some() {
+            // The quoted header, behind eight octets of ICMP.
+            let inner = if rules.v6 { 48 } else { 28 };
+            if frame.get(inner..).is_some_and(|inner| packet_id(inner) == id) {
                 fate.answer = Some(format!("{}/{}", quoted.kind, quoted.code));
             }
         } else if decoded.tcp().is_some_and(|tcp| tcp.flags.contains(reachwhy::wire::TcpFlags::RST)) && own_id(&decoded) != Some(id) {

@@ -21,8 +21,20 @@ pub(crate) fn ruleset(r: &mut Random, kind: Kind, nat: bool) -> Rules {
     for name in tables(nat) {
         all.push(table(r, name, v6, focus, nat, &sets));
     }
+    if nat {
+        // Where no rule asks for conntrack it does not run, and nat chains see no packet.
+        let aside = if focus == Focus::Input { "FORWARD" } else { "INPUT" };
+        let chains = all.iter_mut().filter(|table| table.name == "security").flat_map(|table| &mut table.chains);
+        for chain in chains.filter(|chain| chain.name == aside) {
+            let part = crate::rules::Part { text: KEPT.to_owned(), ..Default::default() };
+            chain.rules = vec![RuleDef { parts: vec![part], target: String::new() }];
+        }
+    }
     Rules { kind, v6, focus, nat, tables: all, sets: commands }
 }
+
+/// A rule that only keeps conntrack running.
+pub(crate) const KEPT: &str = "-m conntrack --ctstate NEW -m comment --comment kept";
 
 /// An ipset with its elements: the commands that make it.
 fn set(r: &mut Random, name: &str, v6: bool, focus: Focus) -> (&'static str, Vec<String>) {

@@ -208,8 +208,9 @@ impl Kernel {
         *dropped = code == Some(0);
         match kind {
             Some(1) => met.push(Met { table, chain, rule: None }),
+            // Without a handle it is the end of a chain.
             Some(3) => {
-                let handle = number64(attributes, 3).unwrap_or(0);
+                let Some(handle) = number64(attributes, 3) else { return };
                 let rule = self.numbers.get(&(family, table.clone(), chain.clone(), handle)).copied();
                 met.push(Met { table, chain, rule: rule.or(Some(0)) });
             }
@@ -234,7 +235,7 @@ impl Kernel {
 }
 
 /// What tells one packet from the next: the IPv4 identification or the IPv6 flow label.
-fn packet_id(ip: &[u8]) -> u32 {
+pub(crate) fn packet_id(ip: &[u8]) -> u32 {
     match ip {
         [first, _, _, _, a, b, ..] if first >> 4 == 4 => u32::from(u16::from_be_bytes([*a, *b])),
         [first, a, b, c, ..] if first >> 4 == 6 => u32::from_be_bytes([0, a & 0xf, *b, *c]),

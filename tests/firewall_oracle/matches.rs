@@ -327,7 +327,9 @@ pub(crate) fn any(r: &mut Random, place: Place<'_>) -> Option<Part> {
         }
         9 => {
             let side = r.pick(&["src", "dst"]);
-            let list = r.pick(&["LOCAL", "UNICAST", "BROADCAST", "MULTICAST", "LOCAL,BROADCAST", "UNICAST,LOCAL", "ANYCAST"]);
+            let lists = ["LOCAL", "UNICAST", "UNICAST,LOCAL", "ANYCAST", "MULTICAST", "BROADCAST", "LOCAL,BROADCAST"];
+            // IPv6 has no broadcast, and the kernel says so.
+            let list = r.pick(&lists[..if place.v6 { 4 } else { 7 }]);
             Part { text: format!("-m addrtype {not}--{side}-type {list}"), ..Part::default() }
         }
         10 if place.nat => {
@@ -349,7 +351,7 @@ pub(crate) fn any(r: &mut Random, place: Place<'_>) -> Option<Part> {
         12 if !place.nat && !place.v6 => Part {
             text: format!("{not}-f"),
             inside: vec![Set::Fragment(3, false)],
-            near: vec![Set::Fragment(0, true), Set::Fragment(1, true), Set::Fragment(8, false)],
+            near: vec![Set::Fragment(0, true), Set::Fragment(2, true), Set::Fragment(8, false)],
         },
         _ => return None,
     };

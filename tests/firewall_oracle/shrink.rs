@@ -5,6 +5,7 @@ use std::time::Duration;
 use reachwhy::firewall::packet::Proto;
 
 use crate::check::{self, Fate};
+use crate::generate::KEPT;
 use crate::kernel::Kernel;
 use crate::line::Line;
 use crate::packets::{Shot, finish};
@@ -54,6 +55,7 @@ fn smaller(rules: &Rules) -> Vec<Rules> {
     for n in 0..rules.sets.len() {
         with(&|rules| drop(rules.sets.remove(n)));
     }
+    out.retain(|smaller| !rules.nat || smaller.text().contains(KEPT));
     out
 }
 
