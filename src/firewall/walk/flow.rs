@@ -223,8 +223,14 @@ impl Run<'_> {
         if hook == Hook::Output {
             self.find_out();
         }
+        let dst = self.live.packet.dst;
         if let Some(end) = self.hook(hook) {
             return Some(end);
+        }
+        if hook == Hook::Output && self.live.packet.dst != dst {
+            // Routed again (nf_nat_proto.c, nf_nat_ipv4_local_fn); OUTPUT itself still sees the old way.
+            self.live.packet.out = None;
+            self.find_out();
         }
         if matches!(hook, Hook::Forward | Hook::Output) {
             return self.hook(Hook::Postrouting).or_else(|| self.hook(Hook::Egress));

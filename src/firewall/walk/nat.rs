@@ -67,10 +67,6 @@ impl Run<'_> {
             if from != to {
                 self.live.assume(format!("the destination becomes one of {from}-{to}; the first is taken"));
             }
-            if self.live.hook == Hook::Output {
-                // The kernel routes it again (nf_nat_proto.c, nf_nat_ipv4_local_fn).
-                self.live.packet.out = None;
-            }
         }
         if let Some(ports) = range.ports {
             let keep = self.live.packet.dport.is_some_and(|port| ports.contains(port));
