@@ -256,6 +256,16 @@ pub struct Base {
 }
 
 impl Base {
+    /// The built-in chain of an iptables table as this backend hooks it: iptables-nft puts its
+    /// security table at 150 (iptables/nft.c, `xtables_ipv4`), behind the SNAT of INPUT.
+    pub fn of_backend(backend: Backend, table: &str, chain: &str) -> Option<Self> {
+        let mut base = Self::of_iptables(table, chain)?;
+        if backend == Backend::Nft && table == "security" {
+            base.priority = 150;
+        }
+        Some(base)
+    }
+
     /// The built-in chain of an iptables table, with policy ACCEPT.
     ///
     /// Priorities: `include/uapi/linux/netfilter_ipv4.h`, `enum nf_ip_hook_priorities`.
