@@ -235,7 +235,7 @@ fn nat(r: &mut Random, place: Place<'_>, own: usize, ported: bool) -> String {
             match r.below(6) {
                 0 if place.hook == "PREROUTING" && ported => "-j REDIRECT --to-ports 8081".to_owned(),
                 0 if place.hook == "PREROUTING" => "-j REDIRECT".to_owned(),
-                1 if place.v6 => "-j NETMAP --to fd00:2::/124".to_owned(),
+                1 if place.v6 => "-j NETMAP --to fd00:2::8/125".to_owned(),
                 1 => "-j NETMAP --to 10.2.0.4/30".to_owned(),
                 _ => format!("-j DNAT --to-destination {}", with(to, port)),
             }

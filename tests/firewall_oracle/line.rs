@@ -31,11 +31,17 @@ const ROUTES: [&str; 4] = [
     "fd99::/16 via fd00:1::2 dev eth0",
     "::/0 via fd00:2::2 dev eth1",
 ];
-/// Those on the router's own networks that the packets name; they need no asking for.
-const NEIGHBOURS: [&str; 12] = [
-    "10.1.0.2", "10.1.0.77", "10.1.0.128", "10.2.0.2", "10.2.0.5", "10.2.0.6", "10.2.0.128", "fd00:1::2",
-    "fd00:1::77", "fd00:2::2", "fd00:2::5", "fd00:2::6",
-];
+/// Those on the router's own networks that the packets name, or that NAT makes of them; they need
+/// no asking for.
+fn neighbours() -> Vec<String> {
+    let mut all: Vec<String> = ["10.1.0.2", "10.1.0.77", "10.1.0.128", "10.2.0.2", "10.2.0.128", "fd00:1::2", "fd00:1::77"]
+        .map(str::to_owned)
+        .to_vec();
+    all.extend((4..16).map(|n| format!("10.2.0.{n}")));
+    all.extend((2..16).map(|n| format!("fd00:2::{n:x}")));
+    all
+}
+
 const SYSCTLS: [(&str, &str); 14] = [
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv6.conf.all.forwarding", "1"),
@@ -147,7 +153,7 @@ impl Line {
         for route in ROUTES {
             links.add_route(&route.parse().unwrap()).map_err(fail)?;
         }
-        for ip in NEIGHBOURS {
+        for ip in neighbours() {
             let (mac, dev) = if ip.starts_with("10.1") || ip.starts_with("fd00:1") {
                 (CLIENT_MAC, "eth0")
             } else {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::firewall::packet::To;
+use crate::firewall::packet::{Packet, To};
 use crate::firewall::ruleset::{CtStates, Hook, NatRange, Net, Target};
 
 use super::flow::Run;
@@ -24,6 +24,20 @@ impl Run<'_> {
     }
 
     pub(super) fn translate(&mut self, target: &Target) {
+        let ends = |packet: &Packet| ((packet.src, packet.sport), (packet.dst, packet.dport));
+        let before = ends(&self.live.packet);
+        self.rewrite(target);
+        let after = ends(&self.live.packet);
+        // Only what has changed counts as translated (nf_nat_core.c, nf_nat_setup_info).
+        if before.0 != after.0 {
+            self.live.state.0 |= CtStates::SNAT.0;
+        }
+        if before.1 != after.1 {
+            self.live.state.0 |= CtStates::DNAT.0;
+        }
+    }
+
+    fn rewrite(&mut self, target: &Target) {
         match target {
             Target::Dnat(range) => self.destination(range),
             Target::Snat(range) => self.source(range),
@@ -55,7 +69,6 @@ impl Run<'_> {
                 let to_source = matches!(self.live.hook, Hook::Postrouting | Hook::Input);
                 let addr = if to_source { &mut self.live.packet.src } else { &mut self.live.packet.dst };
                 *addr = mapped(*addr, net);
-                self.live.state.0 |= if to_source { CtStates::SNAT.0 } else { CtStates::DNAT.0 };
             }
             _ => (),
         }
@@ -77,7 +90,6 @@ impl Run<'_> {
                 }
             }
         }
-        self.live.state.0 |= CtStates::DNAT.0;
     }
 
     fn source(&mut self, range: &NatRange) {
@@ -93,7 +105,6 @@ impl Run<'_> {
                 self.live.packet.sport = Some(ports.from);
             }
         }
-        self.live.state.0 |= CtStates::SNAT.0;
     }
 
     /// The first address of an interface, where the host is known.
