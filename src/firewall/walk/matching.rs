@@ -1,6 +1,6 @@
 //! Whether one match holds for the packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::firewall::ruleset::{
     AddrTypes, CtStates, CtTest, Hook, Iface, Match, Order, OwnerTest, PortRange, Side, Test, Transport,
@@ -262,12 +262,33 @@ impl Run<'_> {
                 }
             }
         };
+        if let IpAddr::V6(v6) = addr {
+            return self.addrtype6(v6, types, device.as_deref());
+        }
         match self.addr_type(addr, device.as_deref()) {
             Some(kind) => Truth::of(types.0 & kind != 0),
             // LOCAL, BROADCAST and MULTICAST are what a host takes for itself.
             None if side == Side::Destination && self.live.hook == Hook::Input && types.0 & 0b10_1100 == 0b10_1100 => {
                 Truth::Yes
             }
+            None => Truth::Maybe(format!("the type of {addr} needs this host's addresses")),
+        }
+    }
+
+    /// `net/netfilter/xt_addrtype.c`, `match_type6`: MULTICAST, UNICAST and UNSPEC must all hold that
+    /// are asked for, and one of LOCAL, ANYCAST and UNREACHABLE; an own address is UNICAST too.
+    fn addrtype6(&self, addr: Ipv6Addr, types: AddrTypes, device: Option<&str>) -> Truth {
+        let asks = |bit: u16| types.0 & (1 << bit) != 0;
+        let mapped = addr.to_ipv4_mapped().is_some();
+        let unicast = !addr.is_multicast() && !addr.is_unspecified() && !mapped;
+        if asks(5) && !addr.is_multicast() || asks(1) && !unicast || asks(0) && !addr.is_unspecified() {
+            return Truth::No;
+        }
+        if types.0 & (1 << 2 | 1 << 4 | 1 << 7) == 0 {
+            return Truth::Yes;
+        }
+        match self.addr_type(addr.into(), device) {
+            Some(kind) => Truth::of(types.0 & kind & (1 << 2 | 1 << 4 | 1 << 7) != 0),
             None => Truth::Maybe(format!("the type of {addr} needs this host's addresses")),
         }
     }
