@@ -14,6 +14,12 @@ use super::stack::ChainAt;
 impl Run<'_> {
     /// Whether the match holds, its negation applied.
     pub(super) fn holds(&mut self, at: ChainAt, m: &Match) -> Truth {
+        // iptables-nft leaves a test of no flag at all out, negated or not (iptables/nft.c, add_nft_tcpflags).
+        if matches!(m.test, Test::TcpFlags { mask, .. } if mask.0 == 0)
+            && self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Nft)
+        {
+            return Truth::Yes;
+        }
         self.test(at, &m.test).negate(m.negated)
     }
 
