@@ -27,20 +27,27 @@ pub(crate) struct Fate {
 
 /// The ruleset as the walk reads it: the text that was loaded, or for nft's own what nft lists.
 pub(crate) fn dumps(rules: &Rules) -> Result<Vec<RulesetDump>, String> {
-    let dump = |format, backend, text| RulesetDump { format, backend, via: "oracle".to_owned(), text };
-    let mut out = Vec::new();
-    if rules.kind == Kind::Native {
-        let text = feed("nft", &["-j", "list", "ruleset"], "")?;
-        out.push(dump(DumpFormat::NftJson, Backend::Nft, without_ours(&text)));
-    } else {
-        let format = if rules.v6 { DumpFormat::Ip6tablesSave } else { DumpFormat::IptablesSave };
-        let backend = if rules.kind == Kind::Nft { Backend::Nft } else { Backend::Legacy };
-        out.push(dump(format, backend, rules.text()));
+    let text = match rules.kind {
+        Kind::Native => without_ours(&feed("nft", &["-j", "list", "ruleset"], "")?),
+        _ => rules.text(),
+    };
+    let sets = if rules.sets.is_empty() { String::new() } else { feed("ipset", &["save"], "")? };
+    Ok(dumps_of(rules, &text, &sets))
+}
+
+pub(crate) fn dumps_of(rules: &Rules, text: &str, sets: &str) -> Vec<RulesetDump> {
+    let dump = |format, backend, text: &str| RulesetDump { format, backend, via: "oracle".to_owned(), text: text.to_owned() };
+    let mut out = vec![match (rules.kind, rules.v6) {
+        (Kind::Native, _) => dump(DumpFormat::NftJson, Backend::Nft, text),
+        (kind, v6) => {
+            let format = if v6 { DumpFormat::Ip6tablesSave } else { DumpFormat::IptablesSave };
+            dump(format, if kind == Kind::Nft { Backend::Nft } else { Backend::Legacy }, text)
+        }
+    }];
+    if !sets.is_empty() {
+        out.push(dump(DumpFormat::IpsetSave, Backend::Nft, sets));
     }
-    if !rules.sets.is_empty() {
-        out.push(dump(DumpFormat::IpsetSave, Backend::Nft, feed("ipset", &["save"], "")?));
-    }
-    Ok(out)
+    out
 }
 
 /// The list without the tracing table.

@@ -30,7 +30,7 @@ pub(crate) fn ruleset(r: &mut Random, kind: Kind, nat: bool) -> Rules {
             chain.rules = vec![RuleDef { parts: vec![part], target: String::new() }];
         }
     }
-    Rules { kind, v6, focus, nat, tables: all, sets: commands }
+    Rules { kind, v6, focus, nat, tables: all, sets: commands, verbatim: None }
 }
 
 /// A rule that only keeps conntrack running.

@@ -16,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(clippy::print_stdout, reason = "seeds, what was skipped, and mismatches")]
 
+mod cases;
 mod check;
 mod generate;
 mod kernel;
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use check::Fate;
 use kernel::Kernel;
 use line::Line;
 use packets::Shot;
@@ -178,5 +180,60 @@ fn one(line: &Line, kernel: &mut Kernel, rules: &Rules, shots: &[Shot], seed: u6
                 return;
             }
         }
+    }
+}
+
+/// What the walk makes of a case, and what both can say of it.
+fn asked(read: &cases::Read, facts: &reachwhy::host::HostFacts, kernel: Fate) -> (Fate, Fate) {
+    let stack = check::stack(&read.dumps).unwrap_or_else(|why| panic!("{}: {why}", read.name));
+    let (ours, outcome) = check::ours(&stack, &read.case.packet, facts);
+    let mut ours = ours.unwrap_or_else(|| panic!("{}: left open: {outcome:#?}", read.name));
+    let mut kernel = kernel;
+    check::level(&read.rules, &read.case.packet, &mut ours, &mut kernel);
+    (ours, kernel)
+}
+
+#[test]
+fn named_cases_are_answered_as_the_kernel_did() {
+    for read in cases::all() {
+        let Some(kernel) = read.case.kernel.clone() else { panic!("{}: nothing is expected", read.name) };
+        let (ours, kernel) = asked(&read, &cases::host(), kernel);
+        assert_eq!(ours, kernel, "{}: the walk (left) and the kernel differ: {}", read.name, read.case.about);
+    }
+}
+
+#[test]
+fn the_kernel_still_answers_the_named_cases_so() {
+    if let Some(why) = missing() {
+        return skip(&why);
+    }
+    let done = std::thread::spawn(|| -> Result<usize, String> {
+        let all = cases::all();
+        let count = all.len();
+        for (kind, flows) in JOBS {
+            let line = Line::new()?;
+            let mut kernel = Kernel::listen()?;
+            if std::env::var("REACHWHY_ORACLE_RECORD").is_ok() {
+                cases::record_host(&line.facts);
+            }
+            for read in all.iter().filter(|read| read.case.kind == kind && read.case.flows == flows) {
+                kernel.load(&read.rules).unwrap_or_else(|why| panic!("{}: {why}", read.name));
+                let theirs = check::theirs(&line, &mut kernel, &read.rules, &read.shot(), 7, Duration::from_millis(20));
+                if std::env::var("REACHWHY_ORACLE_RECORD").is_ok() {
+                    cases::record(read, &theirs);
+                    continue;
+                }
+                let mut kept = read.case.kernel.clone().unwrap();
+                let mut now = theirs;
+                check::level(&read.rules, &read.case.packet, &mut kept, &mut now);
+                assert_eq!(kept, now, "{}: what is kept (left) is not what the kernel does now", read.name);
+            }
+        }
+        Ok(count)
+    });
+    match done.join() {
+        Ok(Ok(count)) => println!("{count} cases"),
+        Ok(Err(why)) => skip(&why),
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }

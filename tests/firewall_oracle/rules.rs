@@ -90,6 +90,8 @@ pub(crate) struct Rules {
     pub tables: Vec<TableDef>,
     /// Commands of `ipset restore`.
     pub sets: Vec<String>,
+    /// The text to be loaded, where it was not made here.
+    pub verbatim: Option<String>,
 }
 
 impl RuleDef {
@@ -104,6 +106,9 @@ impl RuleDef {
 impl Rules {
     /// What the tool is given.
     pub(crate) fn text(&self) -> String {
+        if let Some(text) = &self.verbatim {
+            return text.clone();
+        }
         let mut out = String::new();
         for table in &self.tables {
             if self.kind == Kind::Native {
@@ -143,6 +148,17 @@ impl Rules {
 
     /// Rules in each chain.
     pub(crate) fn lengths(&self) -> HashMap<(String, String), u32> {
+        if self.verbatim.is_some() {
+            let parsed = crate::check::dumps_of(self, &self.text(), "");
+            let ruleset = reachwhy::firewall::parse::dump(&parsed[0]).unwrap().ruleset;
+            let chains = ruleset.tables.into_iter().flat_map(|table| {
+                let name = table.name;
+                table.chains.into_iter().map(move |chain| (name.clone(), chain))
+            });
+            return chains
+                .map(|(table, chain)| ((table, chain.name), u32::try_from(chain.rules.len()).unwrap()))
+                .collect();
+        }
         let chains = self.tables.iter().flat_map(|table| table.chains.iter().map(|chain| (&table.name, chain)));
         chains
             .map(|(table, chain)| ((table.clone(), chain.name.clone()), u32::try_from(chain.rules.len()).unwrap()))
@@ -151,6 +167,11 @@ impl Rules {
 
     /// Whether a chain that answers of the router itself would meet has rules or a dropping policy.
     pub(crate) fn hinders_answers(&self) -> bool {
+        if self.verbatim.is_some() {
+            let text = self.text();
+            let known = |line: &str| line.contains("OUTPUT") || line.contains("POSTROUTING");
+            return self.kind == Kind::Native || text.lines().any(|line| known(line) && !line.contains(" ACCEPT [0:0]"));
+        }
         self.tables.iter().flat_map(|table| &table.chains).any(|chain| {
             let name = chain.name.to_ascii_uppercase();
             matches!(name.as_str(), "OUTPUT" | "POSTROUTING") && (!chain.rules.is_empty() || chain.decl != "ACCEPT")

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reachwhy::firewall::packet::Proto;
 
+use crate::cases::{self, Case};
 use crate::check::{self, Fate};
 use crate::generate::KEPT;
 use crate::kernel::Kernel;
@@ -104,16 +105,22 @@ pub(crate) fn told(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot,
         }
         break;
     }
-    let text: Vec<String> = rules.text().lines().filter(|line| !line.ends_with(" ACCEPT [0:0]")).map(str::to_owned).collect();
+    let dumps = kernel.load(&rules).and_then(|()| check::dumps(&rules)).unwrap_or_default();
+    let case = Case {
+        about: format!("found with seed {seed}"),
+        kind: rules.kind,
+        v6: rules.v6,
+        focus: rules.focus,
+        flows: rules.nat,
+        packet: shot.packet,
+        extensions: shot.extensions,
+        kernel: Some(fates.1.clone()),
+    };
+    let name = format!("{:?}{}_{seed}", rules.kind, if rules.nat { "_flows" } else { "" }).to_lowercase();
     format!(
-        "{:?} flows {} seed {seed}\n{}{}\n{}\nextensions {:?}\nours   {:?}\ntheirs {:?}",
-        rules.kind,
-        rules.nat,
-        rules.sets_text(),
-        text.join("\n"),
-        serde_json::to_string(&shot.packet).unwrap(),
-        shot.extensions,
+        "{name}: the walk says {:?}\n{}the kernel {:?}",
         fates.0,
+        cases::written(&name, &case, &rules, &dumps),
         fates.1
     )
 }
