@@ -14,8 +14,14 @@ use super::stack::ChainAt;
 impl Run<'_> {
     /// Whether the match holds, its negation applied.
     pub(super) fn holds(&mut self, at: ChainAt, m: &Match) -> Truth {
-        // iptables-nft leaves a test of no flag at all out, negated or not (iptables/nft.c, add_nft_tcpflags).
-        if matches!(m.test, Test::TcpFlags { mask, .. } if mask.0 == 0)
+        // iptables-nft leaves a test of no flag at all out, and one of all ports, negated or not
+        // (iptables/nft.c, add_nft_tcpflags and add_nft_tcpudp).
+        let left_out = match &m.test {
+            Test::TcpFlags { mask, .. } => mask.0 == 0,
+            Test::Port { module: Transport::Tcp | Transport::Udp, range, .. } => range.from == 0 && range.to == u16::MAX,
+            _ => false,
+        };
+        if left_out
             && self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Nft)
         {
             return Truth::Yes;
