@@ -77,7 +77,8 @@ pub(crate) fn stack(dumps: &[RulesetDump]) -> Result<Stack, String> {
 /// What the walk says; `None` where it leaves the answer open.
 pub(crate) fn ours(stack: &Stack, packet: &Packet, facts: &HostFacts) -> (Option<Fate>, Outcome) {
     let outcome = walk(stack, packet, &Facts::of(facts));
-    if !outcome.branches.is_empty() || outcome.verdict == Verdict::Unknown {
+    let maybe = outcome.path.iter().any(|step| step.action == "maybe");
+    if maybe || !outcome.branches.is_empty() || outcome.verdict == Verdict::Unknown {
         return (None, outcome);
     }
     let path = outcome.path.iter().map(|step| {
