@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::firewall::packet::{Packet, To};
+use crate::firewall::packet::Packet;
 use crate::firewall::ruleset::{CtStates, Hook, NatRange, Net, Target};
 
 use super::flow::Run;
@@ -12,6 +12,9 @@ impl Run<'_> {
     /// Whether a nat chain sees this packet: the first of its flow only
     /// (`net/netfilter/nf_nat_core.c`, `nf_nat_inet_fn`).
     pub(super) fn nat_applies(&mut self, at: ChainAt) -> bool {
+        if let Some(session) = &self.session {
+            return self.nat_undecided(session);
+        }
         if self.live.state.intersects(CtStates(CtStates::NEW.0 | CtStates::RELATED.0)) {
             return true;
         }
@@ -24,6 +27,10 @@ impl Run<'_> {
     }
 
     pub(super) fn translate(&mut self, target: &Target) {
+        if self.session.is_some() {
+            self.bind_target(target);
+            return;
+        }
         let ends = |packet: &Packet| ((packet.src, packet.sport), (packet.dst, packet.dport));
         let before = ends(&self.live.packet);
         self.rewrite(target);
@@ -43,7 +50,7 @@ impl Run<'_> {
             Target::Snat(range) => self.source(range),
             Target::Masquerade(range) => {
                 let out = self.live.packet.out.clone();
-                if let Some(addr) = self.own_address(out.as_deref()) {
+                if let Some(addr) = self.masquerade_address() {
                     self.live.packet.src = addr;
                 } else {
                     let out = out.unwrap_or_else(|| "its interface".to_owned());
@@ -52,17 +59,11 @@ impl Run<'_> {
                 self.source(range);
             }
             Target::Redirect(range) => {
-                let local = if self.live.hook == Hook::Output {
-                    Some(if self.live.v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) })
-                } else {
-                    let in_ = self.live.packet.in_.clone();
-                    self.own_address(in_.as_deref())
-                };
-                match local {
+                match self.redirect_address() {
                     Some(addr) => self.live.packet.dst = addr,
                     None => self.live.assume("the destination becomes this host's own address, which is not known"),
                 }
-                self.live.packet.to = Some(To::Local);
+                self.live.redirected = true;
                 self.destination(range);
             }
             Target::Netmap(net) => {
@@ -107,6 +108,19 @@ impl Run<'_> {
         }
     }
 
+    /// The source that MASQUERADE gives.
+    pub(super) fn masquerade_address(&self) -> Option<IpAddr> {
+        self.own_address(self.live.packet.out.as_deref())
+    }
+
+    /// The destination that REDIRECT gives (`nf_nat_redirect.c`).
+    pub(super) fn redirect_address(&self) -> Option<IpAddr> {
+        if self.live.hook == Hook::Output {
+            return Some(if self.live.v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() });
+        }
+        self.own_address(self.live.packet.in_.as_deref())
+    }
+
     /// The first address of an interface, where the host is known.
     fn own_address(&self, interface: Option<&str>) -> Option<IpAddr> {
         let addresses = self.facts.host?.addresses.as_deref()?;
@@ -117,7 +131,7 @@ impl Run<'_> {
 }
 
 /// The address with its network bits replaced.
-fn mapped(addr: IpAddr, net: &Net) -> IpAddr {
+pub(super) fn mapped(addr: IpAddr, net: &Net) -> IpAddr {
     match (addr, net.addr, net.mask) {
         (IpAddr::V4(a), IpAddr::V4(n), IpAddr::V4(m)) => {
             IpAddr::V4(Ipv4Addr::from(a.to_bits() & !m.to_bits() | n.to_bits()))
