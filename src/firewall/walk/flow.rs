@@ -1,7 +1,7 @@
 //! The way through the hooks, and the branches where something is not known.
 
 use crate::firewall::packet::{Packet, To};
-use crate::firewall::ruleset::{ChainKind, Hook, PktType};
+use crate::firewall::ruleset::{ChainKind, Hook};
 use crate::firewall::state::{History, Session};
 
 use super::live::Live;
@@ -248,11 +248,6 @@ impl Run<'_> {
                 Ok(To::Forward) => Hook::Forward,
                 Err(end) => return Some(*end),
             };
-            if hook == Hook::Forward
-                && let Some(why) = self.take_hop()
-            {
-                return Some(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(why) });
-            }
         }
         if hook == Hook::Output
             && let Some(end) = self.route_out()
@@ -271,20 +266,6 @@ impl Run<'_> {
         if matches!(hook, Hook::Forward | Hook::Output) {
             return self.hook(Hook::Postrouting).or_else(|| self.hook(Hook::Egress));
         }
-        None
-    }
-
-    /// Counts the hop, before FORWARD sees the packet (`net/ipv4/ip_forward.c`, `net/ipv6/ip6_output.c`,
-    /// `ip6_forward`); says why, where the packet goes no further.
-    fn take_hop(&mut self) -> Option<String> {
-        let live = &mut self.live;
-        if let Some(kind) = live.packet.pkttype.filter(|kind| *kind != PktType::Unicast) {
-            return Some(format!("routing: a {} frame is not forwarded", kind.name()));
-        }
-        if live.ttl <= 1 {
-            return Some(format!("routing: no hop is left (TTL {}); its sender is told so by ICMP", live.ttl));
-        }
-        live.ttl -= 1;
         None
     }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::firewall::packet::To;
-use crate::firewall::ruleset::{Hook, Policy};
+use crate::firewall::ruleset::{Hook, PktType, Policy};
 use crate::host::fib::{Flow, RouteExplanation, RouteVerdict, explain_flow};
 use crate::host::{Address, HostFacts, RouteKind, sysctl};
 
@@ -29,6 +29,9 @@ impl Run<'_> {
         };
         if to == To::Forward {
             // ip_forward, ip6_forward: before the FORWARD hook.
+            if let Some(kind) = self.live.packet.pkttype.filter(|kind| *kind != PktType::Unicast) {
+                return Err(ends(format!("a {} frame is not forwarded", kind.name())));
+            }
             if self.live.ttl <= 1 {
                 return Err(ends("it has no hops left (its sender is told: time exceeded)".to_owned()));
             }
