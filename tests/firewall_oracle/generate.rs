@@ -33,6 +33,9 @@ pub(crate) fn ruleset(r: &mut Random, kind: Kind, nat: bool) -> Rules {
     Rules { kind, v6, focus, nat, tables: all, sets: commands, verbatim: None }
 }
 
+/// The same in nft's words.
+pub(crate) const KEPT_NFT: &str = "ct state new comment \"kept\"";
+
 /// A rule that only keeps conntrack running.
 pub(crate) const KEPT: &str = "-m conntrack --ctstate NEW -m comment --comment kept";
 

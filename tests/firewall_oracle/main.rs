@@ -22,6 +22,7 @@ mod generate;
 mod kernel;
 mod line;
 mod matches;
+mod native;
 mod packets;
 mod random;
 mod rules;
@@ -40,8 +41,14 @@ use rules::{Kind, Rules};
 
 /// One thread's work: rulesets of one kind in a namespace of their own. Flows and no flows do not
 /// share one, since conntrack stays where it was once.
-const JOBS: [(Kind, bool); 4] =
-    [(Kind::Nft, false), (Kind::Legacy, false), (Kind::Nft, true), (Kind::Legacy, true)];
+const JOBS: [(Kind, bool); 6] = [
+    (Kind::Nft, false),
+    (Kind::Legacy, false),
+    (Kind::Native, false),
+    (Kind::Nft, true),
+    (Kind::Legacy, true),
+    (Kind::Native, true),
+];
 
 /// What a job has done.
 #[derive(Debug, Default)]
@@ -131,7 +138,8 @@ fn job(kind: Kind, nat: bool, seed: u64, rulesets: u64) -> Result<Tally, String>
     for n in 0..rulesets {
         let seed = seed.wrapping_add(n);
         let mut r = Random(seed ^ (kind as u64) << 60 ^ u64::from(nat) << 59);
-        let rules = generate::ruleset(&mut r, kind, nat);
+        let rules =
+            if kind == Kind::Native { native::ruleset(&mut r, nat) } else { generate::ruleset(&mut r, kind, nat) };
         let shots: Vec<Shot> = (0..packets).map(|_| packets::shot(&mut r, &rules)).collect();
         one(&line, &mut kernel, &rules, &shots, seed, &mut tally);
         tally.rulesets += 1;

@@ -174,6 +174,9 @@ impl Rules {
         }
         self.tables.iter().flat_map(|table| &table.chains).any(|chain| {
             let name = chain.name.to_ascii_uppercase();
+            if chain.decl.contains("hook output") || chain.decl.contains("hook postrouting") {
+                return true;
+            }
             matches!(name.as_str(), "OUTPUT" | "POSTROUTING") && (!chain.rules.is_empty() || chain.decl != "ACCEPT")
         })
     }

@@ -6,7 +6,7 @@ use reachwhy::firewall::packet::Proto;
 
 use crate::cases::{self, Case};
 use crate::check::{self, Fate};
-use crate::generate::KEPT;
+use crate::generate::{KEPT, KEPT_NFT};
 use crate::kernel::Kernel;
 use crate::line::Line;
 use crate::packets::{Shot, finish};
@@ -39,7 +39,7 @@ fn smaller(rules: &Rules) -> Vec<Rules> {
             if chain.rules.len() > 1 {
                 with(&|rules| rules.tables[t].chains[c].rules.clear());
             }
-            if chain.decl == "-" && chain.rules.is_empty() {
+            if matches!(chain.decl.as_str(), "-" | "") && chain.rules.is_empty() {
                 with(&|rules| drop(rules.tables[t].chains.remove(c)));
             }
             if chain.decl == "DROP" {
@@ -53,10 +53,20 @@ fn smaller(rules: &Rules) -> Vec<Rules> {
             }
         }
     }
+    for (t, table) in rules.tables.iter().enumerate() {
+        for n in 0..table.extra.len() {
+            with(&|rules| drop(rules.tables[t].extra.remove(n)));
+        }
+        for (c, chain) in table.chains.iter().enumerate() {
+            if chain.decl.contains("hook") && chain.rules.is_empty() {
+                with(&|rules| drop(rules.tables[t].chains.remove(c)));
+            }
+        }
+    }
     for n in 0..rules.sets.len() {
         with(&|rules| drop(rules.sets.remove(n)));
     }
-    out.retain(|smaller| !rules.nat || smaller.text().contains(KEPT));
+    out.retain(|smaller| !rules.nat || smaller.text().contains(KEPT) || smaller.text().contains(KEPT_NFT));
     out
 }
 
