@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::compare::{Field, Operand};
+use super::target_ext::TargetExt;
 use super::values::{Net, PortRange};
 
 /// What a rule does with a packet that it matches.
@@ -92,6 +93,8 @@ pub enum Target {
         /// The options, verbatim.
         options: String,
     },
+    /// One of the rarer targets that change or keep the packet.
+    Ext(TargetExt),
     /// A native verdict map: the field's value picks the verdict; no element means no verdict.
     VerdictMap(VerdictMap),
     /// A target this program does not know: it may decide or not.
@@ -108,7 +111,12 @@ impl Target {
     pub fn only_observes(&self) -> bool {
         matches!(
             self,
-            Self::Log { .. } | Self::Nflog { .. } | Self::Continue { .. } | Self::Ct { .. } | Self::Tcpmss(_)
+            Self::Log { .. }
+                | Self::Nflog { .. }
+                | Self::Continue { .. }
+                | Self::Ct { .. }
+                | Self::Tcpmss(_)
+                | Self::Ext(TargetExt::Set(_))
         )
     }
 
@@ -125,6 +133,7 @@ impl Target {
                 | Self::Masquerade(_)
                 | Self::Redirect(_)
                 | Self::Netmap(_)
+                | Self::Ext(TargetExt::Tproxy(_))
         )
     }
 }

@@ -91,8 +91,7 @@ impl fmt::Display for Rule {
             let own = m.test.module();
             if let Some(name) = own {
                 // One `-m` serves the options that follow, for the modules that take several.
-                let shared = module == Some(name)
-                    && matches!(m.test, Test::Port { .. } | Test::TcpFlags { .. } | Test::TcpOption(_));
+                let shared = module == Some(name) && m.test.shares_module();
                 if !shared {
                     parts.push(format!("-m {name}"));
                 }
@@ -189,6 +188,7 @@ impl fmt::Display for Match {
                 if options.is_empty() { Ok(()) } else { write!(f, " {options}") }
             }
             Test::Stateful { options, .. } | Test::Unknown { options, .. } => write!(f, "{not}{options}"),
+            Test::Ext(ext) => write!(f, "{not}{ext}"),
             Test::Compare(comparison) => comparison.write(f, self.negated),
         }
     }
@@ -260,6 +260,7 @@ impl fmt::Display for Target {
             Self::Tos { value, dscp: true, .. } => write!(f, "-j DSCP --set-dscp {:#04x}", value >> 2),
             Self::Tos { value, mask, dscp: false } => write!(f, "-j TOS --set-tos {value:#04x}/{mask:#04x}"),
             Self::Continue { name, options } | Self::Unknown { name, options } => plain(f, name, options),
+            Self::Ext(ext) => write!(f, "-j {ext}"),
             Self::VerdictMap(map) => map.write(f),
         }
     }
