@@ -134,9 +134,7 @@ pub(super) fn build(instance: &Instance, family: Family) -> Result<Option<Ext>, 
                 let (negated, id) = number(opt, "class", u32::MAX)?;
                 Ext::Cgroup(CgroupTest::Class { negated, id })
             }
-            (None, Some(opt)) => {
-                Ext::Cgroup(CgroupTest::Path { negated: opt.negated, path: opt.arg()?.text.clone() })
-            }
+            (None, Some(opt)) => Ext::Cgroup(CgroupTest::Path { negated: opt.negated, path: opt.arg()?.text.clone() }),
             (None, None) => return Err(need("`--cgroup ID` or `--path PATH`")),
         },
         "connlabel" => {
@@ -183,10 +181,9 @@ fn span(opt: &Opt, what: &str, max: u32) -> Result<Span, Fault> {
     };
     let (from, to) = match word.text.split_once(':') {
         None => (part(&word.text)?, part(&word.text)?),
-        Some((from, to)) => (
-            if from.is_empty() { 0 } else { part(from)? },
-            if to.is_empty() { max } else { part(to)? },
-        ),
+        Some((from, to)) => {
+            (if from.is_empty() { 0 } else { part(from)? }, if to.is_empty() { max } else { part(to)? })
+        }
     };
     if from > to {
         return Err(Fault::new(word.column, format!("the range {from}:{to} is empty")));
@@ -347,7 +344,8 @@ fn policy(instance: &Instance, family: Family) -> Result<PolicyTest, Fault> {
     for opt in &instance.opts {
         let word = if opt.args.is_empty() { None } else { Some(opt.arg()?) };
         let text = word.map_or("", |word| word.text.as_str());
-        let bad = || Fault::new(word.map_or(opt.column, |w| w.column), format!("`{text}` is no value for `--{}`", opt.name));
+        let bad =
+            || Fault::new(word.map_or(opt.column, |w| w.column), format!("`{text}` is no value for `--{}`", opt.name));
         let net = || -> Result<Net, Fault> { values::net(text, word.map_or(0, |w| w.column), family)?.ok_or_else(bad) };
         match opt.name.as_str() {
             "dir" => {
@@ -397,11 +395,13 @@ fn string(instance: &Instance) -> Result<StringTest, Fault> {
     };
     let word = opt.arg()?;
     let pattern = if hex { StringTest::of_hex(&word.text) } else { Some(word.text.clone().into_bytes()) };
-    let pattern = pattern.ok_or_else(|| Fault::new(word.column, "the hexadecimal part between `|` is not well-formed"))?;
+    let pattern =
+        pattern.ok_or_else(|| Fault::new(word.column, "the hexadecimal part between `|` is not well-formed"))?;
     if pattern.is_empty() || pattern.len() > 128 {
         return Err(Fault::new(word.column, "a pattern has 1 to 128 octets"));
     }
-    let algo = instance.get("algo").ok_or_else(|| Fault::new(instance.column, "`-m string` needs `--algo bm` or `kmp`"))?;
+    let algo =
+        instance.get("algo").ok_or_else(|| Fault::new(instance.column, "`-m string` needs `--algo bm` or `kmp`"))?;
     let kmp = match algo.arg()?.text.as_str() {
         "kmp" => true,
         "bm" => false,

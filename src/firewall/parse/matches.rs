@@ -10,9 +10,9 @@ use crate::firewall::ruleset::{
 };
 
 use super::error::Fault;
-use super::{ext, spec};
 use super::values::{self, fit};
 use super::words::Word;
+use super::{ext, spec};
 
 /// One option as it was written.
 #[derive(Debug, Clone)]
@@ -102,7 +102,12 @@ pub(super) fn build(instance: &Instance, family: Family, notes: &mut Vec<(u32, S
         return Ok(vec![Match::is(Test::Header(transport))]);
     }
     let mut out = Vec::new();
-    for opt in &instance.opts {
+    // In the order of iptables-save, which keeps no other; `--syn` is `--tcp-flags`.
+    let mut opts: Vec<&Opt> = instance.opts.iter().collect();
+    if let Some(spec) = spec::find(spec::MATCHES, name) {
+        opts.sort_by_key(|opt| spec.options.iter().position(|o| o.names.contains(&opt.name.as_str())));
+    }
+    for opt in opts {
         if opt.name == "suppl-groups" {
             continue;
         }

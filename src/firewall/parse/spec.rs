@@ -41,7 +41,7 @@ const DPORT: OptionSpec = o(&["dport", "destination-port"], 1);
 
 /// Matches whose options this program reads.
 pub(super) const MATCHES: &[Spec] = &[
-    Spec { name: "tcp", options: &[SPORT, DPORT, o(&["tcp-flags"], 2), o(&["syn"], 0), o(&["tcp-option"], 1)] },
+    Spec { name: "tcp", options: &[SPORT, DPORT, o(&["tcp-option"], 1), o(&["tcp-flags"], 2), o(&["syn"], 0)] },
     Spec { name: "udp", options: &[SPORT, DPORT] },
     Spec { name: "udplite", options: &[SPORT, DPORT] },
     Spec { name: "sctp", options: &[SPORT, DPORT, o(&["chunk-types"], 2)] },
@@ -394,13 +394,7 @@ pub(super) const TARGETS: &[Spec] = &[
     Spec { name: "TPROXY", options: &[o(&["on-port"], 1), o(&["on-ip"], 1), o(&["tproxy-mark"], 1)] },
     Spec {
         name: "SYNPROXY",
-        options: &[
-            o(&["sack-perm"], 0),
-            o(&["timestamp"], 0),
-            o(&["wscale"], 1),
-            o(&["mss"], 1),
-            o(&["ecn"], 0),
-        ],
+        options: &[o(&["sack-perm"], 0), o(&["timestamp"], 0), o(&["wscale"], 1), o(&["mss"], 1), o(&["ecn"], 0)],
     },
     Spec {
         name: "SET",

@@ -148,9 +148,13 @@ pub(super) fn build(instance: &Instance, family: Family) -> Result<Option<Target
 fn set(instance: &Instance) -> Result<TargetSet, Fault> {
     let ops = [("add-set", SetOp::Add), ("del-set", SetOp::Delete), ("map-set", SetOp::Map)];
     let found = ops.into_iter().find_map(|(name, op)| instance.get(name).map(|opt| (op, opt)));
-    let (op, opt) = found.ok_or_else(|| Fault::new(instance.column, "`-j SET` needs `--add-set NAME src` or its like"))?;
+    let (op, opt) =
+        found.ok_or_else(|| Fault::new(instance.column, "`-j SET` needs `--add-set NAME src` or its like"))?;
     let (Some(name), Some(flags)) = (opt.args.first(), opt.args.get(1)) else {
-        return Err(Fault::new(opt.column, format!("`--{}` needs a set's name and its directions (src,dst)", opt.name)));
+        return Err(Fault::new(
+            opt.column,
+            format!("`--{}` needs a set's name and its directions (src,dst)", opt.name),
+        ));
     };
     let mut sides = Vec::new();
     for flag in flags.text.split(',') {

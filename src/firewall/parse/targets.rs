@@ -4,9 +4,9 @@ use crate::firewall::ruleset::{ConnmarkOp, Family, NatRange, PortRange, RejectWi
 
 use super::error::Fault;
 use super::matches::{Instance, Opt, addr_range};
-use super::{spec, target_ext};
 use super::values::{self, fit};
 use super::words::Word;
+use super::{spec, target_ext};
 
 /// Reads a target extension. `-j CHAIN` is told apart by the caller.
 pub(super) fn build(instance: &Instance, family: Family) -> Result<Target, Fault> {

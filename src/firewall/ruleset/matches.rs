@@ -235,11 +235,17 @@ impl Test {
         }
     }
 
-    /// Whether it is one option of a module that takes several under one `-m`.
-    pub(super) fn shares_module(&self) -> bool {
-        match self {
-            Self::Port { .. } | Self::TcpFlags { .. } | Self::TcpOption(_) => true,
-            Self::Ext(ext) => ext.is_one_option(),
+    /// Whether it goes under the `-m` of the test before it, which is of the same module.
+    pub(super) fn shares_module(&self, before: &Self) -> bool {
+        match (before, self) {
+            (_, Self::Port { .. } | Self::TcpFlags { .. } | Self::TcpOption(_)) => true,
+            (Self::IpRange { side: Side::Source, .. }, Self::IpRange { side: Side::Destination, .. })
+            | (
+                Self::AddrType { side: Side::Source, limit_iface: None, .. },
+                Self::AddrType { side: Side::Destination, limit_iface: None, .. },
+            )
+            | (Self::Owner(OwnerTest::Uid(..)), Self::Owner(OwnerTest::Gid(..)) | Self::Ext(Ext::Groups(..))) => true,
+            (_, Self::Ext(ext)) => ext.is_one_option(),
             _ => false,
         }
     }

@@ -35,7 +35,8 @@ impl StringTest {
                 high if hex => {
                     let low = chars.next()?;
                     let digits = [high, low];
-                    let digits = std::str::from_utf8(&digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+                    let digits =
+                        std::str::from_utf8(&digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
                     out.push(u8::from_str_radix(digits, 16).ok()?);
                 }
                 plain => out.push(plain),
@@ -562,7 +563,8 @@ fn alu(op: u16, a: Bits, b: Bits) -> Result<Option<Bits>, ()> {
         0x50 => return Ok(Some(a.and(b))),
         0x60 | 0x70 => {
             let by = b.value().ok_or(())?;
-            let shift = |n: u32| if op == 0x60 { n.checked_shl(by).unwrap_or(0) } else { n.checked_shr(by).unwrap_or(0) };
+            let shift =
+                |n: u32| if op == 0x60 { n.checked_shl(by).unwrap_or(0) } else { n.checked_shr(by).unwrap_or(0) };
             return Ok(Some(a.map(shift)));
         }
         _ => (),
@@ -639,14 +641,8 @@ mod tests {
 
     #[test]
     fn strings_are_found_between_from_and_to() {
-        let test = |from, to, icase| StringTest {
-            negated: false,
-            pattern: b"Get".to_vec(),
-            kmp: false,
-            from,
-            to,
-            icase,
-        };
+        let test =
+            |from, to, icase| StringTest { negated: false, pattern: b"Get".to_vec(), kmp: false, from, to, icase };
         let packet = known(b"....Get.GET");
         assert_eq!(test(0, u16::MAX, false).find(&packet), Ok(true));
         assert_eq!(test(4, 7, false).find(&packet), Ok(true));

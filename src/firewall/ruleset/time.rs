@@ -109,7 +109,9 @@ impl TimeTest {
             let number = word.parse::<u8>().ok().filter(|n| (1..=7).contains(n));
             let lower = word.to_ascii_lowercase();
             let named = || {
-                let fits = |day: &str| lower.len() >= 2 && lower.is_char_boundary(2) && day[..2].eq_ignore_ascii_case(&lower[..2]);
+                let fits = |day: &str| {
+                    lower.len() >= 2 && lower.is_char_boundary(2) && day[..2].eq_ignore_ascii_case(&lower[..2])
+                };
                 (1u8..).zip(Self::DAYS).find(|(_, day)| fits(day)).map(|(n, _)| n)
             };
             number.or_else(named).map(|day| bits | 1 << day)

@@ -87,16 +87,18 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts: Vec<String> = Vec::new();
         let mut module: Option<&str> = None;
+        let mut before: Option<&Match> = None;
         for m in &self.matches {
             let own = m.test.module();
             if let Some(name) = own {
                 // One `-m` serves the options that follow, for the modules that take several.
-                let shared = module == Some(name) && m.test.shares_module();
+                let shared = module == Some(name) && before.is_some_and(|before| m.test.shares_module(&before.test));
                 if !shared {
                     parts.push(format!("-m {name}"));
                 }
             }
             module = own;
+            before = Some(m);
             let text = m.to_string();
             if !text.is_empty() {
                 parts.push(text);
@@ -277,7 +279,7 @@ fn nat(range: &NatRange, option: &str) -> String {
             out.extend([open, &list, close]);
         }
         if let Some(ports) = range.ports {
-            if range.addrs.is_some() {
+            if range.addrs.is_some() || !option.ends_with("ports") {
                 out.push(':');
             }
             out += &ports.to_string().replace(':', "-");

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::firewall::ruleset::{
-    BpfContext, Bits, ChunkMode, ChunkTest, ClusterTest, CtStates, EcnTest, Ext, FragTest, HelperTest, Hook,
+    Bits, BpfContext, ChunkMode, ChunkTest, ClusterTest, CtStates, EcnTest, Ext, FragTest, HelperTest, Hook,
     Ipv6HeaderTest, PhysdevTest, PktType, PolicyTest, RpfilterTest, Span, SpiModule, SpiTest, TcpFlags, TimeTest,
 };
 
@@ -182,7 +182,8 @@ impl Run<'_> {
         let octets = live.octets();
         let base = live.network_header();
         let mut open = false;
-        let mut check = |at: u32, width: usize, holds: &dyn Fn(u32) -> bool| match Bits::read(&octets, base + at, width) {
+        let mut check = |at: u32, width: usize, holds: &dyn Fn(u32) -> bool| match Bits::read(&octets, base + at, width)
+        {
             None => false,
             Some(bits) => bits.value().map_or_else(
                 || {
