@@ -4,9 +4,16 @@
 //! prints the syntax of iptables-save, which iptables-restore reads back.
 
 mod compare;
+mod ext;
 mod matches;
+mod matches_header;
+mod matches_host;
+mod matches_payload;
 mod set;
+mod stateful;
 mod target;
+mod target_ext;
+mod time;
 mod values;
 mod write;
 
@@ -17,12 +24,25 @@ use serde::{Deserialize, Serialize};
 use crate::host::Backend;
 
 pub use compare::{CompareOp, Comparison, Field, Operand};
+pub use ext::Ext;
 pub use matches::{
     AddrTypes, CtModule, CtStates, CtStatuses, CtTest, Match, Order, OwnerTest, PktType, Side, TcpFlags, Test,
     Transport,
 };
+pub use matches_header::{
+    Chunk, ChunkMode, ChunkTest, DCCP_TYPES, EcnTest, FragTest, Ipv6HeaderTest, OptionsTest, OsfTest, RtTest, Span,
+    SpiModule, SpiTest,
+};
+pub use matches_host::{
+    CgroupTest, ClusterTest, ConnlabelTest, DevGroupTest, HelperTest, Masked, PhysdevTest, PolicyElement, PolicyTest,
+    RealmTest, RpfilterTest, SocketTest,
+};
+pub use matches_payload::{Bits, BpfContext, BpfOp, BpfProgram, Octet, StringTest, U32Op, U32Part, U32Test};
 pub use set::{Element, ElementPart, Set};
+pub use stateful::{ConnbytesMode, HashKey, Hashlimit, Rate, Recent, RecentOp, Stateful};
 pub use target::{ConnmarkOp, NatRange, RejectWith, Target, TtlOp, VerdictMap};
+pub use target_ext::{SetOp, TargetExt, TargetSet, Tproxy};
+pub use time::TimeTest;
 pub use values::{Iface, Net, PortRange};
 pub(super) use write::quote;
 

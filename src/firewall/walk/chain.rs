@@ -9,6 +9,7 @@ use crate::host::Backend;
 use super::flow::{End, Run};
 use super::live::Truth;
 use super::stack::ChainAt;
+use super::target_ext::Done;
 use super::{DecidedBy, Step, Verdict};
 
 /// How deep chains may call each other; the kernel's own limits are smaller or refuse the ruleset.
@@ -49,6 +50,9 @@ impl Run<'_> {
                 return Some(unknown("the chains call each other in a circle"));
             }
             if !self.rule_matches(at, next, rule) {
+                if std::mem::take(&mut self.live.hotdrop) {
+                    return Some(self.hotdrop(at, next, rule));
+                }
                 continue;
             }
             match self.apply(at, next, rule, base) {
@@ -162,6 +166,16 @@ impl Run<'_> {
             }
             match self.holds(at, m) {
                 Truth::Yes => (),
+                // The rule's earlier matches, where not known, decide whether it got so far.
+                Truth::Absent if self.live.hotdrop => {
+                    let held = maybe.into_iter().all(|(index, why)| {
+                        let m = &rule.matches[index];
+                        let (key, says) = self.question(at, number, m, &why);
+                        self.choose(key, says) != m.negated
+                    });
+                    self.live.hotdrop = held;
+                    return false;
+                }
                 Truth::No | Truth::Absent => {
                     self.musing = true;
                     self.note_miss(at, number, rule);
@@ -190,6 +204,14 @@ impl Run<'_> {
             }
         }
         true
+    }
+
+    /// A module saw a header that is cut short, or a fragment made to overwrite one: the kernel
+    /// drops the packet before the rule counts it.
+    fn hotdrop(&self, at: ChainAt, number: usize, rule: &Rule) -> End {
+        let place = self.place(at, number, rule).place();
+        let reason = format!("{place}: its match drops packets whose header is cut short");
+        End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(reason) }
     }
 
     /// A question's key and words: whether the test (not negated) holds.
@@ -254,6 +276,18 @@ impl Run<'_> {
                 Next::Pass
             }
             Target::VerdictMap(map) => self.verdict_map(at, place, map, base),
+            Target::Ext(ext) => match self.target_ext(place, ext) {
+                Done::Goes => Next::Go,
+                Done::Passes => {
+                    self.accept_by(place.clone(), base);
+                    Next::Pass
+                }
+                Done::Dropped(why) => {
+                    let mut end = end(Verdict::Drop, None, place);
+                    end.reason = Some(why);
+                    Next::End(end)
+                }
+            },
             Target::Unknown { name, options } => {
                 // The target is one of: goes on, accepts, drops. Two questions give all three.
                 let what = format!("{name} {options}");
@@ -283,7 +317,7 @@ impl Run<'_> {
     }
 
     fn end(verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> Next {
-        Next::End(End { verdict, reject_with, by: Some(place.clone()), reason: None })
+        Next::End(end(verdict, reject_with, place))
     }
 
     /// Targets that change the packet or its flow and go on.
@@ -294,7 +328,12 @@ impl Run<'_> {
         }
         let live = &mut self.live;
         match target {
-            Target::Mark { value, mask } => live.mark = (live.mark & !mask) ^ value,
+            Target::Mark { value, mask } => {
+                live.mark = (live.mark & !mask) ^ value;
+                if *mask == u32::MAX {
+                    live.mark_open = None;
+                }
+            }
             Target::Connmark(ConnmarkOp::Set { value, mask }) => live.connmark = (live.connmark & !mask) ^ value,
             Target::Connmark(ConnmarkOp::Save { nfmask, ctmask }) => {
                 live.connmark = (live.connmark & !ctmask) ^ (live.mark & nfmask);
@@ -356,6 +395,10 @@ fn is_core(test: &Test) -> bool {
             | Test::Protocol(_)
             | Test::Fragment
     )
+}
+
+fn end(verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> End {
+    End { verdict, reject_with, by: Some(place.clone()), reason: None }
 }
 
 fn unknown(why: &str) -> End {

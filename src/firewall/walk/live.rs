@@ -53,6 +53,8 @@ pub(super) struct Live {
     pub(super) came_in: bool,
     pub(super) state: CtStates,
     pub(super) mark: u32,
+    /// Why the mark is not known, if so.
+    pub(super) mark_open: Option<String>,
     pub(super) connmark: u32,
     pub(super) ttl: u8,
     pub(super) tos: u8,
@@ -62,6 +64,8 @@ pub(super) struct Live {
     pub(super) redirected: bool,
     /// What was used without being given.
     pub(super) assumed: Vec<String>,
+    /// A module dropped the packet while it looked (`xt_action_param.hotdrop`).
+    pub(super) hotdrop: bool,
 }
 
 impl Live {
@@ -77,12 +81,14 @@ impl Live {
                 || start == Hook::Postrouting && packet.in_.is_some(),
             state: packet.ctstate.unwrap_or(CtStates::NEW),
             mark: packet.mark.unwrap_or(0),
+            mark_open: None,
             connmark: packet.connmark.unwrap_or(0),
             ttl: packet.ttl.unwrap_or(64),
             tos: packet.tos.unwrap_or(0),
             original: (packet.src, packet.dst, packet.sport, packet.dport),
             redirected: false,
             assumed: Vec::new(),
+            hotdrop: false,
             packet: packet.clone(),
         };
         live.packet.proto = Some(Proto(proto));
@@ -226,7 +232,9 @@ impl Live {
     pub(super) fn leaving(&self, given: &Packet, tracked: bool) -> Packet {
         let mut out = self.packet.clone();
         out.proto = given.proto.or(out.proto);
-        if self.mark != given.mark.unwrap_or(0) {
+        if self.mark_open.is_some() {
+            out.mark = None;
+        } else if self.mark != given.mark.unwrap_or(0) {
             out.mark = Some(self.mark);
         }
         if self.connmark != given.connmark.unwrap_or(0) {

@@ -45,34 +45,16 @@ impl Run<'_> {
             Test::Protocol(number) => Truth::of(live.proto == *number),
             Test::Fragment => Truth::of(live.is_later_fragment()),
             Test::Header(module) => self.header(at, *module).unwrap_or(Truth::Yes),
-            Test::Port { module, side, range } => {
-                self.header(at, *module).unwrap_or_else(|| self.ports(*side, std::slice::from_ref(range)))
-            }
-            Test::Multiport { side, ranges } => {
-                if live.is_later_fragment() || !matches!(live.proto, 6 | 17 | 33 | 132 | 136) {
-                    return Truth::Absent;
-                }
-                self.ports(*side, ranges)
-            }
-            Test::TcpFlags { mask, set } => self.header(at, Transport::Tcp).unwrap_or_else(|| {
-                let flags = self.live.tcp_flags();
-                Truth::of(flags.0 & mask.0 == set.0)
-            }),
-            Test::TcpOption(option) => {
-                self.header(at, Transport::Tcp).unwrap_or_else(|| match &self.live.packet.tcp_options {
-                    Some(options) => Truth::of(options.contains(option)),
-                    None => Truth::Maybe("the TCP options are not given".to_owned()),
-                })
-            }
-            Test::Icmp { v6, kind, codes } => {
-                if !live.has_header(if *v6 { 58 } else { 1 }) {
-                    return Truth::Absent;
-                }
-                let (own_kind, own_code) = live.icmp();
-                Truth::of(kind.is_none_or(|kind| kind == own_kind && (codes.0..=codes.1).contains(&own_code)))
-            }
+            Test::Port { module, side, range } => self.port(at, *module, *side, *range),
+            Test::Multiport { side, ranges } => self.multiport(*side, ranges),
+            Test::TcpFlags { mask, set } => self.flags(at, *mask, *set),
+            Test::TcpOption(option) => self.tcp_option(*option),
+            Test::Icmp { v6, kind, codes } => self.icmp(at, *v6, *kind, *codes),
             Test::Conntrack { tests, .. } => self.conntrack(tests),
             Test::Mark { value, mask } => {
+                if let Some(why) = &live.mark_open {
+                    return Truth::Maybe(why.clone());
+                }
                 if live.packet.mark.is_none() && live.mark == 0 {
                     live.assume("packet mark 0");
                 }
@@ -115,7 +97,7 @@ impl Run<'_> {
             }
             Test::Tos { value, mask } => Truth::of(live.tos & mask == *value),
             Test::Dscp(value) => Truth::of(live.tos >> 2 == *value),
-            Test::PktType(kind) => Truth::of(live.pkttype() == *kind),
+            Test::PktType(kind) => Truth::of(self.pkttype() == *kind),
             Test::Set { name, sides, options } => self.ipset(name, sides, options),
             // xt_recent.c: --set returns true whatever it found.
             Test::Stateful { module, options }
@@ -124,30 +106,13 @@ impl Run<'_> {
                 Truth::Yes
             }
             Test::Stateful { module, options } => self.stateful(at, module, options),
+            Test::Ext(ext) => self.ext(ext),
             Test::Compare(comparison) => self.compare(at, comparison),
             Test::Unknown { .. } => Truth::Maybe("this program does not know it".to_owned()),
         }
     }
 
-    /// `Some` where the module cannot look at its header: it then holds neither way.
-    fn header(&mut self, at: ChainAt, module: Transport) -> Option<Truth> {
-        if self.live.proto != module.number() {
-            return Some(Truth::Absent);
-        }
-        if !self.live.is_later_fragment() {
-            return None;
-        }
-        // iptables-nft compares the payload's octets of a later fragment as if they were the
-        // header; iptables-legacy never matches there.
-        let legacy = self.stack.at(at).is_none_or(|(ruleset, _, _)| ruleset.backend == Backend::Legacy);
-        let compat = matches!(module, Transport::Icmp | Transport::Icmp6);
-        if legacy || compat || self.live.v6 {
-            return Some(Truth::Absent);
-        }
-        Some(Truth::Maybe("a later fragment: nf_tables looks at its payload as if it were the header".to_owned()))
-    }
-
-    fn ports(&mut self, side: Side, ranges: &[PortRange]) -> Truth {
+    pub(super) fn ports(&mut self, side: Side, ranges: &[PortRange]) -> Truth {
         let inside = |port: u16| ranges.iter().any(|range| range.contains(port));
         let everything = ranges.iter().any(|range| range.from == 0 && range.to == u16::MAX);
         if everything {

@@ -5,6 +5,7 @@
 //! chain only; DROP is final. Whatever cannot be known forks the walk: if all branches agree that
 //! is the verdict, otherwise it is unknown and the branches are the alternatives.
 
+mod bytes;
 mod chain;
 mod compare;
 mod flow;
@@ -15,6 +16,9 @@ mod near;
 mod route;
 mod sets;
 mod stack;
+mod target_ext;
+mod test_ext;
+mod test_header;
 mod track;
 
 use serde::Serialize;
@@ -33,17 +37,26 @@ pub use stack::{ChainAt, Issue, Stack};
 pub struct Facts<'a> {
     /// The host's addresses, routes and sysctls.
     pub host: Option<&'a HostFacts>,
+    /// The time of day in seconds since 1970 (UTC), for `-m time`.
+    pub clock: Option<u64>,
 }
 
 impl<'a> Facts<'a> {
     /// Nothing is known.
     pub fn none() -> Self {
-        Self { host: None }
+        Self { host: None, clock: None }
     }
 
     /// What this snapshot says.
     pub fn of(host: &'a HostFacts) -> Self {
-        Self { host: Some(host) }
+        Self { host: Some(host), clock: None }
+    }
+
+    /// The same at this second since 1970 (UTC).
+    #[must_use]
+    pub fn at(mut self, clock: u64) -> Self {
+        self.clock = Some(clock);
+        self
     }
 }
 
