@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reachwhy::firewall::ruleset::{Family, PktType};
+use reachwhy::firewall::ruleset::PktType;
 use reachwhy::firewall::{Facts, Outcome, Packet, Stack, Verdict, parse, walk};
 use reachwhy::host::{Backend, DumpFormat, HostFacts, RulesetDump};
 use reachwhy::wire::{Decoded, Encapsulation, Network};
@@ -81,11 +81,10 @@ pub(crate) fn ours(stack: &Stack, packet: &Packet, facts: &HostFacts) -> (Option
     if maybe || !outcome.branches.is_empty() || outcome.verdict == Verdict::Unknown {
         return (None, outcome);
     }
-    let path = outcome.path.iter().map(|step| {
-        // nft's tables of two families may have one name, the others not.
-        let table = if step.at.family == Family::Inet || step.at.backend == Backend::Nft { &step.at.table } else { &step.at.table };
-        place(table, &step.at.chain, step.at.rule)
-    });
+    let mut path: Vec<String> =
+        outcome.path.iter().map(|step| place(&step.at.table, &step.at.chain, step.at.rule)).collect();
+    // An nft rule of several statements takes a step for each.
+    path.dedup();
     let out = &outcome.packet_out;
     let forwarded = outcome.verdict == Verdict::Accept && out.out.as_deref().is_some_and(|out| out != "lo");
     let left = forwarded.then(|| {
@@ -93,7 +92,7 @@ pub(crate) fn ours(stack: &Stack, packet: &Packet, facts: &HostFacts) -> (Option
         fields(out.src, out.dst, out.sport.zip(out.dport), given(out.ttl, packet.ttl), given(out.tos, packet.tos))
     });
     let answer = outcome.reject_with.as_deref().map(|name| answer_of(name).to_owned());
-    (Some(Fate { path: path.collect(), left, answer }), outcome)
+    (Some(Fate { path, left, answer }), outcome)
 }
 
 fn place(table: &str, chain: &str, rule: Option<u32>) -> String {

@@ -351,7 +351,7 @@ pub(crate) fn any(r: &mut Random, place: Place<'_>) -> Option<Part> {
         12 if !place.nat && !place.v6 => Part {
             text: format!("{not}-f"),
             inside: vec![Set::Fragment(3, false)],
-            near: vec![Set::Fragment(0, true), Set::Fragment(2, true), Set::Fragment(8, false)],
+            near: vec![Set::Fragment(0, true), Set::Fragment(1, true), Set::Fragment(8, false)],
         },
         _ => return None,
     };

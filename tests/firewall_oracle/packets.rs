@@ -50,6 +50,10 @@ pub(crate) fn shot(r: &mut Random, rules: &Rules) -> Shot {
     if v6 && r.chance(10) {
         shot.extensions = r.pick(&[vec![60], vec![0], vec![0, 60], vec![43]]);
     }
+    if !rules.nat && shot.extensions.is_empty() && shot.packet.frag_offset.is_none() && r.chance(5) {
+        let network = if v6 { 40 } else { 20 };
+        length = Some(network + r.pick(&[0, 1, 2, 3, 4, 7, 8, 10, 13, 14, 19]));
+    }
     finish(&mut shot, rules, length);
     shot
 }
@@ -160,11 +164,17 @@ pub(crate) fn finish(shot: &mut Shot, rules: &Rules, length: Option<u16>) {
     packet.payload = None;
     packet.length = None;
     let bare = bytes(shot, 0).len();
-    let extra = length.map_or(0, usize::from).saturating_sub(bare).min(600);
-    if extra > 0 {
-        shot.packet.payload = Some("41".repeat(extra));
+    let network = if rules.v6 { 40 } else { 20 };
+    let wanted = length.map_or(bare, usize::from).clamp(network, bare + 600);
+    // conntrack has its own opinion of what is cut short.
+    let cut = !rules.nat && shot.extensions.is_empty() && shot.packet.frag_offset.is_none();
+    let wanted = if cut { wanted } else { wanted.max(bare) };
+    let later = shot.packet.frag_offset.is_some_and(|offset| offset > 0);
+    let payload = if later { wanted - network } else { wanted.saturating_sub(bare) };
+    if payload > 0 {
+        shot.packet.payload = Some("41".repeat(payload));
     }
-    shot.packet.length = Some(u32::try_from(bare + extra).unwrap());
+    shot.packet.length = Some(u32::try_from(wanted).unwrap());
 }
 
 /// The conntrack state of a packet that comes first (`nf_conntrack_proto_tcp.c`, `…_icmp.c`).
@@ -185,13 +195,16 @@ pub(crate) fn bytes(shot: &Shot, id: u32) -> Vec<u8> {
     let packet = &shot.packet;
     let proto = packet.proto.unwrap().0;
     let later = packet.frag_offset.is_some_and(|offset| offset > 0);
-    let mut payload: Vec<u8> = packet.payload.as_deref().map_or(Vec::new(), |hex| vec![0x41; hex.len() / 2]);
+    let payload: Vec<u8> = packet.payload.as_deref().map_or(Vec::new(), |hex| vec![0x41; hex.len() / 2]);
     let mut body = if later {
-        payload.extend([0x41; 24]);
-        payload
+        if payload.is_empty() { vec![0x41; 24] } else { payload }
     } else {
         upper(packet, proto, &payload)
     };
+    if let (Some(length), true) = (packet.length, shot.extensions.is_empty()) {
+        let network = if packet.is_v6() { 40 } else { 20 };
+        body.truncate(usize::try_from(length).unwrap() - network);
+    }
     match (packet.src, packet.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let mut header = Ipv4Header::new(src, dst, proto);
