@@ -60,15 +60,18 @@ impl Run<'_> {
 
     /// `Some` where an x_tables module cannot look at its header.
     pub(super) fn header(&mut self, at: ChainAt, module: Transport) -> Option<Truth> {
+        if self.native(at, module) {
+            return (self.live.proto != module.number()).then_some(Truth::Absent);
+        }
+        self.module_header(module)
+    }
+
+    /// The same for a module that is x_tables' own, whatever the backend.
+    pub(super) fn module_header(&mut self, module: Transport) -> Option<Truth> {
         let live = &mut self.live;
         if live.proto != module.number() {
             return Some(Truth::Absent);
         }
-        if self.native(at, module) {
-            // Without options iptables-nft writes nothing for the module.
-            return None;
-        }
-        let live = &mut self.live;
         if live.is_later_fragment() {
             // An offset of one would overwrite the flags: xt_tcpudp.c takes it for an attack.
             let attack = module == Transport::Tcp && !live.v6 && live.packet.frag_offset == Some(1);
