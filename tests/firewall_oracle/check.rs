@@ -193,7 +193,13 @@ pub(crate) fn level(rules: &Rules, packet: &Packet, ours: &mut Fate, theirs: &mu
     let flags = packet.tcp_flags.map_or(0, |flags| flags.0);
     let later = packet.frag_offset.is_some_and(|offset| offset > 0) || packet.more_fragments == Some(true);
     // Neither ICMP errors nor RSTs are answered, nor what came to all (RFC 1122, 3.2.2).
+    let header = match packet.proto.map(|proto| proto.0) {
+        Some(6) => 20,
+        _ => 8,
+    };
+    let cut = packet.length.is_some_and(|length| length < header + if packet.is_v6() { 40 } else { 20 });
     let silent = later
+        || cut
         || packet.pkttype.is_some_and(|kind| kind != PktType::Unicast)
         || ours.answer.as_deref() == Some("rst") && flags & 4 != 0
         || packet.icmp_type.is_some_and(|kind| !matches!(kind, 8 | 13 | 128));

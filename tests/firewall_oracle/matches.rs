@@ -154,6 +154,9 @@ pub(crate) fn protocol(r: &mut Random, place: Place<'_>) -> (Part, Vec<Part>) {
 }
 
 fn of_protocol(r: &mut Random, name: &str) -> Option<Part> {
+    if matches!(name, "tcp" | "udp") && r.chance(6) {
+        return Some(Part { text: format!("-m {name}"), ..Part::default() });
+    }
     match name {
         "tcp" => match r.below(10) {
             0..5 => Some(ports(r, name)),
@@ -217,7 +220,8 @@ fn ports(r: &mut Random, name: &str) -> Part {
     let (mut text, mut inside, mut near) = (format!("-m {name}"), Vec::new(), Vec::new());
     let source = r.chance(40);
     for side in [source, !source].into_iter().take(1 + usize::from(both)) {
-        let range = port_range(r);
+        // iptables-nft leaves a test of all ports to x_tables' module, unless there is another.
+        let range = Some(port_range(r)).filter(|range| *range != (0, u16::MAX)).unwrap_or((1, u16::MAX));
         text += &format!(" {}--{} {}", not(r), if side { "sport" } else { "dport" }, range_text(range));
         let set = |port| if side { Set::Sport(port) } else { Set::Dport(port) };
         inside.push(set(range.0));
