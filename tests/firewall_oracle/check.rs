@@ -36,7 +36,8 @@ pub(crate) fn dumps(rules: &Rules) -> Result<Vec<RulesetDump>, String> {
 }
 
 pub(crate) fn dumps_of(rules: &Rules, text: &str, sets: &str) -> Vec<RulesetDump> {
-    let dump = |format, backend, text: &str| RulesetDump { format, backend, via: "oracle".to_owned(), text: text.to_owned() };
+    let dump =
+        |format, backend, text: &str| RulesetDump { format, backend, via: "oracle".to_owned(), text: text.to_owned() };
     let mut out = vec![match (rules.kind, rules.v6) {
         (Kind::Native, _) => dump(DumpFormat::NftJson, Backend::Nft, text),
         (kind, v6) => {
@@ -127,7 +128,14 @@ fn answer_of(name: &str) -> &str {
 }
 
 /// Sends the packet and tells what became of it.
-pub(crate) fn theirs(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot, id: u32, patience: Duration) -> Fate {
+pub(crate) fn theirs(
+    line: &Line,
+    kernel: &mut Kernel,
+    rules: &Rules,
+    shot: &Shot,
+    id: u32,
+    patience: Duration,
+) -> Fate {
     if rules.nat {
         kernel.forget_flows();
     }
@@ -153,7 +161,9 @@ pub(crate) fn theirs(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Sho
             if frame.get(inner..).is_some_and(|inner| packet_id(inner) == id) {
                 fate.answer = Some(format!("{}/{}", quoted.kind, quoted.code));
             }
-        } else if decoded.tcp().is_some_and(|tcp| tcp.flags.contains(reachwhy::wire::TcpFlags::RST)) && own_id(&decoded) != Some(id) {
+        } else if decoded.tcp().is_some_and(|tcp| tcp.flags.contains(reachwhy::wire::TcpFlags::RST))
+            && own_id(&decoded) != Some(id)
+        {
             fate.answer = Some("rst".to_owned());
         }
     }

@@ -41,7 +41,16 @@ pub(crate) const KEPT: &str = "-m conntrack --ctstate NEW -m comment --comment k
 
 /// An ipset with its elements: the commands that make it.
 fn set(r: &mut Random, name: &str, v6: bool, focus: Focus) -> (&'static str, Vec<String>) {
-    let kind = r.pick(&["hash:ip", "hash:net", "hash:net", "hash:ip,port", "bitmap:port", "hash:net,port", "hash:ip,port,ip", "hash:net,iface"]);
+    let kind = r.pick(&[
+        "hash:ip",
+        "hash:net",
+        "hash:net",
+        "hash:ip,port",
+        "bitmap:port",
+        "hash:net,port",
+        "hash:ip,port,ip",
+        "hash:net,iface",
+    ]);
     let family = if v6 { " family inet6" } else { "" };
     let create = match kind {
         "bitmap:port" => format!("create {name} bitmap:port range 0-65535"),
@@ -141,7 +150,10 @@ fn rule(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usize)
         }
     }
     if r.chance(3) {
-        parts.push(crate::rules::Part { text: "-m comment --comment \"a \\\"b\\\" c\"".to_owned(), ..Default::default() });
+        parts.push(crate::rules::Part {
+            text: "-m comment --comment \"a \\\"b\\\" c\"".to_owned(),
+            ..Default::default()
+        });
     }
     let tcp = parts.iter().any(|part| part.text == "-p tcp");
     let ported = tcp || parts.iter().any(|part| part.text == "-p udp");
@@ -163,7 +175,13 @@ fn target(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usiz
             5 if tcp && r.chance(60) => "-j REJECT --reject-with tcp-reset".to_owned(),
             5 | 6 => reject(r, place.v6),
             7 => "-j RETURN".to_owned(),
-            8 => r.pick(&["-j LOG --log-prefix \"a b: \"", "-j NFLOG --nflog-group 5", "-j MARK --set-xmark 0x1/0xffffffff"]).to_owned(),
+            8 => r
+                .pick(&[
+                    "-j LOG --log-prefix \"a b: \"",
+                    "-j NFLOG --nflog-group 5",
+                    "-j MARK --set-xmark 0x1/0xffffffff",
+                ])
+                .to_owned(),
             _ => String::new(),
         },
         "mangle" => match r.below(10) {
@@ -185,10 +203,12 @@ fn target(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usiz
             }
             6 => format!("-j DSCP --set-dscp {:#04x}", r.pick(&[0, 1, 46])),
             7 => format!("-j TOS --set-tos {:#04x}/{:#04x}", r.pick(&[0, 0x10, 0xb8]), r.pick(&[0xff, 0x3f, 0x10])),
-            8 if place.nat => {
-                r.pick(&["-j CONNMARK --save-mark", "-j CONNMARK --set-xmark 0x10/0xff", "-j CONNMARK --restore-mark"]).to_owned()
+            8 if place.nat => r
+                .pick(&["-j CONNMARK --save-mark", "-j CONNMARK --set-xmark 0x10/0xff", "-j CONNMARK --restore-mark"])
+                .to_owned(),
+            8 if own == 0 && matches!(place.hook, "FORWARD" | "POSTROUTING") => {
+                "-j CLASSIFY --set-class 1:2".to_owned()
             }
-            8 if own == 0 && matches!(place.hook, "FORWARD" | "POSTROUTING") => "-j CLASSIFY --set-class 1:2".to_owned(),
             _ => String::new(),
         },
         "raw" if place.nat && r.chance(40) => "-j CT --notrack".to_owned(),

@@ -70,7 +70,8 @@ impl Kernel {
         };
         let (mut notices, mut log, orders) = (open()?, open()?, open()?);
         for family in ["2", "10"] {
-            write_sysctl(&format!("net.netfilter.nf_log.{family}"), "nfnetlink_log").map_err(|e| format!("nf_log: {e}"))?;
+            write_sysctl(&format!("net.netfilter.nf_log.{family}"), "nfnetlink_log")
+                .map_err(|e| format!("nf_log: {e}"))?;
         }
         // NFNLGRP_NFTRACE
         notices.add_membership(9).map_err(|e| e.to_string())?;
@@ -119,7 +120,11 @@ impl Kernel {
         if self.sets {
             feed("ipset", &["restore"], &rules.sets_text())?;
         }
-        if rules.kind == Kind::Native { feed(tool, &["-f", "-"], &rules.text()) } else { feed(tool, &[], &rules.text()) }?;
+        if rules.kind == Kind::Native {
+            feed(tool, &["-f", "-"], &rules.text())
+        } else {
+            feed(tool, &[], &rules.text())
+        }?;
         if rules.kind != Kind::Legacy {
             self.number()?;
         }
@@ -187,7 +192,9 @@ impl Kernel {
                 let attributes = attributes(&body[4..]);
                 let payload = attributes.iter().find(|(kind, _)| *kind == 9).map_or(&[][..], |(_, bytes)| bytes);
                 let Some(prefix) = text(&attributes, 10) else { continue };
-                if packet_id(payload) == id && let Some(place) = prefix.trim().strip_prefix("TRACE: ") {
+                if packet_id(payload) == id
+                    && let Some(place) = prefix.trim().strip_prefix("TRACE: ")
+                {
                     self.logged(place, &mut met);
                 }
             }

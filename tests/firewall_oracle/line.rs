@@ -34,9 +34,10 @@ const ROUTES: [&str; 4] = [
 /// Those on the router's own networks that the packets name, or that NAT makes of them; they need
 /// no asking for.
 fn neighbours() -> Vec<String> {
-    let mut all: Vec<String> = ["10.1.0.2", "10.1.0.77", "10.1.0.128", "10.2.0.2", "10.2.0.128", "fd00:1::2", "fd00:1::77"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut all: Vec<String> =
+        ["10.1.0.2", "10.1.0.77", "10.1.0.128", "10.2.0.2", "10.2.0.128", "fd00:1::2", "fd00:1::77"]
+            .map(str::to_owned)
+            .to_vec();
     all.extend((4..16).map(|n| format!("10.2.0.{n}")));
     all.extend((2..16).map(|n| format!("fd00:2::{n:x}")));
     all
@@ -122,7 +123,8 @@ impl Line {
         let router = NetNs::unshare().map_err(|e| e.to_string())?;
         let fail = |e: reachwhy::os::netlink::NetlinkError| e.to_string();
         // No router advertisements, no address made of the link's own: nothing speaks unasked.
-        for (key, value) in [("net.ipv6.conf.default.addr_gen_mode", "1"), ("net.ipv6.conf.default.dad_transmits", "0")] {
+        for (key, value) in [("net.ipv6.conf.default.addr_gen_mode", "1"), ("net.ipv6.conf.default.dad_transmits", "0")]
+        {
             write_sysctl(key, value).map_err(|e| format!("{key}: {e}"))?;
         }
         let mut links = Links::open().map_err(fail)?;
@@ -159,10 +161,13 @@ impl Line {
             } else {
                 (SERVER_MAC, "eth1")
             };
-            links.replace_neighbour(&format!("{ip} lladdr {mac} dev {dev} nud permanent").parse().unwrap()).map_err(fail)?;
+            links
+                .replace_neighbour(&format!("{ip} lladdr {mac} dev {dev} nud permanent").parse().unwrap())
+                .map_err(fail)?;
         }
         let raw = |domain| {
-            let socket = Socket::new(domain, Type::from(libc::SOCK_RAW), Some(Protocol::from(libc::IPPROTO_RAW))).unwrap();
+            let socket =
+                Socket::new(domain, Type::from(libc::SOCK_RAW), Some(Protocol::from(libc::IPPROTO_RAW))).unwrap();
             // The tracing table tells our packets from the router's own by this.
             setsockopt(&socket, sockopt::Priority, &PRIORITY).unwrap();
             socket

@@ -9,7 +9,8 @@ use crate::random::Random;
 use crate::rules::{Focus, Part, Set};
 use reachwhy::wire::MacAddr;
 
-pub(crate) const SOURCES: [&str; 6] = ["10.1.0.2", "10.1.0.77", "10.1.0.128", "192.168.3.4", "192.168.255.254", "198.51.100.7"];
+pub(crate) const SOURCES: [&str; 6] =
+    ["10.1.0.2", "10.1.0.77", "10.1.0.128", "192.168.3.4", "192.168.255.254", "198.51.100.7"];
 pub(crate) const SOURCES6: [&str; 4] = ["fd00:1::2", "fd00:1::77", "fd99:3::4", "2001:db8:1::7"];
 const PORTS: [u16; 11] = [0, 1, 22, 53, 80, 443, 1023, 1024, 8080, 40000, 65535];
 const FLAGS: [u8; 12] = [0x00, 0x01, 0x02, 0x04, 0x10, 0x11, 0x12, 0x14, 0x18, 0x22, 0x29, 0x3f];
@@ -92,8 +93,7 @@ fn net(r: &mut Random, addr: IpAddr) -> (String, IpAddr, IpAddr) {
 
 /// `-s` or `-d`.
 pub(crate) fn address(r: &mut Random, place: Place<'_>, source_side: bool) -> Part {
-    let addr =
-        if source_side { source(r, place.v6) } else { destination(r, place.v6, place.focus) };
+    let addr = if source_side { source(r, place.v6) } else { destination(r, place.v6, place.focus) };
     let (text, first, last) = net(r, addr);
     // iptables-nft cannot load a negated /0.
     let not = if text.ends_with("/0") { "" } else { not(r) };
@@ -161,7 +161,8 @@ fn of_protocol(r: &mut Random, name: &str) -> Option<Part> {
         "tcp" => match r.below(10) {
             0..5 => Some(ports(r, name)),
             5..8 => {
-                let (mask, comp) = (TcpFlags(flags(r)), TcpFlags(flags(r) & 0x3f));
+                // iptables-nft leaves a test of no flag out, unless it stands alone.
+                let (mask, comp) = (TcpFlags(flags(r).max(1)), TcpFlags(flags(r)));
                 let comp = if r.chance(80) { TcpFlags(comp.0 & mask.0) } else { comp };
                 Some(Part {
                     text: format!("-m tcp {}--tcp-flags {} {}", not(r), mask.names(), comp.names()),
@@ -203,8 +204,14 @@ fn of_protocol(r: &mut Random, name: &str) -> Option<Part> {
             })
         }
         "icmpv6" => {
-            let (text, kind, code) =
-                r.pick(&[("128", 128, 0), ("129", 129, 0), ("1", 1, 4), ("1/4", 1, 4), ("3/0", 3, 0), ("echo-request", 128, 0)]);
+            let (text, kind, code) = r.pick(&[
+                ("128", 128, 0),
+                ("129", 129, 0),
+                ("1", 1, 4),
+                ("1/4", 1, 4),
+                ("3/0", 3, 0),
+                ("echo-request", 128, 0),
+            ]);
             Some(Part {
                 text: format!("-m icmp6 {}--icmpv6-type {text}", not(r)),
                 inside: vec![Set::Icmp(kind, code)],
@@ -340,11 +347,17 @@ pub(crate) fn any(r: &mut Random, place: Place<'_>) -> Option<Part> {
             let list = r.pick(&["NEW", "INVALID", "NEW,INVALID", "ESTABLISHED,RELATED", "UNTRACKED", "NEW,UNTRACKED"]);
             let text = match r.below(4) {
                 0 => format!("-m state {not}--state {list}"),
-                1 => format!("-m conntrack {not}--ctstate {list} {}--ctproto {}", self::not(r), r.pick(&["tcp", "udp"])),
+                1 => {
+                    format!("-m conntrack {not}--ctstate {list} {}--ctproto {}", self::not(r), r.pick(&["tcp", "udp"]))
+                }
                 2 => format!("-m conntrack {not}--ctstate {}", r.pick(&["DNAT", "SNAT", "DNAT,INVALID"])),
                 _ => format!("-m conntrack {not}--ctstate {list}"),
             };
-            Part { text, inside: Vec::new(), near: vec![Set::Flags(1), Set::Flags(2), Set::Flags(0x10), Set::Flags(0x12)] }
+            Part {
+                text,
+                inside: Vec::new(),
+                near: vec![Set::Flags(1), Set::Flags(2), Set::Flags(0x10), Set::Flags(0x12)],
+            }
         }
         11 if !place.sets.is_empty() => {
             let (name, kind) = r.pick(place.sets);

@@ -63,9 +63,14 @@ pub(crate) fn ruleset(r: &mut Random, nat: bool) -> Rules {
         chains.push(ChainDef { name: format!("c{n}"), decl: String::new(), rules });
     }
     if nat {
-        let rules = vec![RuleDef { parts: vec![Part { text: KEPT_NFT.to_owned(), ..Part::default() }], target: String::new() }];
+        let rules =
+            vec![RuleDef { parts: vec![Part { text: KEPT_NFT.to_owned(), ..Part::default() }], target: String::new() }];
         let aside = if focus == Focus::Input { "forward" } else { "input" };
-        chains.push(ChainDef { name: "kept".to_owned(), decl: format!("type filter hook {aside} priority 50;"), rules });
+        chains.push(ChainDef {
+            name: "kept".to_owned(),
+            decl: format!("type filter hook {aside} priority 50;"),
+            rules,
+        });
     }
     let extra = sets(r, place);
     let table = TableDef { name: format!("{family} t"), extra, chains };
@@ -87,8 +92,16 @@ fn sets(r: &mut Random, place: Place) -> Vec<String> {
         format!("set as {{ type {kind}; elements = {{ {} }} }}", unique(&addrs)),
         format!("set an {{ type {kind}; flags interval; elements = {{ {net} }} }}"),
         format!("set ps {{ type inet_service; flags interval; elements = {{ {}, 2000-3000 }} }}", ports[0]),
-        format!("set ap {{ type {kind} . inet_service; elements = {{ {} . {}, {} . {} }} }}", addrs[0], ports[0], addrs[1], "4444"),
-        format!("map pv {{ type inet_service : verdict; elements = {{ {} : {}, 5555 : {} }} }}", ports[1], target(r), target(r)),
+        format!(
+            "set ap {{ type {kind} . inet_service; elements = {{ {} . {}, {} . {} }} }}",
+            addrs[0], ports[0], addrs[1], "4444"
+        ),
+        format!(
+            "map pv {{ type inet_service : verdict; elements = {{ {} : {}, 5555 : {} }} }}",
+            ports[1],
+            target(r),
+            target(r)
+        ),
     ]
 }
 
@@ -121,10 +134,22 @@ fn rule(r: &mut Random, place: Place) -> RuleDef {
         // nft refuses two protocols in one rule.
         let free = parts.iter().all(|part| part.text.starts_with("ip") || part.text.starts_with("tcp"));
         match r.below(3) {
-            _ if !free => format!("{} daddr vmap {{ {} : {} }}", ip(place.v6), any_address(r, place), verdict(r, place, true)),
+            _ if !free => {
+                format!("{} daddr vmap {{ {} : {} }}", ip(place.v6), any_address(r, place), verdict(r, place, true))
+            }
             0 => "tcp dport vmap @pv".to_owned(),
-            1 => format!("tcp dport vmap {{ 22 : {}, 80 : {}, 1024-2048 : {} }}", verdict(r, place, true), verdict(r, place, true), verdict(r, place, true)),
-            _ => format!("{} saddr vmap {{ {} : {} }}", ip(place.v6), matches::source(r, place.v6), verdict(r, place, true)),
+            1 => format!(
+                "tcp dport vmap {{ 22 : {}, 80 : {}, 1024-2048 : {} }}",
+                verdict(r, place, true),
+                verdict(r, place, true),
+                verdict(r, place, true)
+            ),
+            _ => format!(
+                "{} saddr vmap {{ {} : {} }}",
+                ip(place.v6),
+                matches::source(r, place.v6),
+                verdict(r, place, true)
+            ),
         }
     } else {
         verdict(r, place, false)
@@ -145,8 +170,13 @@ fn verdict(r: &mut Random, place: Place, in_map: bool) -> String {
         0..3 => "accept".to_owned(),
         3 | 4 => "drop".to_owned(),
         5 if place.main => {
-            let specific = if place.v6 { "reject with icmpv6 type addr-unreachable" } else { "reject with icmp type host-prohibited" };
-            let both = ["reject", specific, "reject with icmpx type admin-prohibited", "reject with icmpx type no-route"];
+            let specific = if place.v6 {
+                "reject with icmpv6 type addr-unreachable"
+            } else {
+                "reject with icmp type host-prohibited"
+            };
+            let both =
+                ["reject", specific, "reject with icmpx type admin-prohibited", "reject with icmpx type no-route"];
             r.pick(&both[..if place.inet { 4 } else { 2 }]).to_owned()
         }
         6 => "return".to_owned(),
@@ -205,16 +235,25 @@ fn transport(r: &mut Random, place: Place) -> Part {
             }
         }
         4 => Part {
-            text: format!("tcp flags & (fin|syn|rst|ack) {} {}", r.pick(&["==", "!="]), r.pick(&["syn", "ack", "syn|ack", "fin|ack"])),
+            text: format!(
+                "tcp flags & (fin|syn|rst|ack) {} {}",
+                r.pick(&["==", "!="]),
+                r.pick(&["syn", "ack", "syn|ack", "fin|ack"])
+            ),
             inside: vec![Set::Proto(6), Set::Flags(2)],
             near: [0x10, 0x12, 0x11, 0, 0x0a].map(Set::Flags).to_vec(),
         },
         5 => {
             let (text, set) = if place.v6 {
-                let (name, kind) = r.pick(&[("echo-request", 128), ("{ echo-request, echo-reply }", 129), ("destination-unreachable", 1)]);
+                let (name, kind) = r.pick(&[
+                    ("echo-request", 128),
+                    ("{ echo-request, echo-reply }", 129),
+                    ("destination-unreachable", 1),
+                ]);
                 (format!("icmpv6 type {name}"), vec![Set::Proto(58), Set::Icmp(kind, 0)])
             } else {
-                let (name, kind) = r.pick(&[("echo-request", 8), ("{ echo-request, echo-reply }", 0), ("destination-unreachable", 3)]);
+                let (name, kind) =
+                    r.pick(&[("echo-request", 8), ("{ echo-request, echo-reply }", 0), ("destination-unreachable", 3)]);
                 (format!("icmp type {name}"), vec![Set::Proto(1), Set::Icmp(kind, 0)])
             };
             Part { text, inside: set, near: vec![Set::Icmp(3, 3), Set::Icmp(8, 0), Set::Icmp(128, 0)] }
@@ -236,7 +275,11 @@ fn other(r: &mut Random, place: Place) -> Part {
     let ttl = r.pick(&[2u8, 63, 64]);
     match r.below(7) {
         0 => Part {
-            text: format!("{} {} {ttl}", if place.v6 { "ip6 hoplimit" } else { "ip ttl" }, r.pick(&["==", "!=", "<", ">="])),
+            text: format!(
+                "{} {} {ttl}",
+                if place.v6 { "ip6 hoplimit" } else { "ip ttl" },
+                r.pick(&["==", "!=", "<", ">="])
+            ),
             inside: vec![Set::Ttl(ttl)],
             near: vec![Set::Ttl(ttl + 1), Set::Ttl(ttl - 1)],
         },
@@ -256,15 +299,26 @@ fn other(r: &mut Random, place: Place) -> Part {
             near: vec![Set::Length(59), Set::Length(61), Set::Length(100)],
         },
         4 => Part {
-            text: format!("{} {}{}", r.pick(&["iifname", "oifname"]), not(r), r.pick(&["\"eth0\"", "\"eth1\"", "\"eth*\"", "\"lo\"", "{ \"eth0\", \"lo\" }"])),
+            text: format!(
+                "{} {}{}",
+                r.pick(&["iifname", "oifname"]),
+                not(r),
+                r.pick(&["\"eth0\"", "\"eth1\"", "\"eth*\"", "\"lo\"", "{ \"eth0\", \"lo\" }"])
+            ),
             ..Part::default()
         },
         5 if place.nat => Part {
-            text: format!("ct state {}{}", not(r), r.pick(&["new", "invalid", "{ new, invalid }", "established,related", "new,untracked"])),
+            text: format!(
+                "ct state {}{}",
+                not(r),
+                r.pick(&["new", "invalid", "{ new, invalid }", "established,related", "new,untracked"])
+            ),
             inside: Vec::new(),
             near: [1, 2, 0x10, 0x12].map(Set::Flags).to_vec(),
         },
-        _ if place.inet => Part { text: format!("meta nfproto {}", r.pick(&["ipv4", "ipv6"])), ..Part::default() },
+        _ if place.inet => {
+            Part { text: format!("meta nfproto {}", if place.v6 { "ipv6" } else { "ipv4" }), ..Part::default() }
+        }
         _ => Part { text: "meta mark 0x0".to_owned(), ..Part::default() },
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn shot(r: &mut Random, rules: &Rules) -> Shot {
     packet.sport = Some(matches::port(r));
     packet.dport = Some(matches::port(r));
     packet.tcp_flags = Some(TcpFlags(if r.chance(50) { 2 } else { matches::flags(r) }));
-    let kinds: &[(u8, u8)] = if v6 { &[(128, 0), (129, 0), (1, 4), (3, 0)] } else { &[(8, 0), (0, 0), (3, 3), (11, 0), (13, 0)] };
+    let kinds: &[(u8, u8)] =
+        if v6 { &[(128, 0), (129, 0), (1, 4), (3, 0)] } else { &[(8, 0), (0, 0), (3, 3), (11, 0), (13, 0)] };
     let (kind, code) = r.pick(kinds);
     (packet.icmp_type, packet.icmp_code) = (Some(kind), Some(code));
     packet.ttl = Some(r.pick(&[64, 64, 64, 2, 128, 255]));
@@ -60,7 +61,13 @@ pub(crate) fn shot(r: &mut Random, rules: &Rules) -> Shot {
 
 /// Makes the packet meet a rule of the ruleset, or just not.
 fn aim(r: &mut Random, rules: &Rules, packet: &mut Packet, length: &mut Option<u16>) {
-    let all: Vec<_> = rules.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules).filter(|rule| !rule.parts.is_empty()).collect();
+    let all: Vec<_> = rules
+        .tables
+        .iter()
+        .flat_map(|t| &t.chains)
+        .flat_map(|c| &c.rules)
+        .filter(|rule| !rule.parts.is_empty())
+        .collect();
     if all.is_empty() {
         return;
     }
@@ -170,6 +177,8 @@ pub(crate) fn finish(shot: &mut Shot, rules: &Rules, length: Option<u16>) {
     let cut = !rules.nat && shot.extensions.is_empty() && shot.packet.frag_offset.is_none();
     let wanted = if cut { wanted } else { wanted.max(bare) };
     let later = shot.packet.frag_offset.is_some_and(|offset| offset > 0);
+    // Of other protocols all behind the IP header counts as payload.
+    let wanted = if matches!(proto, 1 | 6 | 17 | 33 | 58 | 132 | 136) || later { wanted } else { wanted.max(bare + 8) };
     let payload = if later { wanted - network } else { wanted.saturating_sub(bare) };
     if payload > 0 {
         shot.packet.payload = Some("41".repeat(payload));
@@ -183,7 +192,9 @@ fn expected_state(packet: &Packet) -> CtStates {
         // SYN, or an ACK that is let in late; with URG allowed, and PSH, ECE and CWR ignored.
         6 => matches!(packet.tcp_flags.unwrap().0 & 0x37, 0x02 | 0x22 | 0x10 | 0x30),
         1 => matches!(packet.icmp_type.unwrap(), 8 | 13 | 15 | 17),
-        58 if (130..=137).contains(&packet.icmp_type.unwrap()) || packet.icmp_type == Some(143) => return CtStates::UNTRACKED,
+        58 if (130..=137).contains(&packet.icmp_type.unwrap()) || packet.icmp_type == Some(143) => {
+            return CtStates::UNTRACKED;
+        }
         58 => matches!(packet.icmp_type.unwrap(), 128 | 139),
         _ => true,
     };
@@ -196,11 +207,8 @@ pub(crate) fn bytes(shot: &Shot, id: u32) -> Vec<u8> {
     let proto = packet.proto.unwrap().0;
     let later = packet.frag_offset.is_some_and(|offset| offset > 0);
     let payload: Vec<u8> = packet.payload.as_deref().map_or(Vec::new(), |hex| vec![0x41; hex.len() / 2]);
-    let mut body = if later {
-        if payload.is_empty() { vec![0x41; 24] } else { payload }
-    } else {
-        upper(packet, proto, &payload)
-    };
+    let mut body =
+        if later { if payload.is_empty() { vec![0x41; 24] } else { payload } } else { upper(packet, proto, &payload) };
     if let (Some(length), true) = (packet.length, shot.extensions.is_empty()) {
         let network = if packet.is_v6() { 40 } else { 20 };
         body.truncate(usize::try_from(length).unwrap() - network);
@@ -283,7 +291,7 @@ fn upper(packet: &Packet, proto: u8, payload: &[u8]) -> Vec<u8> {
             out.extend(payload);
             out
         }
-        _ => [&[0u8; 8][..], payload].concat(),
+        _ => payload.to_vec(),
     }
 }
 

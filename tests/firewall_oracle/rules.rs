@@ -170,7 +170,8 @@ impl Rules {
         if self.verbatim.is_some() {
             let text = self.text();
             let known = |line: &str| line.contains("OUTPUT") || line.contains("POSTROUTING");
-            return self.kind == Kind::Native || text.lines().any(|line| known(line) && !line.contains(" ACCEPT [0:0]"));
+            return self.kind == Kind::Native
+                || text.lines().any(|line| known(line) && !line.contains(" ACCEPT [0:0]"));
         }
         self.tables.iter().flat_map(|table| &table.chains).any(|chain| {
             let name = chain.name.to_ascii_uppercase();
