@@ -91,6 +91,16 @@ impl Run<'_> {
                 if proto.is_some_and(|proto| proto != live.proto) || live.is_later_fragment() {
                     return Truth::No;
                 }
+                // ip_set_getport.c, get_port: without its whole header a packet has no port.
+                let header = match live.proto {
+                    6 => 20,
+                    132 => 12,
+                    17 | 136 | 1 | 58 => 8,
+                    _ => 0,
+                };
+                if !live.has_octets(header) {
+                    return Truth::No;
+                }
                 let port = match live.proto {
                     // bitmap:port knows these two alone (ip_set_getport.c, ip_set_get_ip_port).
                     other if proto.is_none() && !matches!(other, 6 | 17) => return Truth::No,

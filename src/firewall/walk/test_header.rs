@@ -124,7 +124,9 @@ impl Run<'_> {
         if live.is_later_fragment() {
             return if !live.v6 && live.packet.frag_offset == Some(1) { live.hot() } else { Truth::Absent };
         }
-        if !live.has_octets(20) {
+        // The options are part of the header (xt_tcpudp.c, tcp_find_option).
+        let header = live.tcp_header().and_then(|length| u32::try_from(length).ok()).unwrap_or(20);
+        if !live.has_octets(header) {
             return live.hot();
         }
         match &live.packet.tcp_options {
