@@ -4,6 +4,7 @@
 //! loaded (for nft's own as `nft -j` lists it, beside the text in `NAME.nft`), `cases/NAME.ipset` the
 //! sets. They are asked of the walk without a kernel, and of the kernel again where there is one.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use reachwhy::firewall::Packet;
@@ -101,7 +102,7 @@ pub(crate) fn written(name: &str, case: &Case, rules: &Rules, dumps: &[RulesetDu
         if let Ok(folder) = std::env::var("REACHWHY_ORACLE_SAVE") {
             std::fs::write(PathBuf::from(folder).join(format!("{name}.{end}")), &text).unwrap();
         }
-        out += &format!("--- {name}.{end}\n{text}");
+        write!(out, "--- {name}.{end}\n{text}").unwrap();
     }
     out
 }

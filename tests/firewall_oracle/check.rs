@@ -57,7 +57,7 @@ fn without_ours(text: &str) -> String {
     list["nftables"].as_array_mut().unwrap().retain(|item| {
         let body = item.as_object().and_then(|object| object.values().next());
         let ours = |key: &str| body.is_some_and(|body| body.get(key).is_some_and(|name| name == "oracle"));
-        !ours("table") && !(item.get("table").is_some() && ours("name"))
+        !(ours("table") || item.get("table").is_some() && ours("name"))
     });
     list.to_string()
 }

@@ -57,7 +57,7 @@ fn set(r: &mut Random, name: &str, v6: bool, focus: Focus) -> (&'static str, Vec
         _ => format!("create {name} {kind}{family}"),
     };
     let mut lines = vec![create];
-    for _ in 0..1 + r.below(5) {
+    for _ in 0..=r.below(5) {
         let addr = |r: &mut Random| {
             if r.chance(50) { matches::source(r, v6) } else { matches::destination(r, v6, focus) }
         };
@@ -116,7 +116,7 @@ fn table(r: &mut Random, name: &str, v6: bool, focus: Focus, nat: bool, sets: &[
         // Called from any of the table's busy chains: what only one of them may say is left out.
         let hook = if busy.len() == 1 { busy[0] } else { "" };
         let place = Place { v6, focus, nat, hook: if hook.is_empty() { "POSTROUTING" } else { hook }, sets };
-        let rules = (0..1 + r.below(4)).map(|_| rule(r, name, place, n + 1, users)).collect();
+        let rules = (0..=r.below(4)).map(|_| rule(r, name, place, n + 1, users)).collect();
         chains.push(ChainDef { name: format!("c{}", n + 1), decl: "-".to_owned(), rules });
     }
     TableDef { name: name.to_owned(), extra: Vec::new(), chains }

@@ -27,6 +27,8 @@ table inet oracle {
 ";
 
 const NFTABLES: u16 = 10;
+/// `NFT_MSG_TRACE`.
+const TRACE: u16 = 0x11;
 const ULOG: u16 = 4;
 const CONNTRACK: u16 = 1;
 
@@ -172,7 +174,7 @@ impl Kernel {
         let (mut met, mut dropped, mut ours) = (Vec::new(), false, false);
         while let Some(bytes) = receive(&self.notices) {
             for (kind, body) in messages(&bytes) {
-                if kind != NFTABLES << 8 | 17 || body.len() < 4 {
+                if kind != NFTABLES << 8 | TRACE || body.len() < 4 {
                     continue;
                 }
                 let attributes = attributes(&body[4..]);

@@ -1,5 +1,6 @@
 //! Random matches of iptables, each with packets that meet it and packets that just do not.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use reachwhy::firewall::ruleset::{PktType, TcpFlags};
@@ -229,7 +230,7 @@ fn ports(r: &mut Random, name: &str) -> Part {
     for side in [source, !source].into_iter().take(1 + usize::from(both)) {
         // iptables-nft leaves a test of all ports to x_tables' module, unless there is another.
         let range = Some(port_range(r)).filter(|range| *range != (0, u16::MAX)).unwrap_or((1, u16::MAX));
-        text += &format!(" {}--{} {}", not(r), if side { "sport" } else { "dport" }, range_text(range));
+        write!(text, " {}--{} {}", not(r), if side { "sport" } else { "dport" }, range_text(range)).unwrap();
         let set = |port| if side { Set::Sport(port) } else { Set::Dport(port) };
         inside.push(set(range.0));
         near.extend(around(range).map(set));

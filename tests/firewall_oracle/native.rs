@@ -59,7 +59,7 @@ pub(crate) fn ruleset(r: &mut Random, nat: bool) -> Rules {
     }
     for n in 1..=users {
         let place = Place { chains: (n + 1, users), ..place };
-        let rules = (0..1 + r.below(4)).map(|_| rule(r, place)).collect();
+        let rules = (0..=r.below(4)).map(|_| rule(r, place)).collect();
         chains.push(ChainDef { name: format!("c{n}"), decl: String::new(), rules });
     }
     if nat {
@@ -196,7 +196,6 @@ fn address(r: &mut Random, place: Place) -> Part {
     let set = |addr| if from { Set::Src(addr) } else { Set::Dst(addr) };
     let (low, high) = (addr.min(other), addr.max(other));
     let value = match r.below(7) {
-        0 => addr.to_string(),
         1 => format!("{addr}/{}", if place.v6 { r.pick(&[127, 64, 48]) } else { r.pick(&[31, 24, 25, 9]) }),
         2 if low != high => format!("{low}-{high}"),
         3 if addr != other => format!("{{ {addr}, {other} }}"),
@@ -222,7 +221,7 @@ fn transport(r: &mut Random, place: Place) -> Part {
             let value = match r.below(6) {
                 0 | 1 => format!("{}{a}", not(r)),
                 2 if low < high => format!("{}{low}-{high}", not(r)),
-                3 if low + 1 < high => format!("{}{{ {low}, {}-{high} }}", not(r), low + 2),
+                3 if high - low > 1 => format!("{}{{ {low}, {}-{high} }}", not(r), low + 2),
                 4 => format!("{}@ps", not(r)),
                 5 if high > 0 => format!("{} {high}", r.pick(&["<", ">=", "<="])),
                 _ => a.to_string(),

@@ -36,12 +36,11 @@ pub(crate) fn shot(r: &mut Random, rules: &Rules) -> Shot {
     (packet.icmp_type, packet.icmp_code) = (Some(kind), Some(code));
     packet.ttl = Some(r.pick(&[64, 64, 64, 2, 128, 255]));
     packet.tos = Some(r.pick(&[0, 0, 0x10, 0xb8]));
-    match focus {
-        Focus::Output => packet.mark = Some(r.pick(&[0, 0, 1, 0x10])),
-        _ => {
-            packet.mac_src = Some(if r.chance(80) { CLIENT_MAC } else { OTHER_MAC });
-            packet.pkttype = Some(PktType::Unicast);
-        }
+    if focus == Focus::Output {
+        packet.mark = Some(r.pick(&[0, 0, 1, 0x10]));
+    } else {
+        packet.mac_src = Some(if r.chance(80) { CLIENT_MAC } else { OTHER_MAC });
+        packet.pkttype = Some(PktType::Unicast);
     }
     let mut shot = Shot { packet, extensions: Vec::new() };
     let mut length = None;
@@ -91,7 +90,6 @@ fn apply(set: &Set, rules: &Rules, packet: &mut Packet, length: &mut Option<u16>
     match set {
         Set::Src(addr) if usable(*addr, true, rules) => packet.src = *addr,
         Set::Dst(addr) if usable(*addr, false, rules) => packet.dst = *addr,
-        Set::Src(_) | Set::Dst(_) => (),
         Set::Proto(number) => packet.proto = Some(Proto(*number)),
         Set::Sport(port) => packet.sport = Some(*port),
         Set::Dport(port) => packet.dport = Some(*port),
@@ -109,7 +107,8 @@ fn apply(set: &Set, rules: &Rules, packet: &mut Packet, length: &mut Option<u16>
         Set::Fragment(offset, more) if !rules.nat && !rules.v6 && rules.focus != Focus::Input => {
             (packet.frag_offset, packet.more_fragments) = (Some(*offset), Some(*more));
         }
-        Set::Mac(_) | Set::Cast(_) | Set::Mark(_) | Set::Fragment(..) => (),
+        // It does not go with this ruleset.
+        Set::Src(_) | Set::Dst(_) | Set::Mac(_) | Set::Cast(_) | Set::Mark(_) | Set::Fragment(..) => (),
     }
 }
 
@@ -133,7 +132,6 @@ fn usable(addr: IpAddr, source: bool, rules: &Rules) -> bool {
             _ => true,
         },
         IpAddr::V6(a) => match a.segments() {
-            [0xfd00, 0 | 1 | 2, ..] => false,
             [0xfd99, ..] => source,
             [0x2000..=0x3fff, ..] => true,
             _ => false,

@@ -143,7 +143,7 @@ impl Rules {
     }
 
     pub(crate) fn sets_text(&self) -> String {
-        self.sets.iter().map(|line| format!("{line}\n")).collect()
+        self.sets.join("\n") + if self.sets.is_empty() { "" } else { "\n" }
     }
 
     /// Rules in each chain.

@@ -43,7 +43,7 @@ fn smaller(rules: &Rules) -> Vec<Rules> {
                 with(&|rules| drop(rules.tables[t].chains.remove(c)));
             }
             if chain.decl == "DROP" {
-                with(&|rules| rules.tables[t].chains[c].decl = "ACCEPT".to_owned());
+                with(&|rules| "ACCEPT".clone_into(&mut rules.tables[t].chains[c].decl));
             }
             for (n, rule) in chain.rules.iter().enumerate() {
                 with(&|rules| drop(rules.tables[t].chains[c].rules.remove(n)));
