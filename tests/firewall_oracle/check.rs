@@ -212,7 +212,7 @@ pub(crate) fn level(rules: &Rules, packet: &Packet, ours: &mut Fate, theirs: &mu
         || cut
         || packet.pkttype.is_some_and(|kind| kind != PktType::Unicast)
         || ours.answer.as_deref() == Some("rst") && flags & 4 != 0
-        || packet.icmp_type.is_some_and(|kind| !matches!(kind, 8 | 13 | 128));
+        || packet.icmp_type.is_some_and(|kind| !matches!((packet.is_v6(), kind), (false, 8 | 13) | (true, 128)));
     if silent || rules.focus == Focus::Output || rules.hinders_answers() || ours.answer.is_none() {
         (ours.answer, theirs.answer) = (None, None);
     }

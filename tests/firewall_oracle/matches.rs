@@ -230,7 +230,10 @@ fn ports(r: &mut Random, name: &str) -> Part {
     for side in [source, !source].into_iter().take(1 + usize::from(both)) {
         // iptables-nft leaves a test of all ports to x_tables' module, unless there is another.
         let range = Some(port_range(r)).filter(|range| *range != (0, u16::MAX)).unwrap_or((1, u16::MAX));
-        write!(text, " {}--{} {}", not(r), if side { "sport" } else { "dport" }, range_text(range)).unwrap();
+        // Of two negated ones iptables-nft 1.8.9 makes one comparison of four octets, which holds where
+        // either differs.
+        let not = if both { "" } else { not(r) };
+        write!(text, " {not}--{} {}", if side { "sport" } else { "dport" }, range_text(range)).unwrap();
         let set = |port| if side { Set::Sport(port) } else { Set::Dport(port) };
         inside.push(set(range.0));
         near.extend(around(range).map(set));

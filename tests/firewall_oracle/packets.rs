@@ -142,6 +142,10 @@ fn usable(addr: IpAddr, source: bool, rules: &Rules) -> bool {
 /// Fills in what follows from the rest.
 pub(crate) fn finish(shot: &mut Shot, rules: &Rules, length: Option<u16>) {
     let packet = &mut shot.packet;
+    // Of the others conntrack has rules of its own.
+    if rules.nat && !matches!(packet.proto, Some(Proto(1 | 6 | 17 | 58))) {
+        packet.proto = Some(Proto(17));
+    }
     let proto = packet.proto.unwrap_or(Proto(6)).0;
     if !matches!(proto, 6 | 17 | 33 | 132 | 136) {
         (packet.sport, packet.dport) = (None, None);
