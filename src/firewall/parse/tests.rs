@@ -51,7 +51,7 @@ fn rules_are_read_as_iptables_writes_them_back() {
         ),
         ("--source 1.1.1.1 --in-interface eth+ --jump DROP", "-s 1.1.1.1/32 -i eth+ -j DROP"),
         ("-p tcp --syn -j ACCEPT", "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j ACCEPT"),
-        ("-p tcp ! --syn -m tcp --dport ssh", "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN --dport 22"),
+        ("-p tcp ! --syn -m tcp --dport ssh", "-p tcp -m tcp --dport 22 ! --tcp-flags FIN,SYN,RST,ACK SYN"),
         ("-p tcp --tcp-flags ALL NONE", "-p tcp -m tcp --tcp-flags FIN,SYN,RST,PSH,ACK,URG NONE"),
         ("-p 17 -m udp --sport :1023 --dport 1024:", "-p udp -m udp --sport 0:1023 --dport 1024:65535"),
         ("-p udp -m multiport --dports 8888,9999,53:60", "-p udp -m multiport --dports 8888,9999,53:60"),

@@ -46,18 +46,21 @@ impl StringTest {
     }
 
     /// Whether the pattern stands in `octets`, which begin with the IP header, wholly between `from`
-    /// and `to` (`net/core/skbuff.c`, `skb_find_text`); `Err` where an octet not known decides.
-    pub fn find(&self, octets: &[Octet]) -> Result<bool, ()> {
+    /// and `to` (`net/core/skbuff.c`, `skb_find_text`); `Err` where an octet not known decides. The
+    /// first `headers` octets are headers': those of them that are not known are taken to be no
+    /// part of the pattern.
+    pub fn find(&self, octets: &[Octet], headers: usize) -> Result<bool, ()> {
         let from = usize::from(self.from).min(octets.len());
         let to = usize::from(self.to).min(octets.len()).max(from);
         let fold = |c: u8| if self.icase { upper(c) } else { c };
         let mut maybe = false;
-        for window in octets[from..to].windows(self.pattern.len().max(1)) {
+        for (start, window) in (from..).zip(octets[from..to].windows(self.pattern.len().max(1))) {
             let (mut fits, mut known) = (true, true);
-            for (own, wanted) in window.iter().zip(&self.pattern) {
+            for ((place, own), wanted) in (start..).zip(window).zip(&self.pattern) {
                 match own.value() {
                     Some(own) if fold(own) == fold(*wanted) => (),
                     Some(_) => fits = false,
+                    None if place < headers => fits = false,
                     None => known = false,
                 }
             }
@@ -644,12 +647,12 @@ mod tests {
         let test =
             |from, to, icase| StringTest { negated: false, pattern: b"Get".to_vec(), kmp: false, from, to, icase };
         let packet = known(b"....Get.GET");
-        assert_eq!(test(0, u16::MAX, false).find(&packet), Ok(true));
-        assert_eq!(test(4, 7, false).find(&packet), Ok(true));
-        assert_eq!(test(4, 6, false).find(&packet), Ok(false), "it must end before `to`");
-        assert_eq!(test(5, 99, false).find(&packet), Ok(false));
-        assert_eq!(test(5, 99, true).find(&packet), Ok(true));
-        assert_eq!(test(90, 99, true).find(&packet), Ok(false));
+        assert_eq!(test(0, u16::MAX, false).find(&packet, 0), Ok(true));
+        assert_eq!(test(4, 7, false).find(&packet, 0), Ok(true));
+        assert_eq!(test(4, 6, false).find(&packet, 0), Ok(false), "it must end before `to`");
+        assert_eq!(test(5, 99, false).find(&packet, 0), Ok(false));
+        assert_eq!(test(5, 99, true).find(&packet, 0), Ok(true));
+        assert_eq!(test(90, 99, true).find(&packet, 0), Ok(false));
         assert_eq!(StringTest::of_hex("|00 ff|a\\|b|0d0a|").unwrap(), b"\x00\xffa|b\r\n");
         assert_eq!(StringTest::of_hex("|0"), None);
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::ruleset::{CompareOp, Comparison, CtStates, Field, Hook, Iface, Operand, PktType};
+use crate::firewall::ruleset::{Bits, CompareOp, Comparison, CtStates, Field, Hook, Iface, Operand, PktType};
 
 use super::flow::Run;
 use super::live::{IfaceName, Truth};
@@ -177,8 +177,12 @@ impl Run<'_> {
                 if proto.is_some_and(|proto| proto != live.proto) || !has_ports {
                     return Value::Absent;
                 }
+                let place = if matches!(field, Field::Sport(_)) { 0 } else { 2 };
                 if live.is_later_fragment() {
-                    return Value::Unknown("a later fragment has no ports".to_owned());
+                    return raw(live.transport(place, 2));
+                }
+                if !live.has_octets(place + 2) {
+                    return Value::Absent;
                 }
                 if matches!(field, Field::Sport(_)) {
                     return Value::Number(live.sport().into());
@@ -188,10 +192,18 @@ impl Run<'_> {
                     None => Value::Unknown("the destination port is not given".to_owned()),
                 }
             }
-            Field::TcpFlags if !live.has_header(6) => Value::Absent,
+            Field::TcpFlags if live.proto == 6 && live.is_later_fragment() => raw(live.transport(13, 1)),
+            Field::TcpFlags if !live.has_header(6) || !live.has_octets(14) => Value::Absent,
             Field::TcpFlags => Value::Number(live.tcp_flags().0.into()),
             Field::IcmpType { v6: six } | Field::IcmpCode { v6: six } => {
-                if *six != v6 || !live.has_header(if v6 { 58 } else { 1 }) {
+                if *six != v6 || live.proto != if v6 { 58 } else { 1 } {
+                    return Value::Absent;
+                }
+                let place = u32::from(matches!(field, Field::IcmpCode { .. }));
+                if live.is_later_fragment() {
+                    return raw(live.transport(place, 1));
+                }
+                if !live.has_octets(place + 1) {
                     return Value::Absent;
                 }
                 let (kind, code) = live.icmp();
@@ -227,7 +239,7 @@ impl Run<'_> {
                     |id| Value::Number(id.into()),
                 )
             }
-            Field::PktType => Value::Number(match live.pkttype() {
+            Field::PktType => Value::Number(match self.pkttype() {
                 PktType::Unicast => 0,
                 PktType::Broadcast => 1,
                 PktType::Multicast => 2,
@@ -245,6 +257,16 @@ impl Run<'_> {
             }
             Field::Other(text) => Value::Unknown(format!("`{text}` is not evaluated")),
         }
+    }
+}
+
+/// What nf_tables loads where a later fragment has no header: its payload
+/// (`net/netfilter/nft_payload.c`).
+fn raw(bits: Option<Bits>) -> Value {
+    match bits.map(Bits::value) {
+        None => Value::Absent,
+        Some(Some(value)) => Value::Number(value.into()),
+        Some(None) => Value::Unknown("a later fragment's octets, which stand where the header would be".to_owned()),
     }
 }
 
