@@ -98,9 +98,33 @@ const RULES: &[&str] = &[
     "-p tcp -m tcpmss --mss 0:65535",
 ];
 
+/// A hash of the source address decides; the packets need a flow.
+const CLUSTER: &[&str] = &[
+    "-m cluster --cluster-total-nodes 2 --cluster-local-node 1 --cluster-hash-seed 0xdeadbeef",
+    "-m cluster --cluster-total-nodes 5 ! --cluster-local-nodemask 6 --cluster-hash-seed 7",
+    "-m helper --helper ftp",
+    "-m helper ! --helper ftp",
+    "-m conntrack --ctstate NEW --ctproto 17 --ctdir ORIGINAL",
+];
+
+/// Datagrams from many addresses, each the first of its flow.
+fn sources() -> Vec<Packet> {
+    (10..40)
+        .map(|n| Packet {
+            out: Some("lo".to_owned()),
+            ttl: Some(64),
+            tos: Some(0),
+            payload: Some(String::new()),
+            length: Some(28),
+            ..Packet::udp(IpAddr::V4(Ipv4Addr::new(127, 0, n, n)), 1000, IpAddr::V4(DST), 53).at(Hook::Output)
+        })
+        .collect()
+}
+
 /// Packets with all that the rules ask about.
 fn packets() -> Vec<Packet> {
-    let hex = |text: &[u8]| Some(text.iter().map(|b| format!("{b:02x}")).collect::<String>());
+    let digit = |n: u8| char::from_digit(n.into(), 16).unwrap();
+    let hex = |text: &[u8]| Some(text.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect::<String>());
     let base = |proto: u8| Packet {
         proto: Some(Proto(proto)),
         out: Some("lo".to_owned()),
@@ -170,8 +194,10 @@ fn bytes(packet: &Packet) -> Vec<u8> {
     let more = if packet.more_fragments == Some(true) { 0x2000 } else { 0 };
     out.extend((packet.frag_offset.unwrap_or(0) | more).to_be_bytes());
     out.extend([packet.ttl.unwrap(), packet.proto.unwrap().0, 0, 0]);
-    out.extend(SRC.octets());
-    out.extend(DST.octets());
+    for addr in [packet.src, packet.dst] {
+        let IpAddr::V4(addr) = addr else { panic!("IPv4") };
+        out.extend(addr.octets());
+    }
     let ports = [packet.sport.unwrap_or(0).to_be_bytes(), packet.dport.unwrap_or(0).to_be_bytes()].concat();
     let hex = packet.payload.as_ref().unwrap();
     let payload: Vec<u8> =
@@ -274,7 +300,10 @@ fn what_the_packet_alone_decides_is_decided_as_the_kernel_does() {
         let (mut faults, mut compared, mut open) = (Vec::new(), 0, 0);
         for backend in [Backend::Nft, Backend::Legacy] {
             for rule in RULES {
-                compared += one_rule(&socket, backend, rule, &mut faults, &mut open);
+                compared += one_rule(&socket, backend, rule, &packets(), &mut faults, &mut open);
+            }
+            for rule in CLUSTER {
+                compared += one_rule(&socket, backend, rule, &sources(), &mut faults, &mut open);
             }
             restore(backend, "-p 253");
         }
@@ -288,14 +317,20 @@ fn what_the_packet_alone_decides_is_decided_as_the_kernel_does() {
     done.join().unwrap();
 }
 
-fn one_rule(socket: &Socket, backend: Backend, rule: &str, faults: &mut Vec<String>, open: &mut usize) -> usize {
+fn one_rule(
+    socket: &Socket,
+    backend: Backend,
+    rule: &str,
+    packets: &[Packet],
+    faults: &mut Vec<String>,
+    open: &mut usize,
+) -> usize {
     let text = restore(backend, rule);
     let dump = RulesetDump { format: DumpFormat::IptablesSave, backend, via: "rule".into(), text };
     let (stack, issues) = Stack::from_dumps(&[dump]);
     assert!(issues.is_empty(), "{}", issues[0]);
-    let packets = packets();
     let mut before = counters(backend);
-    for packet in &packets {
+    for packet in packets {
         let to = SockAddr::from(SocketAddrV4::new(DST, 0));
         let refused = socket.send_to(&bytes(packet), &to).is_err();
         let after = counters(backend);

@@ -363,12 +363,11 @@ fn hashlimit(opts: &[Opt<'_>]) -> Result<Hashlimit, String> {
     let Some((above, Some(text))) = found else {
         return Err("`--hashlimit-upto RATE` or `--hashlimit-above RATE` is needed".to_owned());
     };
-    let rate = match bytes(text.strip_suffix("/s").unwrap_or("")) {
-        Some(bytes) => Rate::Bytes(bytes),
-        None => {
-            let (count, unit) = rate(text).ok_or_else(|| format!("`{text}` is no rate such as 5/min or 1mb/s"))?;
-            Rate::Packets { period: unit * 1_000_000 / count }
-        }
+    let rate = if let Some(bytes) = bytes(text.strip_suffix("/s").unwrap_or("")) {
+        Rate::Bytes(bytes)
+    } else {
+        let (count, unit) = rate(text).ok_or_else(|| format!("`{text}` is no rate such as 5/min or 1mb/s"))?;
+        Rate::Packets { period: unit * 1_000_000 / count }
     };
     let burst = match (value("hashlimit-burst"), rate) {
         (None, Rate::Packets { .. }) => Some(5),
