@@ -75,7 +75,10 @@ fn rules_are_read_as_iptables_writes_them_back() {
             "-m limit --limit 5/min -j LOG --log-prefix \"a b: \"",
             "-m limit --limit 5/min -j LOG --log-prefix \"a b: \"",
         ),
-        ("-m recent --rcheck --seconds 60 ! --rsource", "-m recent --rcheck --seconds 60 ! --rsource"),
+        (
+            "-m recent ! --rcheck --seconds 60",
+            "-m recent ! --rcheck --seconds 60 --name DEFAULT --mask 255.255.255.255 --rsource",
+        ),
         ("-m set --match-set blocked src,dst -j DROP", "-m set --match-set blocked src,dst -j DROP"),
         ("-m set ! --match-set blocked src", "-m set ! --match-set blocked src"),
         ("-j REJECT", "-j REJECT --reject-with icmp-port-unreachable"),

@@ -211,6 +211,11 @@ impl Stateful {
         let words = words(options);
         let opts = group(&words);
         let get = |name: &str| opts.iter().find(|(_, n, _)| *n == name);
+        let invertible = ["set", "rcheck", "update", "remove", "every", "probability", "quota", "connbytes"];
+        let may = |name: &str| invertible.contains(&name) || name.ends_with("-above") || name.ends_with("upto");
+        if let Some((_, name, _)) = opts.iter().find(|(n, name, _)| *n && !may(name) && *name != "hashlimit") {
+            return Err(format!("`!` cannot stand before `--{name}`"));
+        }
         let negated = |name: &str| get(name).is_some_and(|(n, ..)| *n);
         let value = |name: &str| get(name).and_then(|(_, _, v)| v.as_deref());
         let has = |name: &str| get(name).is_some();
