@@ -44,7 +44,7 @@ impl Live {
     }
 
     /// The length of the TCP header, where it follows from what is given.
-    fn tcp_header(&self) -> Option<usize> {
+    pub(super) fn tcp_header(&self) -> Option<usize> {
         if let Some(options) = &self.packet.tcp_options {
             let size = |kind: &u8| match kind {
                 0 | 1 => Some(1),

@@ -189,11 +189,16 @@ impl Run<'_> {
     }
 
     /// A module saw a header that is cut short, or a fragment made to overwrite one: the kernel
-    /// drops the packet before the rule counts it.
-    fn hotdrop(&self, at: ChainAt, number: usize, rule: &Rule) -> End {
-        let place = self.place(at, number, rule).place();
-        let reason = format!("{place}: its match drops packets whose header is cut short");
-        End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(reason) }
+    /// drops the packet before the rule counts it. nf_tables reports that as the rule's own drop
+    /// (`net/netfilter/nft_compat.c`), x_tables not at all.
+    fn hotdrop(&mut self, at: ChainAt, number: usize, rule: &Rule) -> End {
+        let place = self.place(at, number, rule);
+        let reason = format!("{}: its match drops packets whose header is cut short", place.place());
+        let by = (place.backend == Backend::Nft).then_some(place);
+        if let Some(place) = &by {
+            self.step(place.clone(), "drop");
+        }
+        End { verdict: Verdict::Drop, reject_with: None, by, reason: Some(reason) }
     }
 
     /// A question's key and words: whether the test (not negated) holds.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::firewall::ruleset::{Bits, CompareOp, Comparison, CtStates, Field, Hook, Iface, Operand, PktType};
 
 use super::flow::Run;
-use super::live::{IfaceName, Truth};
+use super::live::{IfaceName, Live, Truth};
 use super::matching::in_range;
 use super::stack::ChainAt;
 
@@ -174,15 +174,12 @@ impl Run<'_> {
             Field::EtherType => Value::Number(if v6 { 0x86dd } else { 0x0800 }),
             Field::Sport(proto) | Field::Dport(proto) => {
                 let has_ports = matches!(live.proto, 6 | 17 | 33 | 132 | 136);
-                if proto.is_some_and(|proto| proto != live.proto) || !has_ports {
+                if proto.is_some_and(|proto| proto != live.proto) {
                     return Value::Absent;
                 }
                 let place = if matches!(field, Field::Sport(_)) { 0 } else { 2 };
-                if live.is_later_fragment() {
-                    return raw(live.transport(place, 2));
-                }
-                if !live.has_octets(place + 2) {
-                    return Value::Absent;
+                if !has_ports || live.is_later_fragment() || !live.has_octets(place + 2) {
+                    return raw(live, place, 2);
                 }
                 if matches!(field, Field::Sport(_)) {
                     return Value::Number(live.sport().into());
@@ -192,19 +189,16 @@ impl Run<'_> {
                     None => Value::Unknown("the destination port is not given".to_owned()),
                 }
             }
-            Field::TcpFlags if live.proto == 6 && live.is_later_fragment() => raw(live.transport(13, 1)),
-            Field::TcpFlags if !live.has_header(6) || !live.has_octets(14) => Value::Absent,
+            Field::TcpFlags if live.proto != 6 => Value::Absent,
+            Field::TcpFlags if live.is_later_fragment() || !live.has_octets(14) => raw(live, 13, 1),
             Field::TcpFlags => Value::Number(live.tcp_flags().0.into()),
             Field::IcmpType { v6: six } | Field::IcmpCode { v6: six } => {
                 if *six != v6 || live.proto != if v6 { 58 } else { 1 } {
                     return Value::Absent;
                 }
                 let place = u32::from(matches!(field, Field::IcmpCode { .. }));
-                if live.is_later_fragment() {
-                    return raw(live.transport(place, 1));
-                }
-                if !live.has_octets(place + 1) {
-                    return Value::Absent;
+                if live.is_later_fragment() || !live.has_octets(place + 1) {
+                    return raw(live, place, 1);
                 }
                 let (kind, code) = live.icmp();
                 Value::Number(if matches!(field, Field::IcmpType { .. }) { kind } else { code }.into())
@@ -260,13 +254,13 @@ impl Run<'_> {
     }
 }
 
-/// What nf_tables loads where a later fragment has no header: its payload
-/// (`net/netfilter/nft_payload.c`).
-fn raw(bits: Option<Bits>) -> Value {
-    match bits.map(Bits::value) {
+/// The octets that stand where the header would be: nf_tables compares whatever it finds
+/// (`net/netfilter/nft_payload.c`), and breaks the rule off where the packet ends before.
+fn raw(live: &mut Live, place: u32, width: u8) -> Value {
+    match live.transport(place, width).map(Bits::value) {
         None => Value::Absent,
         Some(Some(value)) => Value::Number(value.into()),
-        Some(None) => Value::Unknown("a later fragment's octets, which stand where the header would be".to_owned()),
+        Some(None) => Value::Unknown("the octets that stand where the header would be are not given".to_owned()),
     }
 }
 

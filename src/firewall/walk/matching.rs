@@ -32,12 +32,13 @@ impl Run<'_> {
             }
             Test::Protocol(number) => Truth::of(live.proto == *number),
             Test::Fragment => Truth::of(live.is_later_fragment()),
-            Test::Header(module) => self.header(*module).unwrap_or(Truth::Yes),
+            // Without options the module is x_tables' own in both backends (iptables/nft.c, tcp_all_zero).
+            Test::Header(module) => self.module_header(*module).unwrap_or(Truth::Yes),
             Test::Port { module, side, range } => self.port(at, *module, *side, *range),
             Test::Multiport { side, ranges } => self.multiport(*side, ranges),
             Test::TcpFlags { mask, set } => self.flags(at, *mask, *set),
             Test::TcpOption(option) => self.tcp_option(*option),
-            Test::Icmp { v6, kind, codes } => self.icmp(*v6, *kind, *codes),
+            Test::Icmp { v6, kind, codes } => self.icmp(at, *v6, *kind, *codes),
             Test::Conntrack { tests, .. } => self.conntrack(tests),
             Test::Mark { value, mask } => {
                 if let Some(why) = &live.mark_open {

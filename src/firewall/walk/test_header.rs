@@ -58,9 +58,16 @@ impl Run<'_> {
             && self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Nft)
     }
 
-    /// `Some` where an x_tables module cannot look at its header. A module without options is
-    /// x_tables' own in both backends: there is nothing to write as an expression.
-    pub(super) fn header(&mut self, module: Transport) -> Option<Truth> {
+    /// `Some` where an x_tables module cannot look at its header.
+    pub(super) fn header(&mut self, at: ChainAt, module: Transport) -> Option<Truth> {
+        if self.native(at, module) {
+            return (self.live.proto != module.number()).then_some(Truth::Absent);
+        }
+        self.module_header(module)
+    }
+
+    /// The same for a module that is x_tables' own, whatever the backend.
+    pub(super) fn module_header(&mut self, module: Transport) -> Option<Truth> {
         let live = &mut self.live;
         if live.proto != module.number() {
             return Some(Truth::Absent);
@@ -75,14 +82,14 @@ impl Run<'_> {
 
     /// `--sport`, `--dport` of a protocol's own module.
     pub(super) fn port(&mut self, at: ChainAt, module: Transport, side: Side, range: PortRange) -> Truth {
-        // Of the range of all ports iptables-nft makes no expression either.
-        if !self.native(at, module) || range.from == 0 && range.to == u16::MAX {
-            if let Some(truth) = self.header(module) {
-                return truth;
+        if let Some(truth) = self.header(at, module) {
+            return truth;
+        }
+        if self.native(at, module) {
+            // Of the range of all ports iptables-nft makes no expression.
+            if range.from == 0 && range.to == u16::MAX {
+                return self.module_header(module).unwrap_or(Truth::Yes);
             }
-        } else if self.live.proto != module.number() {
-            return Truth::Absent;
-        } else {
             let place = if side == Side::Source { 0 } else { 2 };
             if self.live.is_later_fragment() {
                 let bits = self.live.transport(place, 2);
@@ -97,13 +104,10 @@ impl Run<'_> {
 
     /// `--tcp-flags`
     pub(super) fn flags(&mut self, at: ChainAt, mask: TcpFlags, set: TcpFlags) -> Truth {
-        if !self.native(at, Transport::Tcp) {
-            if let Some(truth) = self.header(Transport::Tcp) {
-                return truth;
-            }
-        } else if self.live.proto != Transport::Tcp.number() {
-            return Truth::Absent;
-        } else {
+        if let Some(truth) = self.header(at, Transport::Tcp) {
+            return truth;
+        }
+        if self.native(at, Transport::Tcp) {
             if self.live.is_later_fragment() {
                 let bits = self.live.transport(13, 1);
                 return compare(bits, |flags| flags & u32::from(mask.0) == u32::from(set.0));
@@ -117,10 +121,15 @@ impl Run<'_> {
 
     /// `--tcp-option`, which both backends leave to x_tables.
     pub(super) fn tcp_option(&mut self, option: u8) -> Truth {
-        if let Some(truth) = self.header(Transport::Tcp) {
-            return truth;
-        }
         let live = &mut self.live;
+        if live.is_later_fragment() {
+            return if !live.v6 && live.packet.frag_offset == Some(1) { live.hot() } else { Truth::Absent };
+        }
+        // The options are part of the header (xt_tcpudp.c, tcp_find_option).
+        let header = live.tcp_header().and_then(|length| u32::try_from(length).ok()).unwrap_or(20);
+        if !live.has_octets(header) {
+            return live.hot();
+        }
         match &live.packet.tcp_options {
             Some(options) => Truth::of(options.contains(&option)),
             // A header of 20 octets has none.
@@ -142,9 +151,9 @@ impl Run<'_> {
     }
 
     /// `-m icmp`, `-m icmp6`, x_tables' own in both backends.
-    pub(super) fn icmp(&mut self, v6: bool, kind: Option<u8>, codes: (u8, u8)) -> Truth {
+    pub(super) fn icmp(&mut self, at: ChainAt, v6: bool, kind: Option<u8>, codes: (u8, u8)) -> Truth {
         let module = if v6 { Transport::Icmp6 } else { Transport::Icmp };
-        if let Some(truth) = self.header(module) {
+        if let Some(truth) = self.header(at, module) {
             return truth;
         }
         let (own_kind, own_code) = self.live.icmp();
