@@ -7,9 +7,9 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use reachwhy::firewall::parse;
-use reachwhy::firewall::ruleset::{Family, Rule};
-use reachwhy::host::Backend;
+use reachwhy::firewall::ruleset::{Family, Hook, Rule};
+use reachwhy::firewall::{Facts, Packet, Stack, Verdict, parse, walk::walk_hook};
+use reachwhy::host::{Backend, DumpFormat, RulesetDump};
 use reachwhy::os::netns::NetNs;
 
 /// One line of the vocabulary.
@@ -180,4 +180,62 @@ fn compare(line: &Line, backend: Backend, faults: &mut Vec<String>) -> Result<bo
     }
     run(&restore, &[], &format!("*{0}\n:{1} ACCEPT [0:0]\nCOMMIT\n", line.table, line.chain))?;
     Ok(theirs == ours)
+}
+
+/// Whether a rule drops the packet: its verdict. `Unknown` is a question left open.
+fn verdict(family: Family, rule: &str, packet: &str, clock: Option<u64>) -> Verdict {
+    let text = format!("*filter\n:INPUT ACCEPT [0:0]\n-A INPUT {rule} -j DROP\nCOMMIT\n");
+    let format = if family == Family::Ip6 { DumpFormat::Ip6tablesSave } else { DumpFormat::IptablesSave };
+    let dump = RulesetDump { format, backend: Backend::Legacy, via: "t".into(), text };
+    let (stack, issues) = Stack::from_dumps(&[dump]);
+    assert!(issues.is_empty(), "{}", issues[0]);
+    let packet: Packet = packet.parse().unwrap_or_else(|e| panic!("{e}"));
+    let facts = clock.map_or(Facts::none(), |now| Facts::none().at(now));
+    walk_hook(&stack, &packet.at(Hook::Input), &facts).verdict
+}
+
+#[test]
+fn ipv6_headers_clocks_and_open_questions() {
+    use Verdict::{Accept, Drop, Unknown};
+    let (four, six) = (Family::Ip, Family::Ip6);
+    let plain = "in=eth0 tcp fd00::1:1000 > fd00::2:80 syn";
+    let fragment = "in=eth0 udp fd00::1 > fd00::2 frag_offset=5";
+    let tcp = "in=eth0 tcp 10.0.0.1:1000 > 10.0.0.2:80 syn";
+    for (family, rule, packet, clock, expect) in [
+        // net/ipv6/netfilter/ip6t_ipv6header.c
+        (six, "-m ipv6header --header prot", plain, None, Drop),
+        (six, "-m ipv6header --header frag,prot", plain, None, Accept),
+        (six, "-m ipv6header --header frag --soft", fragment, None, Drop),
+        (six, "-m ipv6header --header frag", fragment, None, Accept),
+        (six, "-m ipv6header ! --header frag --soft", plain, None, Drop),
+        // ip6t_frag.c, ip6t_rt.c, ip6t_hbh.c: no header, no match, negated or not.
+        (six, "-m frag --fragfirst", fragment, None, Accept),
+        (six, "-m frag --fraglast", fragment, None, Drop),
+        (six, "-m frag ! --fragid 7", plain, None, Accept),
+        (six, "-m rt ! --rt-type 0", plain, None, Accept),
+        (six, "-m hbh ! --hbh-len 8", plain, None, Accept),
+        // ip6t_eui64.c
+        // xt_time.c; 1 March 2024 is a Friday.
+        (four, "-m time --weekdays Fri", tcp, Some(1_709_294_400), Drop),
+        (four, "-m time --weekdays Mon", tcp, Some(1_709_294_400), Accept),
+        (four, "-m time --weekdays Mon", tcp, None, Unknown),
+        (four, "-m time --timestart 11:00 --timestop 13:00 --kerneltz", tcp, Some(1_709_294_400), Unknown),
+        // xt_physdev.c and xt_policy.c, without a bridge and without IPsec.
+        (four, "-m physdev --physdev-is-bridged", tcp, None, Accept),
+        (four, "-m physdev ! --physdev-in eth1", tcp, None, Drop),
+        (four, "-m policy --dir in --pol ipsec", tcp, None, Accept),
+        // What nobody said stays open.
+        (four, "-m socket", tcp, None, Unknown),
+        (four, "-m cpu --cpu 0", tcp, None, Unknown),
+        (four, "-m devgroup --src-group 3", tcp, None, Unknown),
+        (four, "-m rpfilter --invert", tcp, None, Unknown),
+        (four, "-m statistic --mode random --probability 0.5", tcp, None, Unknown),
+        (four, "-p tcp -m osf --genre Linux", tcp, None, Unknown),
+        (four, "-m string --string x --algo bm", "in=eth0 udp 10.0.0.1:1 > 10.0.0.2:2 length=100", None, Unknown),
+        (four, "-m u32 --u32 \"4>>16=7\"", tcp, None, Unknown),
+        (four, "-m helper --helper ftp", tcp, None, Accept),
+        (four, "-m helper --helper ftp", "in=eth0 tcp 10.0.0.1:1 > 10.0.0.2:2 ctstate=RELATED", None, Unknown),
+    ] {
+        assert_eq!(verdict(family, rule, packet, clock), expect, "{rule} {packet}");
+    }
 }

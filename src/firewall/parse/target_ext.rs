@@ -79,7 +79,7 @@ pub(super) fn nflog(instance: &Instance) -> String {
     let mut own = in_order(instance);
     let value = |text: &str| values::number(text);
     own.opts.retain(|opt| match (opt.name.as_str(), opt.args.first().and_then(|word| value(&word.text))) {
-        ("nflog-group", Some(0)) | ("nflog-threshold", Some(1)) | ("nflog-range", Some(0)) => false,
+        ("nflog-group" | "nflog-range", Some(0)) | ("nflog-threshold", Some(1)) => false,
         ("nflog-range", _) => !instance.has("nflog-size"),
         _ => true,
     });

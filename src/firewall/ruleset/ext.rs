@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::bpf::BpfProgram;
 use super::matches_header::{
     ChunkTest, DCCP_TYPES, EcnTest, FragTest, Ipv6HeaderTest, OptionsTest, OsfTest, RtTest, Span, SpiTest,
 };
@@ -9,7 +10,7 @@ use super::matches_host::{
     CgroupTest, ClusterTest, ConnlabelTest, DevGroupTest, HelperTest, PhysdevTest, PolicyTest, RealmTest, RpfilterTest,
     SocketTest,
 };
-use super::matches_payload::{BpfProgram, StringTest, U32Test};
+use super::matches_payload::{StringTest, U32Test};
 use super::quote;
 use super::time::TimeTest;
 

@@ -238,8 +238,8 @@ impl Test {
     /// Whether it goes under the `-m` of the test before it, which is of the same module.
     pub(super) fn shares_module(&self, before: &Self) -> bool {
         match (before, self) {
-            (_, Self::Port { .. } | Self::TcpFlags { .. } | Self::TcpOption(_)) => true,
-            (Self::IpRange { side: Side::Source, .. }, Self::IpRange { side: Side::Destination, .. })
+            (_, Self::Port { .. } | Self::TcpFlags { .. } | Self::TcpOption(_))
+            | (Self::IpRange { side: Side::Source, .. }, Self::IpRange { side: Side::Destination, .. })
             | (
                 Self::AddrType { side: Side::Source, limit_iface: None, .. },
                 Self::AddrType { side: Side::Destination, limit_iface: None, .. },

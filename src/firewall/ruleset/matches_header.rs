@@ -168,12 +168,12 @@ impl fmt::Display for ChunkTest {
         if self.chunks.len() == 256 {
             return f.write_str("ALL");
         }
-        let list: Vec<String> = self.chunks.iter().map(chunk_text).collect();
+        let list: Vec<String> = self.chunks.iter().copied().map(chunk_text).collect();
         f.write_str(&list.join(","))
     }
 }
 
-fn chunk_text(chunk: &Chunk) -> String {
+fn chunk_text(chunk: Chunk) -> String {
     let name = ChunkTest::NAMES.iter().find(|(_, kind)| *kind == chunk.kind);
     let mut out = name.map_or_else(|| chunk.kind.to_string(), |(name, _)| (*name).to_owned());
     if chunk.mask != 0 {

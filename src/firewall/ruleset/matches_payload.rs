@@ -1,8 +1,12 @@
-//! Tests of a packet's octets: `string`, `u32` and `bpf`, parsed and run over what is known of it.
+//! Tests of a packet's octets: `string` and `u32`, parsed and run over what is known of it.
 
 use std::fmt;
 
 use super::matches_header::not;
+
+/// Octets that are not given decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotGiven;
 
 /// `-m string`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,18 +50,21 @@ impl StringTest {
     }
 
     /// Whether the pattern stands in `octets`, which begin with the IP header, wholly between `from`
-    /// and `to` (`net/core/skbuff.c`, `skb_find_text`); `Err` where an octet not known decides.
-    pub fn find(&self, octets: &[Octet]) -> Result<bool, ()> {
+    /// and `to` (`net/core/skbuff.c`, `skb_find_text`); `Err` where an octet not known decides. The
+    /// first `headers` octets are headers': those of them that are not known are taken to be no
+    /// part of the pattern.
+    pub fn find(&self, octets: &[Octet], headers: usize) -> Result<bool, NotGiven> {
         let from = usize::from(self.from).min(octets.len());
         let to = usize::from(self.to).min(octets.len()).max(from);
         let fold = |c: u8| if self.icase { upper(c) } else { c };
         let mut maybe = false;
-        for window in octets[from..to].windows(self.pattern.len().max(1)) {
+        for (start, window) in (from..).zip(octets[from..to].windows(self.pattern.len().max(1))) {
             let (mut fits, mut known) = (true, true);
-            for (own, wanted) in window.iter().zip(&self.pattern) {
+            for ((place, own), wanted) in (start..).zip(window).zip(&self.pattern) {
                 match own.value() {
                     Some(own) if fold(own) == fold(*wanted) => (),
                     Some(_) => fits = false,
+                    None if place < headers => fits = false,
                     None => known = false,
                 }
             }
@@ -66,7 +73,7 @@ impl StringTest {
             }
             maybe |= fits;
         }
-        if maybe { Err(()) } else { Ok(false) }
+        if maybe { Err(NotGiven) } else { Ok(false) }
     }
 }
 
@@ -191,21 +198,21 @@ impl U32Test {
 
     /// Whether it holds for the octets from the IP header on, its negation not applied; `Err` where
     /// octets not known decide (`net/netfilter/xt_u32.c`, `u32_match_it`).
-    pub fn holds(&self, octets: &[Octet]) -> Result<bool, ()> {
+    pub fn holds(&self, octets: &[Octet]) -> Result<bool, NotGiven> {
         let mut open = false;
         for part in &self.parts {
             match part.holds(octets) {
                 Ok(true) => (),
                 Ok(false) => return Ok(false),
-                Err(()) => open = true,
+                Err(NotGiven) => open = true,
             }
         }
-        if open { Err(()) } else { Ok(true) }
+        if open { Err(NotGiven) } else { Ok(true) }
     }
 }
 
 impl U32Part {
-    fn holds(&self, octets: &[Octet]) -> Result<bool, ()> {
+    fn holds(&self, octets: &[Octet]) -> Result<bool, NotGiven> {
         let mut at: u32 = 0;
         let Some(mut bits) = Bits::read(octets, self.start, 4) else { return Ok(false) };
         for (op, number) in &self.ops {
@@ -214,7 +221,7 @@ impl U32Part {
                 U32Op::Left => bits = bits.map(|n| n.wrapping_shl(*number)),
                 U32Op::Right => bits = bits.map(|n| n.wrapping_shr(*number)),
                 U32Op::At => {
-                    let value = bits.value().ok_or(())?;
+                    let value = bits.value().ok_or(NotGiven)?;
                     let Some(base) = at.checked_add(value) else { return Ok(false) };
                     at = base;
                     let Some(place) = at.checked_add(*number) else { return Ok(false) };
@@ -234,7 +241,7 @@ impl U32Part {
                 None => open |= bits.set <= *to && bits.set | bits.open >= *from,
             }
         }
-        if open { Err(()) } else { Ok(false) }
+        if open { Err(NotGiven) } else { Ok(false) }
     }
 }
 
@@ -370,227 +377,8 @@ impl Bits {
         Self { set, open: (self.open | other.open) & !set }
     }
 
-    fn map(self, with: impl Fn(u32) -> u32) -> Self {
+    pub(super) fn map(self, with: impl Fn(u32) -> u32) -> Self {
         Self { set: with(self.set), open: with(self.open) }
-    }
-}
-
-/// One instruction of classic BPF (`struct sock_filter`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BpfOp {
-    /// Operation code.
-    pub code: u16,
-    /// Instructions skipped where a test holds.
-    pub jt: u8,
-    /// Instructions skipped where it does not.
-    pub jf: u8,
-    /// Operand.
-    pub k: u32,
-}
-
-/// `-m bpf --bytecode`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BpfProgram {
-    /// Its instructions.
-    pub ops: Vec<BpfOp>,
-}
-
-/// What a program can ask about a packet besides its octets (`SKF_AD_*`).
-#[derive(Debug, Clone, Copy)]
-pub struct BpfContext {
-    /// Ethernet type.
-    pub protocol: u16,
-    /// `PACKET_*`.
-    pub pkttype: u8,
-    /// The packet's mark.
-    pub mark: u32,
-}
-
-impl BpfProgram {
-    /// Reads `N,code jt jf k,…`.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let mut parts = text.split(',');
-        let count: usize =
-            parts.next().and_then(|n| n.trim().parse().ok()).ok_or("the number of instructions is missing")?;
-        if count == 0 || count > 64 {
-            return Err("a program has 1 to 64 instructions"); // XT_BPF_MAX_NUM_INSTR
-        }
-        let mut ops = Vec::with_capacity(count);
-        for part in parts.filter(|part| !part.trim().is_empty()) {
-            let mut numbers = part.split_whitespace().map(str::parse::<u32>);
-            let mut next = || numbers.next().and_then(Result::ok).ok_or("an instruction has four numbers");
-            let (code, jt, jf, k) = (next()?, next()?, next()?, next()?);
-            let small = |n: u32| u8::try_from(n).map_err(|_| "a jump is at most 255");
-            let code = u16::try_from(code).map_err(|_| "an operation code has 16 bits")?;
-            ops.push(BpfOp { code, jt: small(jt)?, jf: small(jf)?, k });
-        }
-        if ops.len() != count {
-            return Err("the number of instructions is not what the first number says");
-        }
-        Ok(Self { ops })
-    }
-
-    /// Runs the program: whether it gives anything but 0. `Err` where what is not known decides, or
-    /// the kernel would refuse the program.
-    pub fn run(&self, octets: &[Octet], context: BpfContext) -> Result<bool, ()> {
-        let (mut a, mut x) = (Bits::known(0), Bits::known(0));
-        let mut memory = [Bits::known(0); 16];
-        let mut at = 0usize;
-        // Jumps lead forwards only, so the program ends.
-        loop {
-            let op = *self.ops.get(at).ok_or(())?;
-            at += 1;
-            let index = usize::try_from(op.k).map_err(|_| ())?;
-            let by_x = op.code & 0x08 != 0;
-            let length = u32::try_from(octets.len()).map_err(|_| ())?;
-            match op.code & 0x07 {
-                // BPF_LD
-                0x00 => {
-                    let width = match op.code & 0x18 {
-                        0x00 => 4,
-                        0x08 => 2,
-                        0x10 => 1,
-                        _ => return Err(()),
-                    };
-                    a = match op.code & 0xe0 {
-                        0x00 => Bits::known(op.k),
-                        0x20 | 0x40 => {
-                            let base = if op.code & 0xe0 == 0x40 { x.value().ok_or(())? } else { 0 };
-                            match load(octets, base.wrapping_add(op.k), width, context)? {
-                                Some(bits) => bits,
-                                // A read past the packet's end ends the program with 0.
-                                None => return Ok(false),
-                            }
-                        }
-                        0x60 => *memory.get(index).ok_or(())?,
-                        0x80 => Bits::known(length),
-                        _ => return Err(()),
-                    };
-                }
-                // BPF_LDX
-                0x01 => {
-                    x = match op.code & 0xe0 {
-                        0x00 => Bits::known(op.k),
-                        0x60 => *memory.get(index).ok_or(())?,
-                        0x80 => Bits::known(length),
-                        0xa0 => match load(octets, op.k, 1, context)? {
-                            Some(bits) => bits.and(Bits::known(0x0f)).map(|n| n << 2),
-                            None => return Ok(false),
-                        },
-                        _ => return Err(()),
-                    };
-                }
-                0x02 => *memory.get_mut(index).ok_or(())? = a,
-                0x03 => *memory.get_mut(index).ok_or(())? = x,
-                // BPF_ALU
-                0x04 => {
-                    let operand = if by_x { x } else { Bits::known(op.k) };
-                    match alu(op.code & 0xf0, a, operand)? {
-                        Some(result) => a = result,
-                        None => return Ok(false),
-                    }
-                }
-                // BPF_JMP
-                0x05 => {
-                    if op.code & 0xf0 == 0 {
-                        at = at.checked_add(index).ok_or(())?;
-                        continue;
-                    }
-                    let operand = if by_x { x } else { Bits::known(op.k) };
-                    let jumps = match op.code & 0xf0 {
-                        0x40 => match a.and(operand) {
-                            bits if bits.set != 0 => true,
-                            bits if bits.open == 0 => false,
-                            _ => return Err(()),
-                        },
-                        kind => {
-                            let (a, operand) = (a.value().ok_or(())?, operand.value().ok_or(())?);
-                            match kind {
-                                0x10 => a == operand,
-                                0x20 => a > operand,
-                                0x30 => a >= operand,
-                                _ => return Err(()),
-                            }
-                        }
-                    };
-                    at += usize::from(if jumps { op.jt } else { op.jf });
-                }
-                // BPF_RET
-                0x06 => {
-                    let result = if op.code & 0x18 == 0x10 { a } else { Bits::known(op.k) };
-                    return if result.set != 0 { Ok(true) } else { result.value().map(|n| n != 0).ok_or(()) };
-                }
-                // BPF_MISC: TAX, TXA
-                _ => {
-                    if op.code & 0xf8 == 0x80 {
-                        a = x;
-                    } else {
-                        x = a;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `SKF_AD_OFF` and `SKF_NET_OFF`, as 32-bit numbers.
-const ANCILLARY: u32 = 0xffff_f000;
-const NETWORK: u32 = 0xfff0_0000;
-
-/// Reads octets, or what lies at one of the kernel's negative offsets.
-fn load(octets: &[Octet], at: u32, width: usize, context: BpfContext) -> Result<Option<Bits>, ()> {
-    if at >= ANCILLARY {
-        return Ok(Some(Bits::known(match at - ANCILLARY {
-            0 => u32::from(context.protocol),
-            4 => u32::from(context.pkttype),
-            20 => context.mark,
-            _ => return Err(()),
-        })));
-    }
-    if at >= NETWORK {
-        return Ok(Bits::read(octets, at - NETWORK, width));
-    }
-    if at >= 0x8000_0000 {
-        return Err(());
-    }
-    Ok(Bits::read(octets, at, width))
-}
-
-/// `Ok(None)` for a division by zero, which ends the program with 0.
-fn alu(op: u16, a: Bits, b: Bits) -> Result<Option<Bits>, ()> {
-    match op {
-        0x40 => return Ok(Some(a.or(b))),
-        0x50 => return Ok(Some(a.and(b))),
-        0x60 | 0x70 => {
-            let by = b.value().ok_or(())?;
-            let shift =
-                |n: u32| if op == 0x60 { n.checked_shl(by).unwrap_or(0) } else { n.checked_shr(by).unwrap_or(0) };
-            return Ok(Some(a.map(shift)));
-        }
-        _ => (),
-    }
-    let a = a.value().ok_or(())?;
-    if op == 0x80 {
-        return Ok(Some(Bits::known(a.wrapping_neg())));
-    }
-    let b = b.value().ok_or(())?;
-    Ok(match op {
-        0x00 => Some(a.wrapping_add(b)),
-        0x10 => Some(a.wrapping_sub(b)),
-        0x20 => Some(a.wrapping_mul(b)),
-        0x30 => a.checked_div(b),
-        0x90 => a.checked_rem(b),
-        0xa0 => Some(a ^ b),
-        _ => return Err(()),
-    }
-    .map(Bits::known))
-}
-
-impl fmt::Display for BpfProgram {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--bytecode \"{}", self.ops.len())?;
-        self.ops.iter().try_for_each(|op| write!(f, ",{} {} {} {}", op.code, op.jt, op.jf, op.k))?;
-        f.write_str("\"")
     }
 }
 
@@ -614,7 +402,7 @@ mod tests {
         assert_eq!(test.holds(&known(&packet)), Ok(false));
         let mut open = known(&packet);
         open[20] = Octet::OPEN;
-        assert_eq!(test.holds(&open), Err(()));
+        assert_eq!(test.holds(&open), Err(NotGiven));
         assert_eq!(test.holds(&known(&packet[..20])), Ok(false), "past the end");
         for bad in ["", "1", "1=", "1=2&&", "1&=2", "1=1:2:3", "=1", "1|2=3", "0x=1"] {
             assert!(U32Test::parse(false, bad).is_err(), "{bad}");
@@ -622,34 +410,16 @@ mod tests {
     }
 
     #[test]
-    fn bytecode_reads_and_runs() {
-        // `tcpdump -ddd -y RAW tcp`: IP protocol 6.
-        let program = BpfProgram::parse("4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0").unwrap();
-        assert_eq!(program.to_string(), "--bytecode \"4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0\"");
-        let context = BpfContext { protocol: 0x0800, pkttype: 0, mark: 7 };
-        let mut packet = vec![0u8; 20];
-        packet[9] = 6;
-        assert_eq!(program.run(&known(&packet), context), Ok(true));
-        packet[9] = 17;
-        assert_eq!(program.run(&known(&packet), context), Ok(false));
-        assert_eq!(program.run(&known(&packet[..5]), context), Ok(false), "a read past the end gives 0");
-        let mark = BpfProgram::parse("4,32 0 0 4294963220,21 0 1 7,6 0 0 1,6 0 0 0").unwrap();
-        assert_eq!(mark.run(&known(&packet), context), Ok(true));
-        assert!(BpfProgram::parse("2,6 0 0 1").is_err());
-        assert!(BpfProgram::parse("1,6 0 0").is_err());
-    }
-
-    #[test]
     fn strings_are_found_between_from_and_to() {
         let test =
             |from, to, icase| StringTest { negated: false, pattern: b"Get".to_vec(), kmp: false, from, to, icase };
         let packet = known(b"....Get.GET");
-        assert_eq!(test(0, u16::MAX, false).find(&packet), Ok(true));
-        assert_eq!(test(4, 7, false).find(&packet), Ok(true));
-        assert_eq!(test(4, 6, false).find(&packet), Ok(false), "it must end before `to`");
-        assert_eq!(test(5, 99, false).find(&packet), Ok(false));
-        assert_eq!(test(5, 99, true).find(&packet), Ok(true));
-        assert_eq!(test(90, 99, true).find(&packet), Ok(false));
+        assert_eq!(test(0, u16::MAX, false).find(&packet, 0), Ok(true));
+        assert_eq!(test(4, 7, false).find(&packet, 0), Ok(true));
+        assert_eq!(test(4, 6, false).find(&packet, 0), Ok(false), "it must end before `to`");
+        assert_eq!(test(5, 99, false).find(&packet, 0), Ok(false));
+        assert_eq!(test(5, 99, true).find(&packet, 0), Ok(true));
+        assert_eq!(test(90, 99, true).find(&packet, 0), Ok(false));
         assert_eq!(StringTest::of_hex("|00 ff|a\\|b|0d0a|").unwrap(), b"\x00\xffa|b\r\n");
         assert_eq!(StringTest::of_hex("|0"), None);
     }

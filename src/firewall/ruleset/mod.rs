@@ -3,6 +3,7 @@
 //! One model holds both x_tables rules (iptables) and native nf_tables rules. [`std::fmt::Display`]
 //! prints the syntax of iptables-save, which iptables-restore reads back.
 
+mod bpf;
 mod compare;
 mod ext;
 mod matches;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Backend;
 
+pub use bpf::{BpfContext, BpfOp, BpfProgram};
 pub use compare::{CompareOp, Comparison, Field, Operand};
 pub use ext::Ext;
 pub use matches::{
@@ -37,7 +39,7 @@ pub use matches_host::{
     CgroupTest, ClusterTest, ConnlabelTest, DevGroupTest, HelperTest, Masked, PhysdevTest, PolicyElement, PolicyTest,
     RealmTest, RpfilterTest, SocketTest,
 };
-pub use matches_payload::{Bits, BpfContext, BpfOp, BpfProgram, Octet, StringTest, U32Op, U32Part, U32Test};
+pub use matches_payload::{Bits, NotGiven, Octet, StringTest, U32Op, U32Part, U32Test};
 pub use set::{Element, ElementPart, Set};
 pub use stateful::{ConnbytesMode, HashKey, Hashlimit, Rate, Recent, RecentOp, Stateful};
 pub use target::{ConnmarkOp, NatRange, RejectWith, Target, TtlOp, VerdictMap};

@@ -211,6 +211,11 @@ impl Stateful {
         let words = words(options);
         let opts = group(&words);
         let get = |name: &str| opts.iter().find(|(_, n, _)| *n == name);
+        let invertible = ["set", "rcheck", "update", "remove", "every", "probability", "quota", "connbytes"];
+        let may = |name: &str| invertible.contains(&name) || name.ends_with("-above") || name.ends_with("upto");
+        if let Some((_, name, _)) = opts.iter().find(|(n, name, _)| *n && !may(name) && *name != "hashlimit") {
+            return Err(format!("`!` cannot stand before `--{name}`"));
+        }
         let negated = |name: &str| get(name).is_some_and(|(n, ..)| *n);
         let value = |name: &str| get(name).and_then(|(_, _, v)| v.as_deref());
         let has = |name: &str| get(name).is_some();
@@ -363,12 +368,11 @@ fn hashlimit(opts: &[Opt<'_>]) -> Result<Hashlimit, String> {
     let Some((above, Some(text))) = found else {
         return Err("`--hashlimit-upto RATE` or `--hashlimit-above RATE` is needed".to_owned());
     };
-    let rate = match bytes(text.strip_suffix("/s").unwrap_or("")) {
-        Some(bytes) => Rate::Bytes(bytes),
-        None => {
-            let (count, unit) = rate(text).ok_or_else(|| format!("`{text}` is no rate such as 5/min or 1mb/s"))?;
-            Rate::Packets { period: unit * 1_000_000 / count }
-        }
+    let rate = if let Some(bytes) = bytes(text.strip_suffix("/s").unwrap_or("")) {
+        Rate::Bytes(bytes)
+    } else {
+        let (count, unit) = rate(text).ok_or_else(|| format!("`{text}` is no rate such as 5/min or 1mb/s"))?;
+        Rate::Packets { period: unit * 1_000_000 / count }
     };
     let burst = match (value("hashlimit-burst"), rate) {
         (None, Rate::Packets { .. }) => Some(5),

@@ -64,52 +64,55 @@ impl Live {
 
     /// The octets of the packet.
     pub(super) fn octets(&mut self) -> Octets {
+        self.octets_and_headers().0
+    }
+
+    /// The octets of the packet, and how many of them are headers'.
+    pub(super) fn octets_and_headers(&mut self) -> (Octets, usize) {
         let total = usize::try_from(self.length()).unwrap_or(MAX).min(MAX);
         let mut out: Octets = Vec::with_capacity(total.min(2048));
         self.network_octets(&mut out, total);
-        if self.is_later_fragment() {
-            self.tail(&mut out, total);
-            return out;
+        if !self.is_later_fragment() && !self.transport_octets(&mut out, total) {
+            out.resize(total, Octet::OPEN);
+            return (out, 40);
         }
+        let headers = out.len();
+        self.tail(&mut out, total);
+        (out, headers)
+    }
+
+    /// The transport header; false where its length is not known.
+    fn transport_octets(&mut self, out: &mut Octets, total: usize) -> bool {
         match self.proto {
             6 => {
-                self.port_octets(&mut out);
+                self.port_octets(out);
                 out.extend([Octet::OPEN; 8]);
                 let header = self.tcp_header();
                 let flags = self.tcp_flags().0;
                 out.push(header.and_then(|len| u8::try_from(len / 4 * 16).ok()).map_or(Octet::OPEN, Octet::known));
                 out.push(Octet::known(flags));
                 out.extend([Octet::OPEN; 6]);
-                match header {
-                    Some(len) => out.extend(vec![Octet::OPEN; len - 20]),
-                    None => {
-                        out.resize(total, Octet::OPEN);
-                        return out;
-                    }
-                }
-                self.tail(&mut out, total);
+                let Some(len) = header else { return false };
+                out.extend(vec![Octet::OPEN; len - 20]);
             }
             17 | 136 => {
-                self.port_octets(&mut out);
+                self.port_octets(out);
                 let length = u16::try_from(total.saturating_sub(out.len() - 4)).unwrap_or(0);
                 out.extend(length.to_be_bytes().map(Octet::known));
                 out.extend([Octet::OPEN; 2]);
-                self.tail(&mut out, total);
             }
             132 | 33 => {
-                self.port_octets(&mut out);
+                self.port_octets(out);
                 out.extend([Octet::OPEN; 8]);
-                self.tail(&mut out, total);
             }
             1 | 58 if self.proto == 58 || !self.v6 => {
                 let (kind, code) = self.icmp();
                 out.extend([kind, code].map(Octet::known));
                 out.extend([Octet::OPEN; 6]);
-                self.tail(&mut out, total);
             }
-            _ => self.tail(&mut out, total),
+            _ => (),
         }
-        out
+        true
     }
 
     fn network_octets(&mut self, out: &mut Octets, total: usize) {

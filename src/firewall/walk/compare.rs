@@ -233,7 +233,7 @@ impl Run<'_> {
                     |id| Value::Number(id.into()),
                 )
             }
-            Field::PktType => Value::Number(match live.pkttype() {
+            Field::PktType => Value::Number(match self.pkttype() {
                 PktType::Unicast => 0,
                 PktType::Broadcast => 1,
                 PktType::Multicast => 2,

@@ -105,11 +105,6 @@ impl Live {
         }
     }
 
-    /// Whether the transport header of this protocol is there to be read: not in a later fragment.
-    pub(super) fn has_header(&self, proto: u8) -> bool {
-        self.proto == proto && !self.is_later_fragment()
-    }
-
     pub(super) fn is_later_fragment(&self) -> bool {
         self.packet.frag_offset.unwrap_or(0) > 0
     }

@@ -5,15 +5,16 @@ use std::net::IpAddr;
 
 use crate::firewall::ruleset::{
     Bits, BpfContext, ChunkMode, ChunkTest, ClusterTest, CtStates, EcnTest, Ext, FragTest, HelperTest, Hook,
-    Ipv6HeaderTest, PhysdevTest, PktType, PolicyTest, RpfilterTest, Span, SpiModule, SpiTest, TcpFlags, TimeTest,
+    Ipv6HeaderTest, NotGiven, PhysdevTest, PktType, PolicyTest, RpfilterTest, Span, SpiModule, SpiTest, TcpFlags,
+    TimeTest,
 };
 
 use super::flow::Run;
 use super::live::{IfaceName, Truth};
 
 /// A truth with its own negation applied; what is absent stays so.
-fn signed(holds: Result<bool, ()>, negated: bool, open: &str) -> Truth {
-    holds.map_or_else(|()| Truth::Maybe(open.to_owned()), |holds| Truth::of(holds != negated))
+fn signed(holds: Result<bool, NotGiven>, negated: bool, open: &str) -> Truth {
+    holds.map_or_else(|NotGiven| Truth::Maybe(open.to_owned()), |holds| Truth::of(holds != negated))
 }
 
 const OCTETS: &str = "octets that it looks at are not given";
@@ -69,8 +70,8 @@ impl Run<'_> {
             Ext::Connlabel(test) if !self.live.has_flow() => Truth::of(test.negated),
             Ext::Connlabel(_) => open("the labels of its flow are not given"),
             Ext::String(test) => {
-                let octets = self.live.octets();
-                signed(test.find(&octets), test.negated, OCTETS)
+                let (octets, headers) = self.live.octets_and_headers();
+                signed(test.find(&octets, headers), test.negated, OCTETS)
             }
             Ext::U32(test) => {
                 let octets = self.live.octets();
@@ -247,6 +248,9 @@ impl Run<'_> {
         if none {
             return Truth::of(span.negated);
         }
+        if live.packet.tcp_options.is_some() && (span.from, span.to) == (0, 65_535) {
+            return Truth::of(!span.negated);
+        }
         Truth::Maybe("the segment size that it offers is not given".to_owned())
     }
 
@@ -319,8 +323,9 @@ impl Run<'_> {
         let Some(mac) = self.live.packet.mac_src else {
             return Truth::Maybe("the source hardware address is not given".to_owned());
         };
-        let [a, b, c, d, e, f] = mac.0;
-        Truth::of(src.octets()[8..] == [a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+        let mac = mac.0;
+        let identifier = [mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]];
+        Truth::of(src.octets()[8..] == identifier)
     }
 
     /// `net/netfilter/xt_physdev.c`, without a bridge: what is negated holds.

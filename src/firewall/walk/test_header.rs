@@ -86,8 +86,9 @@ impl Run<'_> {
             return truth;
         }
         if self.native(at, module) {
+            // Of the range of all ports iptables-nft makes no expression.
             if range.from == 0 && range.to == u16::MAX {
-                return Truth::Yes;
+                return self.module_header(module).unwrap_or(Truth::Yes);
             }
             let place = if side == Side::Source { 0 } else { 2 };
             if self.live.is_later_fragment() {
