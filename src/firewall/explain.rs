@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::names;
 use super::ruleset::{
-    Chain, CtStates, CtTest, Hook, Match, NatRange, Net, Order, OwnerTest, Policy, PortRange, Rule, Side, Target,
-    TcpFlags, Test,
+    Chain, CtStates, CtTest, Ext, Hook, Match, NatRange, Net, Order, OwnerTest, Policy, PortRange, Rule, Side, Target,
+    TargetExt, TcpFlags, Test,
 };
 
 /// A rule of a chain: `TCP packets for this host from 192.168.1.5 to port 53 (DNS) are dropped.`
@@ -161,15 +161,49 @@ pub fn test(test: &Test) -> String {
         Test::Stateful { module, options } => match module.as_str() {
             "limit" | "hashlimit" => format!("as long as they are within the limit ({options})"),
             "recent" => format!("by the list of recent addresses ({options})"),
-            "time" => format!("at certain times ({options})"),
             "statistic" => format!("some of them, by chance or turn ({options})"),
             other => format!("by {other} ({options})"),
         },
+        Test::Ext(ext) => extension(ext),
         Test::Compare(_) => format!("with {}", Match::is(test.clone())),
         Test::Unknown { module, options } => {
             format!("that `{}` picks (not known to this program)", format!("{module} {options}").trim())
         }
     }
+}
+
+/// The rarer tests: what they look at in words, and their options as they are written.
+fn extension(ext: &Ext) -> String {
+    let what = match ext {
+        Ext::Chunks(_) => "by their SCTP chunks",
+        Ext::DccpTypes(_) | Ext::DccpOption(_) => "by their DCCP header",
+        Ext::Spi(_) => "by their IPsec header",
+        Ext::Ecn(_) => "by their congestion bits",
+        Ext::TcpMss(_) => "by the segment size they offer",
+        Ext::Osf(_) => "by the system whose SYN it looks like",
+        Ext::Frag(_) => "by their fragment header",
+        Ext::Ipv6Header(_) | Ext::Rt(_) | Ext::Options(_) | Ext::MobilityHeader(_) => "by their IPv6 extension headers",
+        Ext::Eui64 => return "whose source address is made of the sender's hardware address".to_owned(),
+        Ext::Physdev(_) => "by the bridge's ports they cross",
+        Ext::Rpfilter(test) if test.invert => "whose source is not where they came from",
+        Ext::Rpfilter(_) => "whose source is where they came from",
+        Ext::Socket(_) => "for which a socket of this host is open",
+        Ext::Helper(_) => "by the helper of their flow",
+        Ext::Cluster(_) => "of which this node of the cluster takes care",
+        Ext::Realm(_) => "by the realm of their route",
+        Ext::DevGroup(_) => "by the group of their device",
+        Ext::Policy(_) => "by what IPsec does with them",
+        Ext::Cpu(_) => "by the processor that handles them",
+        Ext::Nfacct(name) => return format!("counted in {name}"),
+        Ext::Cgroup(_) | Ext::Groups(..) => "by the process that sends them",
+        Ext::Connlabel(_) => "by the label of their flow",
+        Ext::String(test) if test.negated => "that do not have a certain text in them",
+        Ext::String(_) => "that have a certain text in them",
+        Ext::U32(_) | Ext::Bpf(_) => "by a computation over their octets",
+        Ext::Time(_) => "at certain times",
+    };
+    let options = ext.to_string();
+    if options.is_empty() { what.to_owned() } else { format!("{what} ({options})") }
 }
 
 fn span(from: u32, to: u32) -> String {
@@ -227,6 +261,8 @@ fn done(target: &Target) -> String {
         }
         Target::Netmap(n) => format!("is mapped into {n}"),
         Target::Unknown { name, .. } => format!("meets the target {name}, which this program does not know"),
+        Target::Ext(TargetExt::Tproxy(_)) => format!("is handed to a local socket, or dropped, with `{target}`"),
+        Target::Ext(_) => format!("is treated with `{target}`"),
         Target::VerdictMap(_) => format!("is decided by the map {target}"),
         Target::Tcpmss(_) | Target::Ttl { .. } | Target::Tos { .. } | Target::Ct { .. } | Target::Continue { .. } => {
             format!("is treated with `{target}`")

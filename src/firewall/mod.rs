@@ -9,13 +9,16 @@ pub mod counters;
 pub mod edit;
 pub mod explain;
 pub mod fix;
+pub mod flow;
 pub mod names;
 pub mod packet;
 pub mod parse;
 pub mod ruleset;
+pub mod state;
 pub mod walk;
 
 pub use packet::{BadPacket, Packet};
 pub use parse::{ParseError, Warning};
 pub use ruleset::{Chain, Family, Hook, Match, Rule, Ruleset, Table, Target, Test};
-pub use walk::{DecidedBy, Facts, Issue, Outcome, Stack, Step, Verdict, walk};
+pub use state::History;
+pub use walk::{DecidedBy, Facts, Issue, Outcome, Stack, Step, Verdict, walk, walk_with};

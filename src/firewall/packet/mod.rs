@@ -1,6 +1,7 @@
 //! One packet at one place, as a question to a ruleset.
 
 mod expr;
+mod reply;
 mod values;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::wire::MacAddr;
 use super::ruleset::{CtStates, CtStatuses, Hook, PktType, TcpFlags};
 
 pub use expr::BadPacket;
+pub use reply::{Reply, reply};
 pub use values::Proto;
 
 /// A packet. All but the addresses may be left out; a header field that is not given takes what a

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use crate::firewall::names;
 use crate::firewall::ruleset::quote;
 use crate::firewall::ruleset::{
-    AddrTypes, CtModule, CtStates, CtStatuses, CtTest, Family, Match, Order, OwnerTest, PktType, PortRange, Side,
-    TcpFlags, Test, Transport,
+    AddrTypes, CtModule, CtStates, CtStatuses, CtTest, Ext, Family, Match, Order, OwnerTest, PktType, PortRange, Side,
+    Stateful, TcpFlags, Test, Transport,
 };
 
 use super::error::Fault;
-use super::spec;
 use super::values::{self, fit};
 use super::words::Word;
+use super::{ext, spec};
 
 /// One option as it was written.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub(super) struct Opt {
 }
 
 impl Opt {
-    fn arg(&self) -> Result<&Word, Fault> {
+    pub(super) fn arg(&self) -> Result<&Word, Fault> {
         self.args.first().ok_or_else(|| Fault::new(self.column, format!("`--{}` needs a value", self.name)))
     }
 }
@@ -82,8 +82,13 @@ pub(super) fn build(instance: &Instance, family: Family, notes: &mut Vec<(u32, S
         return Ok(vec![instance.unknown()]);
     }
     if spec::STATEFUL.contains(&name) {
-        // `recent --set` and `--remove` … : only --set is certain to hold.
-        return Ok(vec![Match::is(Test::Stateful { module: name.to_owned(), options: instance.verbatim() })]);
+        let read = Stateful::read(name, &instance.verbatim());
+        let read = read.map_err(|why| Fault::new(instance.column, format!("`-m {name}`: {why}")))?;
+        let options = read.for_family(family == Family::Ip6).to_string();
+        return Ok(vec![Match::is(Test::Stateful { module: name.to_owned(), options })]);
+    }
+    if let Some(ext) = ext::build(instance, family)? {
+        return Ok(vec![Match::is(Test::Ext(ext))]);
     }
     match name {
         "conntrack" | "state" => return conntrack(instance, family).map(|m| vec![m]),
@@ -97,8 +102,19 @@ pub(super) fn build(instance: &Instance, family: Family, notes: &mut Vec<(u32, S
         return Ok(vec![Match::is(Test::Header(transport))]);
     }
     let mut out = Vec::new();
-    for opt in &instance.opts {
+    // In the order of iptables-save, which keeps no other; `--syn` is `--tcp-flags`.
+    let mut opts: Vec<&Opt> = instance.opts.iter().collect();
+    if let Some(spec) = spec::find(spec::MATCHES, name) {
+        opts.sort_by_key(|opt| spec.options.iter().position(|o| o.names.contains(&opt.name.as_str())));
+    }
+    for opt in opts {
+        if opt.name == "suppl-groups" {
+            continue;
+        }
         match one(name, opt, family)? {
+            Read::Test(Test::Owner(OwnerTest::Gid(from, to))) if instance.has("suppl-groups") => {
+                out.push(Match::new(opt.negated, Test::Ext(Ext::Groups(from, to))));
+            }
             Read::Test(test) => out.push(Match::new(opt.negated, test)),
             Read::Unreadable(why) => {
                 notes.push((opt.column, why));
@@ -158,6 +174,9 @@ fn one(module: &str, opt: &Opt, family: Family) -> Result<Read, Fault> {
         }
         ("tcp", "syn") => Test::TcpFlags { mask: TcpFlags(0x17), set: TcpFlags::SYN },
         ("tcp", "tcp-option") => Test::TcpOption(fit(opt.arg()?, "TCP option number")?),
+        ("sctp", _) => Test::Ext(Ext::Chunks(ext::chunks(opt)?)),
+        ("dccp", "dccp-option") => Test::Ext(Ext::DccpOption(fit(opt.arg()?, "DCCP option number")?)),
+        ("dccp", _) => Test::Ext(Ext::DccpTypes(ext::dccp_types(opt.arg()?)?)),
         ("icmp" | "icmp6", _) => {
             let (arg, v6) = (opt.arg()?, module == "icmp6");
             let (kind, from, to) = names::icmp_type(&arg.text, v6).ok_or_else(|| {

@@ -5,12 +5,14 @@
 //! verbatim and makes its rule undecidable.
 
 mod error;
+mod ext;
 mod ipset;
 mod matches;
 mod nft;
 mod rule;
 mod save;
 mod spec;
+mod target_ext;
 mod targets;
 mod values;
 mod words;

@@ -225,7 +225,13 @@ impl<'w> Reader<'w> {
     /// Whose option this is. The newest module wins, as in `xtables_merge_options`; the unique
     /// beginning of a name will do, as in getopt_long.
     fn owner(&mut self, name: &str, word: &Word) -> Result<Owner, Fault> {
-        if let Some(option) = spec::CORE.iter().find(|o| o.names.contains(&name)) {
+        // `--proto` is `--protocol` cut short, but `-m policy` has an option of that name.
+        let own = |m: &Instance| {
+            spec::find(spec::MATCHES, &m.name).is_some_and(|s| s.options.iter().any(|o| o.names.contains(&name)))
+        };
+        if let Some(option) = spec::CORE.iter().find(|o| o.names.contains(&name))
+            && !(name == "proto" && self.modules.iter().any(own))
+        {
             return Ok(Owner::Core(option.names[0]));
         }
         let implicit = self.implicit_module();

@@ -184,7 +184,7 @@ impl Reader<'_> {
         let policy = words.next();
         let counters = words.next().map(|text| counters(text, policy_column)).transpose()?;
         let table_name = self.ruleset.tables[table].name.clone();
-        let base = Base::of_iptables(&table_name, name);
+        let base = Base::of_backend(self.ruleset.backend, &table_name, name);
         let base = match (base, policy) {
             (Some(mut base), Some(policy)) => {
                 base.policy = match policy {
@@ -240,7 +240,7 @@ impl Reader<'_> {
             self.warn(number, column, line, format!("{note}: this rule may or may not match"));
         }
         if !self.names.contains_key(&chain) {
-            let base = Base::of_iptables(&self.ruleset.tables[table].name, &chain);
+            let base = Base::of_backend(self.ruleset.backend, &self.ruleset.tables[table].name, &chain);
             if base.is_none() {
                 self.warn(
                     number,

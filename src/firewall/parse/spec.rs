@@ -41,7 +41,7 @@ const DPORT: OptionSpec = o(&["dport", "destination-port"], 1);
 
 /// Matches whose options this program reads.
 pub(super) const MATCHES: &[Spec] = &[
-    Spec { name: "tcp", options: &[SPORT, DPORT, o(&["tcp-flags"], 2), o(&["syn"], 0), o(&["tcp-option"], 1)] },
+    Spec { name: "tcp", options: &[SPORT, DPORT, o(&["tcp-option"], 1), o(&["tcp-flags"], 2), o(&["syn"], 0)] },
     Spec { name: "udp", options: &[SPORT, DPORT] },
     Spec { name: "udplite", options: &[SPORT, DPORT] },
     Spec { name: "sctp", options: &[SPORT, DPORT, o(&["chunk-types"], 2)] },
@@ -180,11 +180,102 @@ pub(super) const MATCHES: &[Spec] = &[
         ],
     },
     Spec { name: "connbytes", options: &[o(&["connbytes"], 1), o(&["connbytes-dir"], 1), o(&["connbytes-mode"], 1)] },
+    Spec { name: "esp", options: &[o(&["espspi"], 1)] },
+    Spec { name: "ah", options: &[o(&["ahspi"], 1), o(&["ahlen"], 1), o(&["ahres"], 0)] },
+    Spec { name: "ipcomp", options: &[o(&["ipcompspi"], 1), o(&["compres"], 0)] },
+    Spec { name: "ecn", options: &[o(&["ecn-tcp-cwr"], 0), o(&["ecn-tcp-ece"], 0), o(&["ecn-ip-ect"], 1)] },
+    Spec { name: "tcpmss", options: &[o(&["mss"], 1)] },
+    Spec { name: "osf", options: &[o(&["genre"], 1), o(&["ttl"], 1), o(&["log"], 1)] },
+    Spec {
+        name: "frag",
+        options: &[
+            o(&["fragid"], 1),
+            o(&["fraglen"], 1),
+            o(&["fragres"], 0),
+            o(&["fragfirst"], 0),
+            o(&["fragmore"], 0),
+            o(&["fraglast"], 0),
+        ],
+    },
+    Spec { name: "ipv6header", options: &[o(&["header"], 1), o(&["soft"], 0)] },
+    Spec {
+        name: "rt",
+        options: &[
+            o(&["rt-type"], 1),
+            o(&["rt-segsleft"], 1),
+            o(&["rt-len"], 1),
+            o(&["rt-0-res"], 0),
+            o(&["rt-0-addrs"], 1),
+            o(&["rt-0-not-strict"], 0),
+        ],
+    },
+    Spec { name: "hbh", options: &[o(&["hbh-len"], 1), o(&["hbh-opts"], 1)] },
+    Spec { name: "dst", options: &[o(&["dst-len"], 1), o(&["dst-opts"], 1)] },
+    Spec { name: "mh", options: &[o(&["mh-type"], 1)] },
+    Spec { name: "eui64", options: &[] },
+    Spec {
+        name: "physdev",
+        options: &[
+            o(&["physdev-in"], 1),
+            o(&["physdev-out"], 1),
+            o(&["physdev-is-in"], 0),
+            o(&["physdev-is-out"], 0),
+            o(&["physdev-is-bridged"], 0),
+        ],
+    },
+    Spec {
+        name: "rpfilter",
+        options: &[o(&["loose"], 0), o(&["validmark"], 0), o(&["accept-local"], 0), o(&["invert"], 0)],
+    },
+    Spec { name: "socket", options: &[o(&["transparent"], 0), o(&["nowildcard"], 0), o(&["restore-skmark"], 0)] },
+    Spec { name: "helper", options: &[o(&["helper"], 1)] },
+    Spec {
+        name: "cluster",
+        options: &[
+            o(&["cluster-total-nodes"], 1),
+            o(&["cluster-local-node"], 1),
+            o(&["cluster-local-nodemask"], 1),
+            o(&["cluster-hash-seed"], 1),
+        ],
+    },
+    Spec { name: "realm", options: &[o(&["realm"], 1)] },
+    Spec { name: "devgroup", options: &[o(&["src-group"], 1), o(&["dst-group"], 1)] },
+    Spec {
+        name: "policy",
+        options: &[
+            o(&["dir"], 1),
+            o(&["pol"], 1),
+            o(&["strict"], 0),
+            o(&["reqid"], 1),
+            o(&["spi"], 1),
+            o(&["proto"], 1),
+            o(&["mode"], 1),
+            o(&["tunnel-src"], 1),
+            o(&["tunnel-dst"], 1),
+            o(&["next"], 0),
+        ],
+    },
+    Spec { name: "cpu", options: &[o(&["cpu"], 1)] },
+    Spec { name: "nfacct", options: &[o(&["nfacct-name"], 1)] },
+    Spec { name: "cgroup", options: &[o(&["cgroup"], 1), o(&["path"], 1)] },
+    Spec { name: "connlabel", options: &[o(&["label"], 1), o(&["set"], 0)] },
+    Spec {
+        name: "string",
+        options: &[
+            o(&["string"], 1),
+            o(&["hex-string"], 1),
+            o(&["algo"], 1),
+            o(&["from"], 1),
+            o(&["to"], 1),
+            o(&["icase"], 0),
+        ],
+    },
+    Spec { name: "u32", options: &[o(&["u32"], 1)] },
+    Spec { name: "bpf", options: &[o(&["bytecode"], 1)] },
 ];
 
-/// Matches that rest on chance, time or history.
-pub(super) const STATEFUL: &[&str] =
-    &["limit", "hashlimit", "recent", "statistic", "time", "quota", "connlimit", "connbytes"];
+/// Matches that rest on chance or history.
+pub(super) const STATEFUL: &[&str] = &["limit", "hashlimit", "recent", "statistic", "quota", "connlimit", "connbytes"];
 
 const RANDOM: OptionSpec = o(&["random"], 0);
 const RANDOM_FULLY: OptionSpec = o(&["random-fully"], 0);
@@ -210,8 +301,8 @@ pub(super) const TARGETS: &[Spec] = &[
     Spec {
         name: "LOG",
         options: &[
-            o(&["log-level"], 1),
             o(&["log-prefix"], 1),
+            o(&["log-level"], 1),
             o(&["log-tcp-sequence"], 0),
             o(&["log-tcp-options"], 0),
             o(&["log-ip-options"], 0),
@@ -222,8 +313,8 @@ pub(super) const TARGETS: &[Spec] = &[
     Spec {
         name: "NFLOG",
         options: &[
-            o(&["nflog-group"], 1),
             o(&["nflog-prefix"], 1),
+            o(&["nflog-group"], 1),
             o(&["nflog-range"], 1),
             o(&["nflog-size"], 1),
             o(&["nflog-threshold"], 1),
@@ -268,12 +359,12 @@ pub(super) const TARGETS: &[Spec] = &[
         options: &[
             o(&["notrack"], 0),
             o(&["helper"], 1),
+            o(&["timeout"], 1),
             o(&["ctevents"], 1),
             o(&["expevents"], 1),
-            o(&["zone"], 1),
             o(&["zone-orig"], 1),
             o(&["zone-reply"], 1),
-            o(&["timeout"], 1),
+            o(&["zone"], 1),
         ],
     },
     Spec { name: "DNAT", options: &[o(&["to-destination"], 1), RANDOM, RANDOM_FULLY, PERSISTENT] },
@@ -298,6 +389,44 @@ pub(super) const TARGETS: &[Spec] = &[
         options: &[o(&["rateest-name"], 1), o(&["rateest-interval"], 1), o(&["rateest-ewmalog"], 1)],
     },
     Spec { name: "IDLETIMER", options: &[o(&["timeout"], 1), o(&["label"], 1), o(&["alarm"], 0)] },
+    Spec { name: "ECN", options: &[o(&["ecn-tcp-remove"], 0)] },
+    Spec { name: "TCPOPTSTRIP", options: &[o(&["strip-options"], 1)] },
+    Spec { name: "TPROXY", options: &[o(&["on-port"], 1), o(&["on-ip"], 1), o(&["tproxy-mark"], 1)] },
+    Spec {
+        name: "SYNPROXY",
+        options: &[o(&["sack-perm"], 0), o(&["timestamp"], 0), o(&["wscale"], 1), o(&["mss"], 1), o(&["ecn"], 0)],
+    },
+    Spec {
+        name: "SET",
+        options: &[
+            o(&["add-set"], 2),
+            o(&["del-set"], 2),
+            o(&["map-set"], 2),
+            o(&["exist"], 0),
+            o(&["timeout"], 1),
+            o(&["map-mark"], 0),
+            o(&["map-prio"], 0),
+            o(&["map-queue"], 0),
+        ],
+    },
+    Spec {
+        name: "HMARK",
+        options: &[
+            o(&["hmark-src-prefix"], 1),
+            o(&["hmark-dst-prefix"], 1),
+            o(&["hmark-sport-mask"], 1),
+            o(&["hmark-dport-mask"], 1),
+            o(&["hmark-sport"], 1),
+            o(&["hmark-dport"], 1),
+            o(&["hmark-spi-mask"], 1),
+            o(&["hmark-spi"], 1),
+            o(&["hmark-proto-mask"], 1),
+            o(&["hmark-rnd"], 1),
+            o(&["hmark-mod"], 1),
+            o(&["hmark-offset"], 1),
+            o(&["hmark-tuple"], 1),
+        ],
+    },
     Spec { name: "LED", options: &[o(&["led-trigger-id"], 1), o(&["led-delay"], 1), o(&["led-always-blink"], 0)] },
 ];
 

@@ -4,19 +4,22 @@ use crate::firewall::ruleset::{ConnmarkOp, Family, NatRange, PortRange, RejectWi
 
 use super::error::Fault;
 use super::matches::{Instance, Opt, addr_range};
-use super::spec;
 use super::values::{self, fit};
 use super::words::Word;
+use super::{spec, target_ext};
 
 /// Reads a target extension. `-j CHAIN` is told apart by the caller.
 pub(super) fn build(instance: &Instance, family: Family) -> Result<Target, Fault> {
     let name = instance.name.as_str();
-    let options = || instance.verbatim();
+    let options = || target_ext::in_order(instance).verbatim();
     if !instance.known {
         return Ok(Target::Unknown { name: name.to_owned(), options: options() });
     }
     if spec::OBSERVERS.contains(&name) {
-        return Ok(Target::Continue { name: name.to_owned(), options: options() });
+        return Ok(Target::Continue { name: name.to_owned(), options: target_ext::observer(instance)? });
+    }
+    if let Some(ext) = target_ext::build(instance, family)? {
+        return Ok(Target::Ext(ext));
     }
     let need = |what: &str| Fault::new(instance.column, format!("`-j {name}` needs {what}"));
     Ok(match name {
@@ -32,10 +35,10 @@ pub(super) fn build(instance: &Instance, family: Family) -> Result<Target, Fault
                 .transpose()?
                 .unwrap_or(0),
             bypass: instance.has("queue-bypass"),
-            options: options(),
+            options: target_ext::nfqueue(instance),
         },
-        "LOG" => Target::Log { options: options() },
-        "NFLOG" => Target::Nflog { options: options() },
+        "LOG" => Target::Log { options: target_ext::log(instance)? },
+        "NFLOG" => Target::Nflog { options: target_ext::nflog(instance) },
         "NOTRACK" => Target::Notrack,
         "CT" if instance.has("notrack") => Target::Notrack,
         "CT" => Target::Ct { options: options() },
@@ -45,6 +48,10 @@ pub(super) fn build(instance: &Instance, family: Family) -> Result<Target, Fault
             Target::Mark { value, mask }
         }
         "CONNMARK" => connmark(instance)?,
+        // A base port (`1.2.3.4:10-20/5`) shifts the range, which is not followed here.
+        "DNAT" if instance.opts.iter().flat_map(|opt| &opt.args).any(|word| word.text.contains('/')) => {
+            Target::Unknown { name: name.to_owned(), options: options() }
+        }
         "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" => nat(instance, family)?,
         "NETMAP" => {
             let opt = instance.get("to").ok_or_else(|| need("`--to NETWORK`"))?;
@@ -72,7 +79,7 @@ pub(super) fn build(instance: &Instance, family: Family) -> Result<Target, Fault
     })
 }
 
-fn arg(opt: &Opt) -> Result<&Word, Fault> {
+pub(super) fn arg(opt: &Opt) -> Result<&Word, Fault> {
     opt.args.first().ok_or_else(|| Fault::new(opt.column, format!("`--{}` needs a value", opt.name)))
 }
 

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use crate::wire::MacAddr;
 
 use super::compare::Comparison;
+use super::ext::Ext;
+use super::stateful::Stateful;
 use super::values::{Iface, Net, PortRange};
 
 /// One test with its negation (`! -s …`).
@@ -171,6 +173,8 @@ pub enum Test {
         /// Its options, verbatim.
         options: String,
     },
+    /// One of the rarer modules, with its options.
+    Ext(Ext),
     /// A native nf_tables comparison.
     Compare(Comparison),
     /// A test this program does not know: the rule may or may not match.
@@ -215,8 +219,35 @@ impl Test {
             Self::PktType(_) => "pkttype",
             Self::Set { .. } => "set",
             Self::Stateful { module, .. } => module,
+            Self::Ext(ext) => ext.module(),
             Self::Unknown { module, .. } => return Some(module.as_str()).filter(|m| !m.is_empty()),
         })
+    }
+}
+
+impl Test {
+    /// The parameters of a test on history or chance; `None` for other tests, and where the options
+    /// cannot be read.
+    pub fn stateful(&self) -> Option<Stateful> {
+        match self {
+            Self::Stateful { module, options } => Stateful::read(module, options).ok(),
+            _ => None,
+        }
+    }
+
+    /// Whether it goes under the `-m` of the test before it, which is of the same module.
+    pub(super) fn shares_module(&self, before: &Self) -> bool {
+        match (before, self) {
+            (_, Self::Port { .. } | Self::TcpFlags { .. } | Self::TcpOption(_))
+            | (Self::IpRange { side: Side::Source, .. }, Self::IpRange { side: Side::Destination, .. })
+            | (
+                Self::AddrType { side: Side::Source, limit_iface: None, .. },
+                Self::AddrType { side: Side::Destination, limit_iface: None, .. },
+            )
+            | (Self::Owner(OwnerTest::Uid(..)), Self::Owner(OwnerTest::Gid(..)) | Self::Ext(Ext::Groups(..))) => true,
+            (_, Self::Ext(ext)) => ext.is_one_option(),
+            _ => false,
+        }
     }
 }
 
@@ -302,6 +333,10 @@ impl TcpFlags {
     pub const ACK: Self = Self(0x10);
     /// URG.
     pub const URG: Self = Self(0x20);
+    /// ECE (RFC 3168).
+    pub const ECE: Self = Self(0x40);
+    /// CWR (RFC 3168).
+    pub const CWR: Self = Self(0x80);
     /// Names in the order of iptables-save.
     pub const NAMES: [(&'static str, u8); 6] =
         [("FIN", 0x01), ("SYN", 0x02), ("RST", 0x04), ("PSH", 0x08), ("ACK", 0x10), ("URG", 0x20)];

@@ -3,10 +3,18 @@
 //! One model holds both x_tables rules (iptables) and native nf_tables rules. [`std::fmt::Display`]
 //! prints the syntax of iptables-save, which iptables-restore reads back.
 
+mod bpf;
 mod compare;
+mod ext;
 mod matches;
+mod matches_header;
+mod matches_host;
+mod matches_payload;
 mod set;
+mod stateful;
 mod target;
+mod target_ext;
+mod time;
 mod values;
 mod write;
 
@@ -16,13 +24,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Backend;
 
+pub use bpf::{BpfContext, BpfOp, BpfProgram};
 pub use compare::{CompareOp, Comparison, Field, Operand};
+pub use ext::Ext;
 pub use matches::{
     AddrTypes, CtModule, CtStates, CtStatuses, CtTest, Match, Order, OwnerTest, PktType, Side, TcpFlags, Test,
     Transport,
 };
+pub use matches_header::{
+    Chunk, ChunkMode, ChunkTest, DCCP_TYPES, EcnTest, FragTest, Ipv6HeaderTest, OptionsTest, OsfTest, RtTest, Span,
+    SpiModule, SpiTest,
+};
+pub use matches_host::{
+    CgroupTest, ClusterTest, ConnlabelTest, DevGroupTest, HelperTest, Masked, PhysdevTest, PolicyElement, PolicyTest,
+    RealmTest, RpfilterTest, SocketTest,
+};
+pub use matches_payload::{Bits, NotGiven, Octet, StringTest, U32Op, U32Part, U32Test};
 pub use set::{Element, ElementPart, Set};
+pub use stateful::{ConnbytesMode, HashKey, Hashlimit, Rate, Recent, RecentOp, Stateful};
 pub use target::{ConnmarkOp, NatRange, RejectWith, Target, TtlOp, VerdictMap};
+pub use target_ext::{SetOp, TargetExt, TargetSet, Tproxy};
+pub use time::TimeTest;
 pub use values::{Iface, Net, PortRange};
 pub(super) use write::quote;
 
@@ -256,6 +278,16 @@ pub struct Base {
 }
 
 impl Base {
+    /// The built-in chain of an iptables table as this backend hooks it: iptables-nft puts its
+    /// security table at 150 (iptables/nft.c, `xtables_ipv4`), behind the SNAT of INPUT.
+    pub fn of_backend(backend: Backend, table: &str, chain: &str) -> Option<Self> {
+        let mut base = Self::of_iptables(table, chain)?;
+        if backend == Backend::Nft && table == "security" {
+            base.priority = 150;
+        }
+        Some(base)
+    }
+
     /// The built-in chain of an iptables table, with policy ACCEPT.
     ///
     /// Priorities: `include/uapi/linux/netfilter_ipv4.h`, `enum nf_ip_hook_priorities`.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::compare::{Field, Operand};
+use super::target_ext::TargetExt;
 use super::values::{Net, PortRange};
 
 /// What a rule does with a packet that it matches.
@@ -92,6 +93,8 @@ pub enum Target {
         /// The options, verbatim.
         options: String,
     },
+    /// One of the rarer targets that change or keep the packet.
+    Ext(TargetExt),
     /// A native verdict map: the field's value picks the verdict; no element means no verdict.
     VerdictMap(VerdictMap),
     /// A target this program does not know: it may decide or not.
@@ -108,7 +111,12 @@ impl Target {
     pub fn only_observes(&self) -> bool {
         matches!(
             self,
-            Self::Log { .. } | Self::Nflog { .. } | Self::Continue { .. } | Self::Ct { .. } | Self::Tcpmss(_)
+            Self::Log { .. }
+                | Self::Nflog { .. }
+                | Self::Continue { .. }
+                | Self::Ct { .. }
+                | Self::Tcpmss(_)
+                | Self::Ext(TargetExt::Set(_))
         )
     }
 
@@ -125,6 +133,7 @@ impl Target {
                 | Self::Masquerade(_)
                 | Self::Redirect(_)
                 | Self::Netmap(_)
+                | Self::Ext(TargetExt::Tproxy(_))
         )
     }
 }
@@ -161,6 +170,11 @@ impl RejectWith {
         ("icmp6-reject-route", 6),
     ];
 
+    const OTHER_V4: [&'static str; 7] =
+        ["net-unreach", "host-unreach", "proto-unreach", "port-unreach", "net-prohib", "host-prohib", "admin-prohib"];
+    const OTHER_V6: [&'static str; 6] =
+        ["no-route", "adm-prohibited", "addr-unreach", "port-unreach", "policy-fail", "reject-route"];
+
     /// The name in iptables; for `icmpx` the one that IPv4 packets get.
     pub fn name(self) -> String {
         let find = |table: &[(&str, u8)], code| table.iter().find(|(_, c)| *c == code).map(|(n, _)| (*n).to_owned());
@@ -195,22 +209,21 @@ impl RejectWith {
 
     /// The value of `--reject-with`, with the older and the shorter names.
     pub fn of_name(name: &str, v6: bool) -> Option<Self> {
-        match (name, v6) {
-            ("tcp-reset" | "tcp-rst", _) => Some(Self::TcpReset),
-            ("no-route", true) => Some(Self::Icmp6(0)),
-            ("adm-prohibited" | "icmp6-admin-prohibited", true) => Some(Self::Icmp6(1)),
-            ("addr-unreach" | "icmp6-addr-unreach", true) => Some(Self::Icmp6(3)),
-            ("port-unreach" | "icmp6-port-unreach", true) => Some(Self::Icmp6(4)),
-            ("net-unreach", false) => Some(Self::Icmp(0)),
-            ("host-unreach", false) => Some(Self::Icmp(1)),
-            ("proto-unreach", false) => Some(Self::Icmp(2)),
-            ("port-unreach", false) => Some(Self::Icmp(3)),
-            ("net-prohib", false) => Some(Self::Icmp(9)),
-            ("host-prohib", false) => Some(Self::Icmp(10)),
-            ("admin-prohib", false) => Some(Self::Icmp(13)),
-            (_, false) => Self::V4.iter().find(|(n, _)| *n == name).map(|(_, c)| Self::Icmp(*c)),
-            (_, true) => Self::V6.iter().find(|(n, _)| *n == name).map(|(_, c)| Self::Icmp6(*c)),
+        // The beginning of a name or of its other name, in either case, the first in the table
+        // (`libipt_REJECT.c`, `libip6t_REJECT.c`: strncasecmp by the argument's length).
+        let begins = |full: &str| full.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name));
+        let exact = |full: &str| full.eq_ignore_ascii_case(name);
+        if name.is_empty() {
+            return None;
         }
+        let (names, others): (&[(&str, u8)], &[&str]) =
+            if v6 { (&Self::V6, &Self::OTHER_V6) } else { (&Self::V4, &Self::OTHER_V4) };
+        let code = |fits: &dyn Fn(&str) -> bool| {
+            let found = names.iter().zip(others).find(|((full, _), other)| fits(full) || fits(other));
+            found.map(|((_, code), _)| if v6 { Self::Icmp6(*code) } else { Self::Icmp(*code) })
+        };
+        let reset = |fits: &dyn Fn(&str) -> bool| (fits("tcp-reset") || fits("tcp-rst")).then_some(Self::TcpReset);
+        code(&exact).or_else(|| reset(&exact)).or_else(|| code(&begins)).or_else(|| reset(&begins))
     }
 }
 

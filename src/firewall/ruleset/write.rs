@@ -87,17 +87,18 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts: Vec<String> = Vec::new();
         let mut module: Option<&str> = None;
+        let mut before: Option<&Match> = None;
         for m in &self.matches {
             let own = m.test.module();
             if let Some(name) = own {
                 // One `-m` serves the options that follow, for the modules that take several.
-                let shared = module == Some(name)
-                    && matches!(m.test, Test::Port { .. } | Test::TcpFlags { .. } | Test::TcpOption(_));
+                let shared = module == Some(name) && before.is_some_and(|before| m.test.shares_module(&before.test));
                 if !shared {
                     parts.push(format!("-m {name}"));
                 }
             }
             module = own;
+            before = Some(m);
             let text = m.to_string();
             if !text.is_empty() {
                 parts.push(text);
@@ -189,6 +190,7 @@ impl fmt::Display for Match {
                 if options.is_empty() { Ok(()) } else { write!(f, " {options}") }
             }
             Test::Stateful { options, .. } | Test::Unknown { options, .. } => write!(f, "{not}{options}"),
+            Test::Ext(ext) => write!(f, "{not}{ext}"),
             Test::Compare(comparison) => comparison.write(f, self.negated),
         }
     }
@@ -260,6 +262,7 @@ impl fmt::Display for Target {
             Self::Tos { value, dscp: true, .. } => write!(f, "-j DSCP --set-dscp {:#04x}", value >> 2),
             Self::Tos { value, mask, dscp: false } => write!(f, "-j TOS --set-tos {value:#04x}/{mask:#04x}"),
             Self::Continue { name, options } | Self::Unknown { name, options } => plain(f, name, options),
+            Self::Ext(ext) => write!(f, "-j {ext}"),
             Self::VerdictMap(map) => map.write(f),
         }
     }
@@ -276,7 +279,7 @@ fn nat(range: &NatRange, option: &str) -> String {
             out.extend([open, &list, close]);
         }
         if let Some(ports) = range.ports {
-            if range.addrs.is_some() {
+            if range.addrs.is_some() || !option.ends_with("ports") {
                 out.push(':');
             }
             out += &ports.to_string().replace(':', "-");

@@ -9,6 +9,7 @@ use crate::host::Backend;
 use super::flow::{End, Run};
 use super::live::Truth;
 use super::stack::ChainAt;
+use super::target_ext::Done;
 use super::{DecidedBy, Step, Verdict};
 
 /// How deep chains may call each other; the kernel's own limits are smaller or refuse the ruleset.
@@ -49,6 +50,9 @@ impl Run<'_> {
                 return Some(unknown("the chains call each other in a circle"));
             }
             if !self.rule_matches(at, next, rule) {
+                if std::mem::take(&mut self.live.hotdrop) {
+                    return Some(self.hotdrop(at, next, rule));
+                }
                 continue;
             }
             match self.apply(at, next, rule, base) {
@@ -143,11 +147,39 @@ impl Run<'_> {
     /// Whether all of a rule's matches hold.
     fn rule_matches(&mut self, at: ChainAt, number: usize, rule: &Rule) -> bool {
         let mut maybe: Vec<(usize, String)> = Vec::new();
-        for (index, m) in rule.matches.iter().enumerate() {
+        // x_tables looks at addresses, interfaces and protocol before it asks any module; with a
+        // history the order tells which modules are asked at all.
+        let (core, modules): (Vec<usize>, Vec<usize>) =
+            (0..rule.matches.len()).partition(|index| self.session.is_none() || is_core(&rule.matches[*index].test));
+        for index in core.into_iter().chain(modules) {
+            let m = &rule.matches[index];
+            self.here = (number, index);
+            if self.session.is_some() && matches!(m.test, Test::Stateful { .. }) {
+                // It must not remember a packet that never came to it.
+                for (index, why) in std::mem::take(&mut maybe) {
+                    let m = &rule.matches[index];
+                    let (key, says) = self.question(at, number, m, &why);
+                    if self.choose(key, says) == m.negated {
+                        return false;
+                    }
+                }
+            }
             match self.holds(at, m) {
                 Truth::Yes => (),
+                // The rule's earlier matches, where not known, decide whether it got so far.
+                Truth::Absent if self.live.hotdrop => {
+                    let held = maybe.into_iter().all(|(index, why)| {
+                        let m = &rule.matches[index];
+                        let (key, says) = self.question(at, number, m, &why);
+                        self.choose(key, says) != m.negated
+                    });
+                    self.live.hotdrop = held;
+                    return false;
+                }
                 Truth::No | Truth::Absent => {
+                    self.musing = true;
                     self.note_miss(at, number, rule);
+                    self.musing = false;
                     return false;
                 }
                 Truth::Maybe(why) => maybe.push((index, why)),
@@ -172,6 +204,19 @@ impl Run<'_> {
             }
         }
         true
+    }
+
+    /// A module saw a header that is cut short, or a fragment made to overwrite one: the kernel
+    /// drops the packet before the rule counts it. nf_tables reports that as the rule's own drop
+    /// (`net/netfilter/nft_compat.c`), x_tables not at all.
+    fn hotdrop(&mut self, at: ChainAt, number: usize, rule: &Rule) -> End {
+        let place = self.place(at, number, rule);
+        let reason = format!("{}: its match drops packets whose header is cut short", place.place());
+        let by = (place.backend == Backend::Nft).then_some(place);
+        if let Some(place) = &by {
+            self.step(place.clone(), "drop");
+        }
+        End { verdict: Verdict::Drop, reject_with: None, by, reason: Some(reason) }
     }
 
     /// A question's key and words: whether the test (not negated) holds.
@@ -236,6 +281,18 @@ impl Run<'_> {
                 Next::Pass
             }
             Target::VerdictMap(map) => self.verdict_map(at, place, map, base),
+            Target::Ext(ext) => match self.target_ext(place, ext) {
+                Done::Goes => Next::Go,
+                Done::Passes => {
+                    self.accept_by(place.clone(), base);
+                    Next::Pass
+                }
+                Done::Dropped(why) => {
+                    let mut end = end(Verdict::Drop, None, place);
+                    end.reason = Some(why);
+                    Next::End(end)
+                }
+            },
             Target::Unknown { name, options } => {
                 // The target is one of: goes on, accepts, drops. Two questions give all three.
                 let what = format!("{name} {options}");
@@ -265,14 +322,23 @@ impl Run<'_> {
     }
 
     fn end(verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> Next {
-        Next::End(End { verdict, reject_with, by: Some(place.clone()), reason: None })
+        Next::End(end(verdict, reject_with, place))
     }
 
     /// Targets that change the packet or its flow and go on.
     fn change(&mut self, target: &Target) {
+        // A packet without a flow has no connection mark to change or to take (xt_connmark.c).
+        if matches!(target, Target::Connmark(_)) && !self.live.has_flow() {
+            return;
+        }
         let live = &mut self.live;
         match target {
-            Target::Mark { value, mask } => live.mark = (live.mark & !mask) ^ value,
+            Target::Mark { value, mask } => {
+                live.mark = (live.mark & !mask) ^ value;
+                if *mask == u32::MAX {
+                    live.mark_open = None;
+                }
+            }
             Target::Connmark(ConnmarkOp::Set { value, mask }) => live.connmark = (live.connmark & !mask) ^ value,
             Target::Connmark(ConnmarkOp::Save { nfmask, ctmask }) => {
                 live.connmark = (live.connmark & !ctmask) ^ (live.mark & nfmask);
@@ -321,6 +387,23 @@ impl Run<'_> {
         }
         Next::Go
     }
+}
+
+/// Whether x_tables itself looks at it, before any module.
+fn is_core(test: &Test) -> bool {
+    matches!(
+        test,
+        Test::Source(_)
+            | Test::Destination(_)
+            | Test::InInterface(_)
+            | Test::OutInterface(_)
+            | Test::Protocol(_)
+            | Test::Fragment
+    )
+}
+
+fn end(verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> End {
+    End { verdict, reject_with, by: Some(place.clone()), reason: None }
 }
 
 fn unknown(why: &str) -> End {

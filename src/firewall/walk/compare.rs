@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::ruleset::{CompareOp, Comparison, CtStates, Field, Hook, Iface, Operand, PktType};
+use crate::firewall::ruleset::{Bits, CompareOp, Comparison, CtStates, Field, Hook, Iface, Operand, PktType};
 
 use super::flow::Run;
-use super::live::{IfaceName, Truth};
+use super::live::{IfaceName, Live, Truth};
 use super::matching::in_range;
 use super::stack::ChainAt;
 
@@ -174,11 +174,12 @@ impl Run<'_> {
             Field::EtherType => Value::Number(if v6 { 0x86dd } else { 0x0800 }),
             Field::Sport(proto) | Field::Dport(proto) => {
                 let has_ports = matches!(live.proto, 6 | 17 | 33 | 132 | 136);
-                if proto.is_some_and(|proto| proto != live.proto) || !has_ports {
+                if proto.is_some_and(|proto| proto != live.proto) {
                     return Value::Absent;
                 }
-                if live.is_later_fragment() {
-                    return Value::Unknown("a later fragment has no ports".to_owned());
+                let place = if matches!(field, Field::Sport(_)) { 0 } else { 2 };
+                if !has_ports || live.is_later_fragment() || !live.has_octets(place + 2) {
+                    return raw(live, place, 2);
                 }
                 if matches!(field, Field::Sport(_)) {
                     return Value::Number(live.sport().into());
@@ -188,11 +189,16 @@ impl Run<'_> {
                     None => Value::Unknown("the destination port is not given".to_owned()),
                 }
             }
-            Field::TcpFlags if !live.has_header(6) => Value::Absent,
+            Field::TcpFlags if live.proto != 6 => Value::Absent,
+            Field::TcpFlags if live.is_later_fragment() || !live.has_octets(14) => raw(live, 13, 1),
             Field::TcpFlags => Value::Number(live.tcp_flags().0.into()),
             Field::IcmpType { v6: six } | Field::IcmpCode { v6: six } => {
-                if *six != v6 || !live.has_header(if v6 { 58 } else { 1 }) {
+                if *six != v6 || live.proto != if v6 { 58 } else { 1 } {
                     return Value::Absent;
+                }
+                let place = u32::from(matches!(field, Field::IcmpCode { .. }));
+                if live.is_later_fragment() || !live.has_octets(place + 1) {
+                    return raw(live, place, 1);
                 }
                 let (kind, code) = live.icmp();
                 Value::Number(if matches!(field, Field::IcmpType { .. }) { kind } else { code }.into())
@@ -227,7 +233,7 @@ impl Run<'_> {
                     |id| Value::Number(id.into()),
                 )
             }
-            Field::PktType => Value::Number(match live.pkttype() {
+            Field::PktType => Value::Number(match self.pkttype() {
                 PktType::Unicast => 0,
                 PktType::Broadcast => 1,
                 PktType::Multicast => 2,
@@ -245,6 +251,16 @@ impl Run<'_> {
             }
             Field::Other(text) => Value::Unknown(format!("`{text}` is not evaluated")),
         }
+    }
+}
+
+/// The octets that stand where the header would be: nf_tables compares whatever it finds
+/// (`net/netfilter/nft_payload.c`), and breaks the rule off where the packet ends before.
+fn raw(live: &mut Live, place: u32, width: u8) -> Value {
+    match live.transport(place, width).map(Bits::value) {
+        None => Value::Absent,
+        Some(Some(value)) => Value::Number(value.into()),
+        Some(None) => Value::Unknown("the octets that stand where the header would be are not given".to_owned()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::packet::{Packet, Proto, To};
+use crate::firewall::packet::{Packet, Proto};
 use crate::firewall::ruleset::{CtStates, Hook, PktType, TcpFlags};
 
 /// Whether a test holds.
@@ -53,13 +53,19 @@ pub(super) struct Live {
     pub(super) came_in: bool,
     pub(super) state: CtStates,
     pub(super) mark: u32,
+    /// Why the mark is not known, if so.
+    pub(super) mark_open: Option<String>,
     pub(super) connmark: u32,
     pub(super) ttl: u8,
     pub(super) tos: u8,
     /// Addresses and ports before NAT.
     pub(super) original: (IpAddr, IpAddr, Option<u16>, Option<u16>),
+    /// REDIRECT sent it to this host itself.
+    pub(super) redirected: bool,
     /// What was used without being given.
     pub(super) assumed: Vec<String>,
+    /// A module dropped the packet while it looked (`xt_action_param.hotdrop`).
+    pub(super) hotdrop: bool,
 }
 
 impl Live {
@@ -75,11 +81,14 @@ impl Live {
                 || start == Hook::Postrouting && packet.in_.is_some(),
             state: packet.ctstate.unwrap_or(CtStates::NEW),
             mark: packet.mark.unwrap_or(0),
+            mark_open: None,
             connmark: packet.connmark.unwrap_or(0),
             ttl: packet.ttl.unwrap_or(64),
             tos: packet.tos.unwrap_or(0),
             original: (packet.src, packet.dst, packet.sport, packet.dport),
+            redirected: false,
             assumed: Vec::new(),
+            hotdrop: false,
             packet: packet.clone(),
         };
         live.packet.proto = Some(Proto(proto));
@@ -94,11 +103,6 @@ impl Live {
         if !self.assumed.contains(&what) {
             self.assumed.push(what);
         }
-    }
-
-    /// Whether the transport header of this protocol is there to be read: not in a later fragment.
-    pub(super) fn has_header(&self, proto: u8) -> bool {
-        self.proto == proto && !self.is_later_fragment()
     }
 
     pub(super) fn is_later_fragment(&self) -> bool {
@@ -219,16 +223,13 @@ impl Live {
         kind
     }
 
-    /// The routing decision that was given, or that an earlier REDIRECT made.
-    pub(super) fn routed(&self) -> Option<To> {
-        self.packet.to
-    }
-
     /// The packet as it leaves.
-    pub(super) fn leaving(&self, given: &Packet) -> Packet {
+    pub(super) fn leaving(&self, given: &Packet, tracked: bool) -> Packet {
         let mut out = self.packet.clone();
         out.proto = given.proto.or(out.proto);
-        if self.mark != given.mark.unwrap_or(0) {
+        if self.mark_open.is_some() {
+            out.mark = None;
+        } else if self.mark != given.mark.unwrap_or(0) {
             out.mark = Some(self.mark);
         }
         if self.connmark != given.connmark.unwrap_or(0) {
@@ -240,7 +241,7 @@ impl Live {
         if self.tos != given.tos.unwrap_or(0) {
             out.tos = Some(self.tos);
         }
-        if given.ctstate.is_some() || self.state.intersects(CtStates::UNTRACKED) {
+        if tracked || given.ctstate.is_some() || self.state.intersects(CtStates::UNTRACKED) {
             out.ctstate = Some(self.state);
         }
         out.hook = given.hook;

@@ -1,6 +1,6 @@
 //! Whether one match holds for the packet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::firewall::ruleset::{
     AddrTypes, CtStates, CtTest, Hook, Iface, Match, Order, OwnerTest, PortRange, Side, Test, Transport,
@@ -14,6 +14,18 @@ use super::stack::ChainAt;
 impl Run<'_> {
     /// Whether the match holds, its negation applied.
     pub(super) fn holds(&mut self, at: ChainAt, m: &Match) -> Truth {
+        // iptables-nft leaves a test of no flag at all out, and one of all ports, negated or not
+        // (iptables/nft.c, add_nft_tcpflags and add_nft_tcpudp).
+        let left_out = match &m.test {
+            Test::TcpFlags { mask, .. } => mask.0 == 0,
+            Test::Port { module: Transport::Tcp | Transport::Udp, range, .. } => range.from == 0 && range.to == u16::MAX,
+            _ => false,
+        };
+        if left_out
+            && self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Nft)
+        {
+            return Truth::Yes;
+        }
         self.test(at, &m.test).negate(m.negated)
     }
 
@@ -32,35 +44,18 @@ impl Run<'_> {
             }
             Test::Protocol(number) => Truth::of(live.proto == *number),
             Test::Fragment => Truth::of(live.is_later_fragment()),
-            Test::Header(module) => self.header(at, *module).unwrap_or(Truth::Yes),
-            Test::Port { module, side, range } => {
-                self.header(at, *module).unwrap_or_else(|| self.ports(*side, std::slice::from_ref(range)))
-            }
-            Test::Multiport { side, ranges } => {
-                if live.is_later_fragment() || !matches!(live.proto, 6 | 17 | 33 | 132 | 136) {
-                    return Truth::Absent;
-                }
-                self.ports(*side, ranges)
-            }
-            Test::TcpFlags { mask, set } => self.header(at, Transport::Tcp).unwrap_or_else(|| {
-                let flags = self.live.tcp_flags();
-                Truth::of(flags.0 & mask.0 == set.0)
-            }),
-            Test::TcpOption(option) => {
-                self.header(at, Transport::Tcp).unwrap_or_else(|| match &self.live.packet.tcp_options {
-                    Some(options) => Truth::of(options.contains(option)),
-                    None => Truth::Maybe("the TCP options are not given".to_owned()),
-                })
-            }
-            Test::Icmp { v6, kind, codes } => {
-                if !live.has_header(if *v6 { 58 } else { 1 }) {
-                    return Truth::Absent;
-                }
-                let (own_kind, own_code) = live.icmp();
-                Truth::of(kind.is_none_or(|kind| kind == own_kind && (codes.0..=codes.1).contains(&own_code)))
-            }
+            // Without options the module is x_tables' own in both backends (iptables/nft.c, tcp_all_zero).
+            Test::Header(module) => self.module_header(*module).unwrap_or(Truth::Yes),
+            Test::Port { module, side, range } => self.port(at, *module, *side, *range),
+            Test::Multiport { side, ranges } => self.multiport(*side, ranges),
+            Test::TcpFlags { mask, set } => self.flags(at, *mask, *set),
+            Test::TcpOption(option) => self.tcp_option(*option),
+            Test::Icmp { v6, kind, codes } => self.icmp(at, *v6, *kind, *codes),
             Test::Conntrack { tests, .. } => self.conntrack(tests),
             Test::Mark { value, mask } => {
+                if let Some(why) = &live.mark_open {
+                    return Truth::Maybe(why.clone());
+                }
                 if live.packet.mark.is_none() && live.mark == 0 {
                     live.assume("packet mark 0");
                 }
@@ -103,35 +98,22 @@ impl Run<'_> {
             }
             Test::Tos { value, mask } => Truth::of(live.tos & mask == *value),
             Test::Dscp(value) => Truth::of(live.tos >> 2 == *value),
-            Test::PktType(kind) => Truth::of(live.pkttype() == *kind),
+            Test::PktType(kind) => Truth::of(self.pkttype() == *kind),
             Test::Set { name, sides, options } => self.ipset(name, sides, options),
             // xt_recent.c: --set returns true whatever it found.
-            Test::Stateful { module, options } if module == "recent" && is_plain_set(options) => Truth::Yes,
-            Test::Stateful { module, .. } => Truth::Maybe(format!("{module} rests on history, chance or time")),
+            Test::Stateful { module, options }
+                if self.session.is_none() && module == "recent" && is_plain_set(options) =>
+            {
+                Truth::Yes
+            }
+            Test::Stateful { module, options } => self.stateful(at, module, options),
+            Test::Ext(ext) => self.ext(ext),
             Test::Compare(comparison) => self.compare(at, comparison),
             Test::Unknown { .. } => Truth::Maybe("this program does not know it".to_owned()),
         }
     }
 
-    /// `Some` where the module cannot look at its header: it then holds neither way.
-    fn header(&mut self, at: ChainAt, module: Transport) -> Option<Truth> {
-        if self.live.proto != module.number() {
-            return Some(Truth::Absent);
-        }
-        if !self.live.is_later_fragment() {
-            return None;
-        }
-        // iptables-nft compares the payload's octets of a later fragment as if they were the
-        // header; iptables-legacy never matches there.
-        let legacy = self.stack.at(at).is_none_or(|(ruleset, _, _)| ruleset.backend == Backend::Legacy);
-        let compat = matches!(module, Transport::Icmp | Transport::Icmp6);
-        if legacy || compat || self.live.v6 {
-            return Some(Truth::Absent);
-        }
-        Some(Truth::Maybe("a later fragment: nf_tables looks at its payload as if it were the header".to_owned()))
-    }
-
-    fn ports(&mut self, side: Side, ranges: &[PortRange]) -> Truth {
+    pub(super) fn ports(&mut self, side: Side, ranges: &[PortRange]) -> Truth {
         let inside = |port: u16| ranges.iter().any(|range| range.contains(port));
         let everything = ranges.iter().any(|range| range.from == 0 && range.to == u16::MAX);
         if everything {
@@ -182,7 +164,7 @@ impl Run<'_> {
             // Without a flow only the state is looked at.
             return Truth::of(has_state);
         }
-        for (negated, test) in tests {
+        for (negated, test) in tests.iter().filter(|(_, test)| !matches!(test, CtTest::State(_))) {
             match self.ct_test(test).negate(*negated) {
                 Truth::Yes => (),
                 Truth::Maybe(why) => truth = Truth::Maybe(why),
@@ -193,6 +175,9 @@ impl Run<'_> {
     }
 
     fn ct_test(&mut self, test: &CtTest) -> Truth {
+        if let Some(truth) = self.ct_of_flow(test) {
+            return truth;
+        }
         let live = &mut self.live;
         let fresh = live.state.intersects(CtStates::NEW);
         let (src, dst, sport, dport) = live.original;
@@ -262,12 +247,33 @@ impl Run<'_> {
                 }
             }
         };
+        if let IpAddr::V6(v6) = addr {
+            return self.addrtype6(v6, types, device.as_deref());
+        }
         match self.addr_type(addr, device.as_deref()) {
             Some(kind) => Truth::of(types.0 & kind != 0),
             // LOCAL, BROADCAST and MULTICAST are what a host takes for itself.
             None if side == Side::Destination && self.live.hook == Hook::Input && types.0 & 0b10_1100 == 0b10_1100 => {
                 Truth::Yes
             }
+            None => Truth::Maybe(format!("the type of {addr} needs this host's addresses")),
+        }
+    }
+
+    /// `net/netfilter/xt_addrtype.c`, `match_type6`: MULTICAST, UNICAST and UNSPEC must all hold that
+    /// are asked for, and one of LOCAL, ANYCAST and UNREACHABLE; an own address is UNICAST too.
+    fn addrtype6(&self, addr: Ipv6Addr, types: AddrTypes, device: Option<&str>) -> Truth {
+        let asks = |bit: u16| types.0 & (1 << bit) != 0;
+        let mapped = addr.to_ipv4_mapped().is_some();
+        let unicast = !addr.is_multicast() && !addr.is_unspecified() && !mapped;
+        if asks(5) && !addr.is_multicast() || asks(1) && !unicast || asks(0) && !addr.is_unspecified() {
+            return Truth::No;
+        }
+        if types.0 & (1 << 2 | 1 << 4 | 1 << 7) == 0 {
+            return Truth::Yes;
+        }
+        match self.addr_type(addr.into(), device) {
+            Some(kind) => Truth::of(types.0 & kind & (1 << 2 | 1 << 4 | 1 << 7) != 0),
             None => Truth::Maybe(format!("the type of {addr} needs this host's addresses")),
         }
     }

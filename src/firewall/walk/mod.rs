@@ -5,6 +5,7 @@
 //! chain only; DROP is final. Whatever cannot be known forks the walk: if all branches agree that
 //! is the verdict, otherwise it is unknown and the branches are the alternatives.
 
+mod bytes;
 mod chain;
 mod compare;
 mod flow;
@@ -12,8 +13,13 @@ mod live;
 mod matching;
 mod nat;
 mod near;
+mod route;
 mod sets;
 mod stack;
+mod target_ext;
+mod test_ext;
+mod test_header;
+mod track;
 
 use serde::Serialize;
 
@@ -21,6 +27,7 @@ use crate::host::{Backend, HostFacts};
 
 use super::packet::Packet;
 use super::ruleset::{Family, Hook};
+use super::state::History;
 
 pub use near::NearMiss;
 pub use stack::{ChainAt, Issue, Stack};
@@ -30,17 +37,26 @@ pub use stack::{ChainAt, Issue, Stack};
 pub struct Facts<'a> {
     /// The host's addresses, routes and sysctls.
     pub host: Option<&'a HostFacts>,
+    /// The time of day in seconds since 1970 (UTC), for `-m time`.
+    pub clock: Option<u64>,
 }
 
 impl<'a> Facts<'a> {
     /// Nothing is known.
     pub fn none() -> Self {
-        Self { host: None }
+        Self { host: None, clock: None }
     }
 
     /// What this snapshot says.
     pub fn of(host: &'a HostFacts) -> Self {
-        Self { host: Some(host) }
+        Self { host: Some(host), clock: None }
+    }
+
+    /// The same at this second since 1970 (UTC).
+    #[must_use]
+    pub fn at(mut self, clock: u64) -> Self {
+        self.clock = Some(clock);
+        self
     }
 }
 
@@ -177,10 +193,16 @@ pub struct Outcome {
 /// Walks the packet from its first hook to its last: prerouting → input, or prerouting → forward →
 /// postrouting, or output → postrouting.
 pub fn walk(stack: &Stack, packet: &Packet, facts: &Facts<'_>) -> Outcome {
-    flow::run(stack, packet, *facts, false)
+    flow::run(stack, packet, *facts, false, None)
+}
+
+/// Walks the packet as [`walk()`] does, with what the host remembers: the packet's state is that of
+/// its flow, and what the packet changes is kept.
+pub fn walk_with(stack: &Stack, packet: &Packet, facts: &Facts<'_>, history: Option<&mut History>) -> Outcome {
+    flow::run(stack, packet, *facts, false, history)
 }
 
 /// Walks the packet through its first hook only.
 pub fn walk_hook(stack: &Stack, packet: &Packet, facts: &Facts<'_>) -> Outcome {
-    flow::run(stack, packet, *facts, true)
+    flow::run(stack, packet, *facts, true, None)
 }

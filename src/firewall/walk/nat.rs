@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::firewall::packet::To;
+use crate::firewall::packet::Packet;
 use crate::firewall::ruleset::{CtStates, Hook, NatRange, Net, Target};
 
 use super::flow::Run;
@@ -12,6 +12,9 @@ impl Run<'_> {
     /// Whether a nat chain sees this packet: the first of its flow only
     /// (`net/netfilter/nf_nat_core.c`, `nf_nat_inet_fn`).
     pub(super) fn nat_applies(&mut self, at: ChainAt) -> bool {
+        if let Some(session) = &self.session {
+            return self.nat_undecided(session);
+        }
         if self.live.state.intersects(CtStates(CtStates::NEW.0 | CtStates::RELATED.0)) {
             return true;
         }
@@ -24,12 +27,30 @@ impl Run<'_> {
     }
 
     pub(super) fn translate(&mut self, target: &Target) {
+        if self.session.is_some() {
+            self.bind_target(target);
+            return;
+        }
+        let ends = |packet: &Packet| ((packet.src, packet.sport), (packet.dst, packet.dport));
+        let before = ends(&self.live.packet);
+        self.rewrite(target);
+        let after = ends(&self.live.packet);
+        // Only what has changed counts as translated (nf_nat_core.c, nf_nat_setup_info).
+        if before.0 != after.0 {
+            self.live.state.0 |= CtStates::SNAT.0;
+        }
+        if before.1 != after.1 {
+            self.live.state.0 |= CtStates::DNAT.0;
+        }
+    }
+
+    fn rewrite(&mut self, target: &Target) {
         match target {
             Target::Dnat(range) => self.destination(range),
             Target::Snat(range) => self.source(range),
             Target::Masquerade(range) => {
                 let out = self.live.packet.out.clone();
-                if let Some(addr) = self.own_address(out.as_deref()) {
+                if let Some(addr) = self.masquerade_address() {
                     self.live.packet.src = addr;
                 } else {
                     let out = out.unwrap_or_else(|| "its interface".to_owned());
@@ -38,24 +59,17 @@ impl Run<'_> {
                 self.source(range);
             }
             Target::Redirect(range) => {
-                let local = if self.live.hook == Hook::Output {
-                    Some(if self.live.v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) })
-                } else {
-                    let in_ = self.live.packet.in_.clone();
-                    self.own_address(in_.as_deref())
-                };
-                match local {
+                match self.redirect_address() {
                     Some(addr) => self.live.packet.dst = addr,
                     None => self.live.assume("the destination becomes this host's own address, which is not known"),
                 }
-                self.live.packet.to = Some(To::Local);
+                self.live.redirected = true;
                 self.destination(range);
             }
             Target::Netmap(net) => {
                 let to_source = matches!(self.live.hook, Hook::Postrouting | Hook::Input);
                 let addr = if to_source { &mut self.live.packet.src } else { &mut self.live.packet.dst };
                 *addr = mapped(*addr, net);
-                self.live.state.0 |= if to_source { CtStates::SNAT.0 } else { CtStates::DNAT.0 };
             }
             _ => (),
         }
@@ -67,10 +81,6 @@ impl Run<'_> {
             if from != to {
                 self.live.assume(format!("the destination becomes one of {from}-{to}; the first is taken"));
             }
-            if self.live.hook == Hook::Output {
-                // The kernel routes it again (nf_nat_proto.c, nf_nat_ipv4_local_fn).
-                self.live.packet.out = None;
-            }
         }
         if let Some(ports) = range.ports {
             let keep = self.live.packet.dport.is_some_and(|port| ports.contains(port));
@@ -81,7 +91,6 @@ impl Run<'_> {
                 }
             }
         }
-        self.live.state.0 |= CtStates::DNAT.0;
     }
 
     fn source(&mut self, range: &NatRange) {
@@ -97,7 +106,19 @@ impl Run<'_> {
                 self.live.packet.sport = Some(ports.from);
             }
         }
-        self.live.state.0 |= CtStates::SNAT.0;
+    }
+
+    /// The source that MASQUERADE gives.
+    pub(super) fn masquerade_address(&self) -> Option<IpAddr> {
+        self.own_address(self.live.packet.out.as_deref())
+    }
+
+    /// The destination that REDIRECT gives (`nf_nat_redirect.c`).
+    pub(super) fn redirect_address(&self) -> Option<IpAddr> {
+        if self.live.hook == Hook::Output {
+            return Some(if self.live.v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() });
+        }
+        self.own_address(self.live.packet.in_.as_deref())
     }
 
     /// The first address of an interface, where the host is known.
@@ -110,7 +131,7 @@ impl Run<'_> {
 }
 
 /// The address with its network bits replaced.
-fn mapped(addr: IpAddr, net: &Net) -> IpAddr {
+pub(super) fn mapped(addr: IpAddr, net: &Net) -> IpAddr {
     match (addr, net.addr, net.mask) {
         (IpAddr::V4(a), IpAddr::V4(n), IpAddr::V4(m)) => {
             IpAddr::V4(Ipv4Addr::from(a.to_bits() & !m.to_bits() | n.to_bits()))

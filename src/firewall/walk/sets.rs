@@ -34,7 +34,10 @@ impl Run<'_> {
         let mut maybe = None;
         // Of hash:net and its like the longest prefix decides, and it may say "nomatch".
         let mut best: Option<(u32, bool)> = None;
-        for element in &set.elements {
+        // Of hash:net,iface the longest prefix decides that any interface has (ip_set_hash_gen.h,
+        // mtype_test_cidrs: `multi`).
+        let only = if set.kind.starts_with("hash:net,iface") { self.longest(set, sides) } else { None };
+        for element in set.elements.iter().filter(|element| only.is_none_or(|only| prefix_sum(element) == only)) {
             match self.element(set, element, sides, return_nomatch, depth) {
                 Truth::Yes => {
                     let length = prefix_sum(element);
@@ -51,6 +54,13 @@ impl Run<'_> {
             (Some((_, nomatch)), None) => Truth::of(nomatch == return_nomatch),
             (None, None) => Truth::No,
         }
+    }
+
+    /// The longest prefix whose network holds the address, whatever else the element says.
+    fn longest(&mut self, set: &Set, sides: &[Side]) -> Option<u32> {
+        let addr = if sides.first() == Some(&Side::Source) { self.live.packet.src } else { self.live.packet.dst };
+        let holds = |e: &&Element| matches!(e.parts.first(), Some(ElementPart::Net(net)) if net.contains(addr));
+        set.elements.iter().filter(holds).map(prefix_sum).max()
     }
 
     fn element(&mut self, set: &Set, element: &Element, sides: &[Side], return_nomatch: bool, depth: usize) -> Truth {
@@ -81,7 +91,19 @@ impl Run<'_> {
                 if proto.is_some_and(|proto| proto != live.proto) || live.is_later_fragment() {
                     return Truth::No;
                 }
+                // ip_set_getport.c, get_port: without its whole header a packet has no port.
+                let header = match live.proto {
+                    6 => 20,
+                    132 => 12,
+                    17 | 136 | 1 | 58 => 8,
+                    _ => 0,
+                };
+                if !live.has_octets(header) {
+                    return Truth::No;
+                }
                 let port = match live.proto {
+                    // bitmap:port knows these two alone (ip_set_getport.c, ip_set_get_ip_port).
+                    other if proto.is_none() && !matches!(other, 6 | 17) => return Truth::No,
                     6 | 17 | 132 | 136 if source => live.sport(),
                     6 | 17 | 132 | 136 => match live.packet.dport {
                         Some(port) => port,

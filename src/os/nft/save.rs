@@ -130,7 +130,8 @@ pub(crate) fn builtin_chains(table: &str) -> &'static [(&'static str, u32, i32, 
             ("POSTROUTING", 4, -150, "filter"),
         ],
         "raw" => &[("PREROUTING", 0, -300, "filter"), ("OUTPUT", 3, -300, "filter")],
-        "security" => &[("INPUT", 1, 50, "filter"), ("FORWARD", 2, 50, "filter"), ("OUTPUT", 3, 50, "filter")],
+        // iptables-nft's own choice; legacy has 50, as the kernel's header says.
+        "security" => &[("INPUT", 1, 150, "filter"), ("FORWARD", 2, 150, "filter"), ("OUTPUT", 3, 150, "filter")],
         _ => &[],
     }
 }

@@ -1,0 +1,112 @@
+//! The packet that REJECT sends back.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::firewall::ruleset::{RejectWith, TcpFlags};
+
+use super::{Packet, Proto};
+
+/// What the sender of a rejected packet gets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reply {
+    /// Who sends it: the rejected packet's destination for a TCP reset; for an ICMP error an address
+    /// of the host that rejects, which is `None` where the packet was not for it.
+    pub from: Option<IpAddr>,
+    /// To whom.
+    pub to: IpAddr,
+    /// 6, 1 or 58.
+    pub proto: Proto,
+    /// ICMP type and code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<(u8, u8)>,
+    /// TCP flags, `rst` or `rst,ack`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_flags: Option<String>,
+    /// TCP ports of the reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<(Option<u16>, Option<u16>)>,
+}
+
+/// What REJECT sends back; `None` where the kernel stays silent: to a reset, to an ICMP error, to a
+/// later fragment, to what was sent to many (`net/ipv4/netfilter/nf_reject_ipv4.c`,
+/// `net/ipv6/netfilter/nf_reject_ipv6.c`, RFC 1122 section 3.2.2). `local` says that the packet was for this host.
+pub fn reply(packet: &Packet, with: RejectWith, local: bool) -> Option<Reply> {
+    let v6 = packet.is_v6();
+    let (proto, _) = packet.protocol();
+    let many = packet.dst.is_multicast() || matches!(packet.dst, IpAddr::V4(a) if a.is_broadcast());
+    if packet.frag_offset.unwrap_or(0) > 0 {
+        return None;
+    }
+    let (kind, code) = match with.for_packet(v6) {
+        RejectWith::TcpReset => {
+            let flags = packet.tcp_flags.unwrap_or(TcpFlags::SYN);
+            if proto != 6 || flags.0 & TcpFlags::RST.0 != 0 {
+                return None;
+            }
+            // An acknowledgement is answered by a bare RST with its number; anything else is acknowledged.
+            let ack = flags.0 & TcpFlags::ACK.0 != 0;
+            return Some(Reply {
+                from: Some(packet.dst),
+                to: packet.src,
+                proto: Proto(6),
+                icmp: None,
+                tcp_flags: Some(if ack { "rst" } else { "rst,ack" }.to_owned()),
+                ports: Some((packet.dport, packet.sport)),
+            });
+        }
+        RejectWith::Icmp6(code) => (1, code),
+        RejectWith::Icmp(code) | RejectWith::Icmpx(code) => (3, code),
+    };
+    let error = match (proto, packet.icmp_type) {
+        (1, Some(own)) => matches!(own, 3 | 4 | 5 | 11 | 12),
+        (58, Some(own)) => own < 128,
+        _ => false,
+    };
+    if many || error {
+        return None;
+    }
+    Some(Reply {
+        from: local.then_some(packet.dst),
+        to: packet.src,
+        proto: Proto(if v6 { 58 } else { 1 }),
+        icmp: Some((kind, code)),
+        tcp_flags: None,
+        ports: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(text: &str) -> Packet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_reset_answers_tcp_and_an_error_the_rest() {
+        let syn = packet("in=eth0 tcp 10.0.0.1:4000 > 10.0.0.2:22 syn");
+        let reset = reply(&syn, RejectWith::TcpReset, true).unwrap();
+        assert_eq!((reset.from, reset.ports), (Some(syn.dst), Some((Some(22), Some(4000)))));
+        assert_eq!(reset.tcp_flags.as_deref(), Some("rst,ack"));
+        let ack = packet("in=eth0 tcp 10.0.0.1:4000 > 10.0.0.2:22 ack");
+        assert_eq!(reply(&ack, RejectWith::TcpReset, true).unwrap().tcp_flags.as_deref(), Some("rst"));
+        let rst = packet("in=eth0 tcp 10.0.0.1:4000 > 10.0.0.2:22 rst");
+        assert_eq!(reply(&rst, RejectWith::TcpReset, true), None);
+        assert_eq!(reply(&syn, RejectWith::Icmp(13), false).unwrap().icmp, Some((3, 13)));
+        assert_eq!(reply(&syn, RejectWith::Icmp(13), false).unwrap().from, None);
+        let six = Packet::udp("fd00::1".parse().unwrap(), 1, "fd00::2".parse().unwrap(), 2);
+        assert_eq!(reply(&six, RejectWith::Icmpx(1), true).unwrap().icmp, Some((1, 4)));
+    }
+
+    #[test]
+    fn errors_and_groups_get_no_error() {
+        let with = RejectWith::Icmp(3);
+        assert!(reply(&packet("in=eth0 icmp 10.0.0.1 > 10.0.0.2 type=8"), with, true).is_some());
+        assert!(reply(&packet("in=eth0 icmp 10.0.0.1 > 10.0.0.2 type=3"), with, true).is_none());
+        assert!(reply(&packet("in=eth0 udp 10.0.0.1:1 > 224.0.0.1:2"), with, true).is_none());
+        assert!(reply(&packet("in=eth0 udp 10.0.0.1:1 > 10.0.0.2:2 frag_offset=3"), with, true).is_none());
+    }
+}

@@ -1,0 +1,228 @@
+//! What the walk says beside what the kernel does.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reachwhy::firewall::ruleset::PktType;
+use reachwhy::firewall::{Facts, Outcome, Packet, Stack, Verdict, parse, walk};
+use reachwhy::host::{Backend, DumpFormat, HostFacts, RulesetDump};
+use reachwhy::wire::{Decoded, Encapsulation, Network};
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::{Kernel, Met, feed, packet_id};
+use crate::line::{CLIENT_MAC, Line};
+use crate::packets::{Shot, bytes, frame_to};
+use crate::rules::{Focus, Kind, Rules};
+
+/// What became of a packet, as far as both sides can say it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fate {
+    /// `filter INPUT 3`, `filter INPUT policy`, in order.
+    pub path: Vec<String>,
+    /// The header fields that left on the other side.
+    pub left: Option<String>,
+    /// ICMP type and code that the sender got, or `rst`.
+    pub answer: Option<String>,
+}
+
+/// The ruleset as the walk reads it: the text that was loaded, or for nft's own what nft lists.
+pub(crate) fn dumps(rules: &Rules) -> Result<Vec<RulesetDump>, String> {
+    let text = match rules.kind {
+        Kind::Native => without_ours(&feed("nft", &["-j", "list", "ruleset"], "")?),
+        _ => rules.text(),
+    };
+    let sets = if rules.sets.is_empty() { String::new() } else { feed("ipset", &["save"], "")? };
+    Ok(dumps_of(rules, &text, &sets))
+}
+
+pub(crate) fn dumps_of(rules: &Rules, text: &str, sets: &str) -> Vec<RulesetDump> {
+    let dump =
+        |format, backend, text: &str| RulesetDump { format, backend, via: "oracle".to_owned(), text: text.to_owned() };
+    let mut out = vec![match (rules.kind, rules.v6) {
+        (Kind::Native, _) => dump(DumpFormat::NftJson, Backend::Nft, text),
+        (kind, v6) => {
+            let format = if v6 { DumpFormat::Ip6tablesSave } else { DumpFormat::IptablesSave };
+            dump(format, if kind == Kind::Nft { Backend::Nft } else { Backend::Legacy }, text)
+        }
+    }];
+    if !sets.is_empty() {
+        out.push(dump(DumpFormat::IpsetSave, Backend::Nft, sets));
+    }
+    out
+}
+
+/// The list without the tracing table.
+fn without_ours(text: &str) -> String {
+    let mut list: serde_json::Value = serde_json::from_str(text).unwrap();
+    list["nftables"].as_array_mut().unwrap().retain(|item| {
+        let body = item.as_object().and_then(|object| object.values().next());
+        let ours = |key: &str| body.is_some_and(|body| body.get(key).is_some_and(|name| name == "oracle"));
+        !(ours("table") || item.get("table").is_some() && ours("name"))
+    });
+    list.to_string()
+}
+
+/// Reads the dumps; a ruleset that the kernel has taken must be read without complaint.
+pub(crate) fn stack(dumps: &[RulesetDump]) -> Result<Stack, String> {
+    let mut rulesets = Vec::new();
+    for dump in dumps {
+        let parsed = parse::dump(dump).map_err(|e| e.to_string())?;
+        if let Some(odd) = parsed.warnings.first() {
+            return Err(format!("a warning of what the kernel takes: {odd}"));
+        }
+        rulesets.push(parsed.ruleset);
+    }
+    Ok(Stack::from_rulesets(rulesets))
+}
+
+/// What the walk says; `None` where it leaves the answer open.
+pub(crate) fn ours(stack: &Stack, packet: &Packet, facts: &HostFacts) -> (Option<Fate>, Outcome) {
+    let outcome = walk(stack, packet, &Facts::of(facts));
+    let maybe = outcome.path.iter().any(|step| step.action == "maybe");
+    if maybe || !outcome.branches.is_empty() || outcome.verdict == Verdict::Unknown {
+        return (None, outcome);
+    }
+    let mut path: Vec<String> =
+        outcome.path.iter().map(|step| place(&step.at.table, &step.at.chain, step.at.rule)).collect();
+    // An nft rule of several statements takes a step for each.
+    path.dedup();
+    let out = &outcome.packet_out;
+    let forwarded = outcome.verdict == Verdict::Accept && out.out.as_deref().is_some_and(|out| out != "lo");
+    let left = forwarded.then(|| {
+        let given = |field: Option<u8>, old: Option<u8>| field.or(old).unwrap_or(0);
+        fields(out.src, out.dst, out.sport.zip(out.dport), given(out.ttl, packet.ttl), given(out.tos, packet.tos))
+    });
+    let answer = outcome.reject_with.as_deref().map(|name| answer_of(name).to_owned());
+    (Some(Fate { path, left, answer }), outcome)
+}
+
+fn place(table: &str, chain: &str, rule: Option<u32>) -> String {
+    match rule {
+        Some(rule) => format!("{table} {chain} {rule}"),
+        None => format!("{table} {chain} policy"),
+    }
+}
+
+fn fields(src: IpAddr, dst: IpAddr, ports: Option<(u16, u16)>, ttl: u8, tos: u8) -> String {
+    let ports = ports.map_or(String::new(), |(from, to)| format!(" {from} > {to}"));
+    format!("{src} > {dst}{ports} ttl {ttl} tos {tos:#04x}")
+}
+
+/// RFC 792 and RFC 4443.
+fn answer_of(name: &str) -> &str {
+    match name {
+        "icmp-net-unreachable" => "3/0",
+        "icmp-host-unreachable" => "3/1",
+        "icmp-proto-unreachable" => "3/2",
+        "icmp-port-unreachable" => "3/3",
+        "icmp-net-prohibited" => "3/9",
+        "icmp-host-prohibited" => "3/10",
+        "icmp-admin-prohibited" => "3/13",
+        "icmp6-no-route" => "1/0",
+        "icmp6-adm-prohibited" => "1/1",
+        "icmp6-addr-unreachable" => "1/3",
+        "icmp6-port-unreachable" => "1/4",
+        "tcp-reset" => "rst",
+        other => other,
+    }
+}
+
+/// Sends the packet and tells what became of it.
+pub(crate) fn theirs(
+    line: &Line,
+    kernel: &mut Kernel,
+    rules: &Rules,
+    shot: &Shot,
+    id: u32,
+    patience: Duration,
+) -> Fate {
+    if rules.nat {
+        kernel.forget_flows();
+    }
+    let packet = &shot.packet;
+    let raw = bytes(shot, id);
+    line.drain();
+    if rules.focus == Focus::Output {
+        line.leave(packet.dst, packet.mark.unwrap_or(0), &raw);
+    } else {
+        line.arrive(frame_to(packet), packet.mac_src.unwrap_or(CLIENT_MAC), &raw);
+    }
+    std::thread::sleep(patience);
+    let (met, dropped) = kernel.drain(id);
+    let (client, server) = line.drain();
+    let mut fate = Fate { path: met.iter().map(written).collect(), left: None, answer: None };
+    for (to_client, frame) in client.iter().map(|f| (true, f)).chain(server.iter().map(|f| (false, f))) {
+        let decoded = Decoded::parse(Encapsulation::Ip, frame);
+        if own_id(&decoded) == Some(id) && !(to_client && rules.focus == Focus::Input) {
+            fate.left = Some(seen(&decoded, packet));
+        } else if let Some(quoted) = decoded.icmp().filter(|icmp| icmp.is_error()) {
+            // The quoted header, behind eight octets of ICMP.
+            let inner = if rules.v6 { 48 } else { 28 };
+            if frame.get(inner..).is_some_and(|inner| packet_id(inner) == id) {
+                fate.answer = Some(format!("{}/{}", quoted.kind, quoted.code));
+            }
+        } else if decoded.tcp().is_some_and(|tcp| tcp.flags.contains(reachwhy::wire::TcpFlags::RST))
+            && own_id(&decoded) != Some(id)
+        {
+            fate.answer = Some("rst".to_owned());
+        }
+    }
+    // What a closed port says is no reject of the rules.
+    if !dropped && rules.kind != Kind::Legacy {
+        fate.answer = None;
+    }
+    fate
+}
+
+fn written(met: &Met) -> String {
+    place(&met.table, &met.chain, met.rule)
+}
+
+fn own_id(decoded: &Decoded<'_>) -> Option<u32> {
+    match &decoded.network {
+        Some(Network::Ipv4(header)) => Some(header.id.into()),
+        Some(Network::Ipv6(header, _)) => Some(header.flow_label),
+        _ => None,
+    }
+}
+
+fn seen(decoded: &Decoded<'_>, packet: &Packet) -> String {
+    let (Some(src), Some(dst)) = (decoded.src(), decoded.dst()) else { return "nothing readable".to_owned() };
+    let tos = match &decoded.network {
+        Some(Network::Ipv4(header)) => header.tos,
+        Some(Network::Ipv6(header, _)) => header.traffic_class,
+        _ => 0,
+    };
+    // Of protocols that are not decoded here the ports are taken as they were sent.
+    let ports = decoded.ports().or(packet.sport.zip(packet.dport));
+    fields(src, dst, ports, decoded.ttl().unwrap_or(0), tos)
+}
+
+/// Leaves out of both what cannot be compared for this packet.
+pub(crate) fn level(rules: &Rules, packet: &Packet, ours: &mut Fate, theirs: &mut Fate) {
+    let flags = packet.tcp_flags.map_or(0, |flags| flags.0);
+    let later = packet.frag_offset.is_some_and(|offset| offset > 0) || packet.more_fragments == Some(true);
+    // Neither ICMP errors nor RSTs are answered, nor what came to all (RFC 1122, 3.2.2).
+    let header = match packet.proto.map(|proto| proto.0) {
+        Some(6) => 20,
+        _ => 8,
+    };
+    let cut = packet.length.is_some_and(|length| length < header + if packet.is_v6() { 40 } else { 20 });
+    let silent = later
+        || cut
+        || packet.pkttype.is_some_and(|kind| kind != PktType::Unicast)
+        || ours.answer.as_deref() == Some("rst") && flags & 4 != 0
+        || packet.icmp_type.is_some_and(|kind| !matches!((packet.is_v6(), kind), (false, 8 | 13) | (true, 128)));
+    if silent || rules.focus == Focus::Output || rules.hinders_answers() || ours.answer.is_none() {
+        (ours.answer, theirs.answer) = (None, None);
+    }
+    if rules.focus == Focus::Input && theirs.left.is_none() && ours.left.is_none() {
+        return;
+    }
+    if later {
+        // Its ports are not there to be read.
+        for fate in [ours, theirs] {
+            fate.left = fate.left.as_ref().map(|_| "a fragment".to_owned());
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Random rulesets in iptables' words.
+
+use crate::matches::{self, Place};
+use crate::random::Random;
+use crate::rules::{ChainDef, Focus, Kind, RuleDef, Rules, TableDef, builtin, tables};
+
+/// A random ruleset.
+pub(crate) fn ruleset(r: &mut Random, kind: Kind, nat: bool) -> Rules {
+    let v6 = r.chance(35);
+    let focus = r.pick(&[Focus::Input, Focus::Forward, Focus::Forward, Focus::Output]);
+    let mut sets = Vec::new();
+    let mut commands = Vec::new();
+    if r.chance(30) {
+        for n in 0..=r.below(2) {
+            let (kind, lines) = set(r, &format!("s{n}"), v6, focus);
+            sets.push((format!("s{n}"), kind));
+            commands.extend(lines);
+        }
+    }
+    let mut all = Vec::new();
+    for name in tables(nat) {
+        all.push(table(r, name, v6, focus, nat, &sets));
+    }
+    if nat {
+        // Where no rule asks for conntrack it does not run, and nat chains see no packet.
+        let aside = if focus == Focus::Input { "FORWARD" } else { "INPUT" };
+        let chains = all.iter_mut().filter(|table| table.name == "security").flat_map(|table| &mut table.chains);
+        for chain in chains.filter(|chain| chain.name == aside) {
+            let part = crate::rules::Part { text: KEPT.to_owned(), ..Default::default() };
+            chain.rules = vec![RuleDef { parts: vec![part], target: String::new() }];
+        }
+    }
+    Rules { kind, v6, focus, nat, tables: all, sets: commands, verbatim: None }
+}
+
+/// The same in nft's words.
+pub(crate) const KEPT_NFT: &str = "ct state new comment \"kept\"";
+
+/// A rule that only keeps conntrack running.
+pub(crate) const KEPT: &str = "-m conntrack --ctstate NEW -m comment --comment kept";
+
+/// An ipset with its elements: the commands that make it.
+fn set(r: &mut Random, name: &str, v6: bool, focus: Focus) -> (&'static str, Vec<String>) {
+    let kind = r.pick(&[
+        "hash:ip",
+        "hash:net",
+        "hash:net",
+        "hash:ip,port",
+        "bitmap:port",
+        "hash:net,port",
+        "hash:ip,port,ip",
+        "hash:net,iface",
+    ]);
+    let family = if v6 { " family inet6" } else { "" };
+    let create = match kind {
+        "bitmap:port" => format!("create {name} bitmap:port range 0-65535"),
+        _ => format!("create {name} {kind}{family}"),
+    };
+    let mut lines = vec![create];
+    for _ in 0..=r.below(5) {
+        let addr = |r: &mut Random| {
+            if r.chance(50) { matches::source(r, v6) } else { matches::destination(r, v6, focus) }
+        };
+        let proto = r.pick(&["tcp", "udp"]);
+        let (one, port) = (addr(r), matches::port(r));
+        let length = if v6 { r.pick(&[128, 64, 48, 127]) } else { r.pick(&[32, 24, 16, 25, 31]) };
+        let element = match kind {
+            "hash:ip" => one.to_string(),
+            "hash:net" => format!("{one}/{length}{}", if r.chance(30) { " nomatch" } else { "" }),
+            "hash:ip,port" => format!("{one},{proto}:{port}"),
+            "bitmap:port" => port.to_string(),
+            "hash:net,port" => format!("{one}/{length},{proto}:{port}"),
+            "hash:ip,port,ip" => format!("{one},{proto}:{port},{}", addr(r)),
+            _ => format!("{one}/{length},{}", r.pick(&["eth0", "eth1"])),
+        };
+        lines.push(format!("add {name} {element} -exist"));
+    }
+    (kind, lines)
+}
+
+/// The chains of a table that the packets of this focus meet.
+fn busy(table: &str, focus: Focus) -> Vec<&'static str> {
+    let way: &[&str] = match focus {
+        Focus::Input => &["PREROUTING", "INPUT"],
+        Focus::Forward => &["PREROUTING", "FORWARD", "POSTROUTING"],
+        Focus::Output => &["OUTPUT", "POSTROUTING"],
+    };
+    builtin(table).iter().filter(|name| way.contains(name)).copied().collect()
+}
+
+fn table(r: &mut Random, name: &str, v6: bool, focus: Focus, nat: bool, sets: &[(String, &'static str)]) -> TableDef {
+    let busy = busy(name, focus);
+    let (most, users) = match name {
+        "filter" => (9, 3),
+        "mangle" => (3, 1),
+        "nat" => (4, 1),
+        "raw" => (2, 1),
+        _ => (usize::from(r.chance(15)), 0),
+    };
+    let users = if users > 0 { r.below(users + 1) } else { 0 };
+    let mut chains = Vec::new();
+    for chain in builtin(name) {
+        let at_work = busy.contains(chain);
+        // nat has no dropping policy.
+        let drops = at_work && name != "nat" && (name == "filter" && r.chance(45) || r.chance(4));
+        let rules = if at_work && most > 0 { r.below(most + 1) } else { 0 };
+        let place = Place { v6, focus, nat, hook: chain, sets };
+        let rules = (0..rules).map(|_| rule(r, name, place, 0, users)).collect();
+        chains.push(ChainDef {
+            name: (*chain).to_owned(),
+            decl: if drops { "DROP" } else { "ACCEPT" }.to_owned(),
+            rules,
+        });
+    }
+    for n in 0..users {
+        // Called from any of the table's busy chains: what only one of them may say is left out.
+        let hook = if busy.len() == 1 { busy[0] } else { "" };
+        let place = Place { v6, focus, nat, hook: if hook.is_empty() { "POSTROUTING" } else { hook }, sets };
+        let rules = (0..=r.below(4)).map(|_| rule(r, name, place, n + 1, users)).collect();
+        chains.push(ChainDef { name: format!("c{}", n + 1), decl: "-".to_owned(), rules });
+    }
+    TableDef { name: name.to_owned(), extra: Vec::new(), chains }
+}
+
+fn rule(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usize) -> RuleDef {
+    let mut parts = Vec::new();
+    for source in [true, false] {
+        if r.chance(28) {
+            parts.push(matches::address(r, place, source));
+        }
+    }
+    if r.chance(20) {
+        // A user chain is called from several hooks.
+        let hook = if own > 0 { "" } else { place.hook };
+        parts.push(matches::interface(r, Place { hook, ..place }));
+    }
+    let with_protocol = r.chance(60) && place.hook != "-";
+    if with_protocol {
+        let (protocol, more) = matches::protocol(r, place);
+        parts.push(protocol);
+        parts.extend(more);
+    }
+    for _ in 0..r.below(3) {
+        if let Some(part) = matches::any(r, place) {
+            // iptables takes a module twice, and merges the options of some.
+            let module = |text: &str| text.trim_start_matches("! ").split(' ').take(2).collect::<Vec<_>>().join(" ");
+            if !parts.iter().any(|other| module(&other.text) == module(&part.text)) {
+                parts.push(part);
+            }
+        }
+    }
+    if r.chance(3) {
+        parts.push(crate::rules::Part {
+            text: "-m comment --comment \"a \\\"b\\\" c\"".to_owned(),
+            ..Default::default()
+        });
+    }
+    let tcp = parts.iter().any(|part| part.text == "-p tcp");
+    let ported = tcp || parts.iter().any(|part| part.text == "-p udp");
+    RuleDef { target: target(r, table, place, own, users, tcp, ported), parts }
+}
+
+fn target(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usize, tcp: bool, ported: bool) -> String {
+    // A chain calls only later ones, so there are no circles.
+    if own < users && r.chance(25) {
+        let verb = if r.chance(70) { "j" } else { "g" };
+        return format!("-{verb} c{}", own + 1 + r.below(users - own));
+    }
+    let common = ["-j ACCEPT", "-j RETURN", ""];
+    match table {
+        "nat" => nat(r, place, own, ported),
+        "filter" => match r.below(10) {
+            0..3 => "-j ACCEPT".to_owned(),
+            3..5 => "-j DROP".to_owned(),
+            5 if tcp && r.chance(60) => "-j REJECT --reject-with tcp-reset".to_owned(),
+            5 | 6 => reject(r, place.v6),
+            7 => "-j RETURN".to_owned(),
+            8 => r
+                .pick(&[
+                    "-j LOG --log-prefix \"a b: \"",
+                    "-j NFLOG --nflog-group 5",
+                    "-j MARK --set-xmark 0x1/0xffffffff",
+                ])
+                .to_owned(),
+            _ => String::new(),
+        },
+        "mangle" => match r.below(10) {
+            0 => r.pick(&common).to_owned(),
+            1 => "-j DROP".to_owned(),
+            2..4 => {
+                let value = r.pick(&[0u32, 1, 0x10, 0xffff_0001]);
+                match r.below(4) {
+                    0 => format!("-j MARK --set-xmark {value:#x}/{:#x}", r.pick(&[u32::MAX, 0xff, 0])),
+                    1 => format!("-j MARK --and-mark {value:#x}"),
+                    2 => format!("-j MARK --or-mark {value:#x}"),
+                    _ => format!("-j MARK --xor-mark {value:#x}"),
+                }
+            }
+            4..6 => {
+                let name = if place.v6 { "hl" } else { "ttl" };
+                let op = r.pick(&["set", "inc", "dec"]);
+                format!("-j {} --{name}-{op} {}", name.to_uppercase(), r.pick(&[1, 2, 64, 200]))
+            }
+            6 => format!("-j DSCP --set-dscp {:#04x}", r.pick(&[0, 1, 46])),
+            7 => format!("-j TOS --set-tos {:#04x}/{:#04x}", r.pick(&[0, 0x10, 0xb8]), r.pick(&[0xff, 0x3f, 0x10])),
+            8 if place.nat => r
+                .pick(&["-j CONNMARK --save-mark", "-j CONNMARK --set-xmark 0x10/0xff", "-j CONNMARK --restore-mark"])
+                .to_owned(),
+            8 if own == 0 && matches!(place.hook, "FORWARD" | "POSTROUTING") => {
+                "-j CLASSIFY --set-class 1:2".to_owned()
+            }
+            _ => String::new(),
+        },
+        "raw" if place.nat && r.chance(40) => "-j CT --notrack".to_owned(),
+        "raw" | "security" => r.pick(&["-j ACCEPT", "-j RETURN", "", "-j DROP"]).to_owned(),
+        _ => r.pick(&common).to_owned(),
+    }
+}
+
+fn reject(r: &mut Random, v6: bool) -> String {
+    let with = if v6 {
+        r.pick(&["icmp6-no-route", "icmp6-adm-prohibited", "icmp6-addr-unreachable", "icmp6-port-unreachable", ""])
+    } else {
+        r.pick(&[
+            "icmp-net-unreachable",
+            "icmp-host-unreachable",
+            "icmp-proto-unreachable",
+            "icmp-port-unreachable",
+            "icmp-net-prohibited",
+            "icmp-host-prohibited",
+            "icmp-admin-prohibited",
+            "",
+        ])
+    };
+    if with.is_empty() { "-j REJECT".to_owned() } else { format!("-j REJECT --reject-with {with}") }
+}
+
+/// Targets of the nat table. A chain that several hooks call names none of them.
+fn nat(r: &mut Random, place: Place<'_>, own: usize, ported: bool) -> String {
+    let plain = r.pick(&["-j ACCEPT", "-j RETURN", ""]).to_owned();
+    if own > 0 || r.chance(25) {
+        return plain;
+    }
+    let with = |addr: &str, port: &str| match (place.v6, ported && !port.is_empty()) {
+        (true, true) => format!("[{addr}]:{port}"),
+        (false, true) => format!("{addr}:{port}"),
+        _ => addr.to_owned(),
+    };
+    let port = r.pick(&["", "8080", "22"]);
+    match place.hook {
+        "PREROUTING" | "OUTPUT" => {
+            let to = match (place.v6, place.focus) {
+                (false, Focus::Input) => r.pick(&["10.1.0.1", "10.2.0.1", "10.2.0.6"]),
+                (false, _) => r.pick(&["10.2.0.5", "10.2.0.6", "172.16.5.1"]),
+                (true, Focus::Input) => r.pick(&["fd00:1::1", "fd00:2::1", "fd00:2::6"]),
+                (true, _) => r.pick(&["fd00:2::5", "fd00:2::6", "2001:db8::9"]),
+            };
+            match r.below(6) {
+                0 if place.hook == "PREROUTING" && ported => "-j REDIRECT --to-ports 8081".to_owned(),
+                0 if place.hook == "PREROUTING" => "-j REDIRECT".to_owned(),
+                1 if place.v6 => "-j NETMAP --to fd00:2::8/125".to_owned(),
+                1 => "-j NETMAP --to 10.2.0.4/30".to_owned(),
+                _ => format!("-j DNAT --to-destination {}", with(to, port)),
+            }
+        }
+        _ => {
+            let to = if place.v6 { r.pick(&["fd00:2::9", "fd00:2::1"]) } else { r.pick(&["10.2.0.9", "10.2.0.1"]) };
+            match r.below(6) {
+                0 if place.hook == "POSTROUTING" => "-j MASQUERADE".to_owned(),
+                1 if place.hook == "POSTROUTING" && ported => "-j MASQUERADE --to-ports 2000".to_owned(),
+                2 if place.v6 => "-j NETMAP --to fd00:2::100/120".to_owned(),
+                2 => "-j NETMAP --to 10.9.0.0/24".to_owned(),
+                _ => format!("-j SNAT --to-source {}", with(to, if port.is_empty() { "" } else { "3000" })),
+            }
+        }
+    }
+}

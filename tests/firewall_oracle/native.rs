@@ -1,0 +1,323 @@
+//! Random rulesets in nft's own words.
+
+use std::net::IpAddr;
+
+use crate::generate::KEPT_NFT;
+use crate::matches;
+use crate::random::Random;
+use crate::rules::{ChainDef, Focus, Kind, Part, RuleDef, Rules, Set, TableDef};
+
+/// What a rule may name.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    v6: bool,
+    focus: Focus,
+    nat: bool,
+    /// The table sees both families.
+    inet: bool,
+    /// Chains that may be called: from this number on, up to that.
+    chains: (usize, usize),
+    /// In a chain of the main hook, or one that only it calls.
+    main: bool,
+}
+
+/// A random ruleset.
+pub(crate) fn ruleset(r: &mut Random, nat: bool) -> Rules {
+    let v6 = r.chance(40);
+    let focus = r.pick(&[Focus::Input, Focus::Forward, Focus::Forward, Focus::Output]);
+    let family = if r.chance(60) { "inet" } else { ip(v6) };
+    let users = r.below(4);
+    let hook = match focus {
+        Focus::Input => "input",
+        Focus::Forward => "forward",
+        Focus::Output => "output",
+    };
+    let place = Place { v6, focus, nat, inet: family == "inet", chains: (1, users), main: true };
+    let policy = |r: &mut Random| if r.chance(40) { "drop" } else { "accept" };
+    let mut chains = Vec::new();
+    let mut base = |r: &mut Random, name: &str, hook: &str, priority: i32, policy: &str, most: usize, place| {
+        let decl = format!("type filter hook {hook} priority {priority}; policy {policy};");
+        let rules = (0..r.below(most + 1)).map(|_| rule(r, place)).collect();
+        chains.push(ChainDef { name: name.to_owned(), decl, rules });
+    };
+    let early = Place { chains: (1, 0), main: false, ..place };
+    if focus != Focus::Output && r.chance(50) {
+        let at = r.pick(&[-300, -150, 0]);
+        base(r, "early", "prerouting", at, "accept", 3, early);
+    }
+    let chosen = policy(r);
+    let at = r.pick(&[0, 0, 5, -10]);
+    base(r, "main", hook, at, chosen, 9, place);
+    if r.chance(40) {
+        let chosen = policy(r);
+        let at = r.pick(&[10, 20, -20]);
+        base(r, "second", hook, at, chosen, 4, place);
+    }
+    if focus != Focus::Input && r.chance(40) {
+        let at = r.pick(&[0, 100]);
+        base(r, "late", "postrouting", at, "accept", 3, early);
+    }
+    for n in 1..=users {
+        let place = Place { chains: (n + 1, users), ..place };
+        let rules = (0..=r.below(4)).map(|_| rule(r, place)).collect();
+        chains.push(ChainDef { name: format!("c{n}"), decl: String::new(), rules });
+    }
+    if nat {
+        let rules =
+            vec![RuleDef { parts: vec![Part { text: KEPT_NFT.to_owned(), ..Part::default() }], target: String::new() }];
+        let aside = if focus == Focus::Input { "forward" } else { "input" };
+        chains.push(ChainDef {
+            name: "kept".to_owned(),
+            decl: format!("type filter hook {aside} priority 50;"),
+            rules,
+        });
+    }
+    let extra = sets(r, place);
+    let table = TableDef { name: format!("{family} t"), extra, chains };
+    Rules { kind: Kind::Native, v6, focus, nat, tables: vec![table], sets: Vec::new(), verbatim: None }
+}
+
+fn ip(v6: bool) -> &'static str {
+    if v6 { "ip6" } else { "ip" }
+}
+
+/// The named sets and maps of a table.
+fn sets(r: &mut Random, place: Place) -> Vec<String> {
+    let kind = if place.v6 { "ipv6_addr" } else { "ipv4_addr" };
+    let addrs: Vec<String> = (0..3).map(|_| any_address(r, place).to_string()).collect();
+    let ports: Vec<String> = (0..3).map(|_| matches::port(r).to_string()).collect();
+    let net = format!("{}/{}", matches::source(r, place.v6), if place.v6 { 64 } else { 16 });
+    let target = |r: &mut Random| verdict(r, place, true);
+    vec![
+        format!("set as {{ type {kind}; elements = {{ {} }} }}", unique(&addrs)),
+        format!("set an {{ type {kind}; flags interval; elements = {{ {net} }} }}"),
+        format!("set ps {{ type inet_service; flags interval; elements = {{ {}, 2000-3000 }} }}", ports[0]),
+        format!(
+            "set ap {{ type {kind} . inet_service; elements = {{ {} . {}, {} . {} }} }}",
+            addrs[0], ports[0], addrs[1], "4444"
+        ),
+        format!(
+            "map pv {{ type inet_service : verdict; elements = {{ {} : {}, 5555 : {} }} }}",
+            ports[1],
+            target(r),
+            target(r)
+        ),
+    ]
+}
+
+fn unique(list: &[String]) -> String {
+    let mut list = list.to_vec();
+    list.sort();
+    list.dedup();
+    list.join(", ")
+}
+
+fn any_address(r: &mut Random, place: Place) -> IpAddr {
+    if r.chance(50) { matches::source(r, place.v6) } else { matches::destination(r, place.v6, place.focus) }
+}
+
+fn rule(r: &mut Random, place: Place) -> RuleDef {
+    let mut parts = Vec::new();
+    if r.chance(40) {
+        parts.push(address(r, place));
+    }
+    if r.chance(60) {
+        parts.push(transport(r, place));
+    }
+    if r.chance(35) {
+        parts.push(other(r, place));
+    }
+    if r.chance(30) {
+        parts.push(Part { text: "counter".to_owned(), ..Part::default() });
+    }
+    let target = if r.chance(12) && place.main && place.chains.0 <= place.chains.1 + 1 {
+        // nft refuses two protocols in one rule.
+        let free = parts.iter().all(|part| part.text.starts_with("ip") || part.text.starts_with("tcp"));
+        match r.below(3) {
+            _ if !free => {
+                format!("{} daddr vmap {{ {} : {} }}", ip(place.v6), any_address(r, place), verdict(r, place, true))
+            }
+            0 => "tcp dport vmap @pv".to_owned(),
+            1 => format!(
+                "tcp dport vmap {{ 22 : {}, 80 : {}, 1024-2048 : {} }}",
+                verdict(r, place, true),
+                verdict(r, place, true),
+                verdict(r, place, true)
+            ),
+            _ => format!(
+                "{} saddr vmap {{ {} : {} }}",
+                ip(place.v6),
+                matches::source(r, place.v6),
+                verdict(r, place, true)
+            ),
+        }
+    } else {
+        verdict(r, place, false)
+    };
+    let target = if target.is_empty() && parts.is_empty() { "counter".to_owned() } else { target };
+    RuleDef { parts, target }
+}
+
+fn verdict(r: &mut Random, place: Place, in_map: bool) -> String {
+    let (first, last) = place.chains;
+    if !in_map && place.main && first <= last && r.chance(30) {
+        return format!("{} c{}", r.pick(&["jump", "goto"]), first + r.below(last - first + 1));
+    }
+    if in_map {
+        return r.pick(&["accept", "drop", "return", "continue"]).to_owned();
+    }
+    match r.below(10) {
+        0..3 => "accept".to_owned(),
+        3 | 4 => "drop".to_owned(),
+        5 if place.main => {
+            let specific = if place.v6 {
+                "reject with icmpv6 type addr-unreachable"
+            } else {
+                "reject with icmp type host-prohibited"
+            };
+            let both =
+                ["reject", specific, "reject with icmpx type admin-prohibited", "reject with icmpx type no-route"];
+            r.pick(&both[..if place.inet { 4 } else { 2 }]).to_owned()
+        }
+        6 => "return".to_owned(),
+        7 => format!("meta mark set {}", r.pick(&["0x1", "0x10", "0x0"])),
+        _ => String::new(),
+    }
+}
+
+fn not(r: &mut Random) -> &'static str {
+    if r.chance(22) { "!= " } else { "" }
+}
+
+fn address(r: &mut Random, place: Place) -> Part {
+    let from = r.chance(50);
+    let addr = if from { matches::source(r, place.v6) } else { matches::destination(r, place.v6, place.focus) };
+    let other = if from { matches::source(r, place.v6) } else { matches::destination(r, place.v6, place.focus) };
+    let set = |addr| if from { Set::Src(addr) } else { Set::Dst(addr) };
+    let (low, high) = (addr.min(other), addr.max(other));
+    let value = match r.below(7) {
+        1 => format!("{addr}/{}", if place.v6 { r.pick(&[127, 64, 48]) } else { r.pick(&[31, 24, 25, 9]) }),
+        2 if low != high => format!("{low}-{high}"),
+        3 if addr != other => format!("{{ {addr}, {other} }}"),
+        4 => "@as".to_owned(),
+        5 => "@an".to_owned(),
+        _ => addr.to_string(),
+    };
+    let field = if from { "saddr" } else { "daddr" };
+    Part {
+        text: format!("{} {field} {}{value}", ip(place.v6), not(r)),
+        inside: vec![set(addr)],
+        near: vec![set(other), set(low), set(high)],
+    }
+}
+
+fn transport(r: &mut Random, place: Place) -> Part {
+    let (a, b) = (matches::port(r), matches::port(r));
+    let (low, high) = (a.min(b), a.max(b));
+    match r.below(8) {
+        0..4 => {
+            let (name, number) = r.pick(&[("tcp", 6), ("udp", 17), ("th", 6)]);
+            let source = r.chance(35);
+            let value = match r.below(6) {
+                0 | 1 => format!("{}{a}", not(r)),
+                2 if low < high => format!("{}{low}-{high}", not(r)),
+                3 if high - low > 1 => format!("{}{{ {low}, {}-{high} }}", not(r), low + 2),
+                4 => format!("{}@ps", not(r)),
+                5 if high > 0 => format!("{} {high}", r.pick(&["<", ">=", "<="])),
+                _ => a.to_string(),
+            };
+            let set = |port| if source { Set::Sport(port) } else { Set::Dport(port) };
+            Part {
+                text: format!("{name} {} {value}", if source { "sport" } else { "dport" }),
+                inside: vec![Set::Proto(number), set(a)],
+                near: [low, high, high.wrapping_add(1), low.wrapping_sub(1), 2000, 3000, 3001].map(set).to_vec(),
+            }
+        }
+        4 => Part {
+            text: format!(
+                "tcp flags & (fin|syn|rst|ack) {} {}",
+                r.pick(&["==", "!="]),
+                r.pick(&["syn", "ack", "syn|ack", "fin|ack"])
+            ),
+            inside: vec![Set::Proto(6), Set::Flags(2)],
+            near: [0x10, 0x12, 0x11, 0, 0x0a].map(Set::Flags).to_vec(),
+        },
+        5 => {
+            let (text, set) = if place.v6 {
+                let (name, kind) = r.pick(&[
+                    ("echo-request", 128),
+                    ("{ echo-request, echo-reply }", 129),
+                    ("destination-unreachable", 1),
+                ]);
+                (format!("icmpv6 type {name}"), vec![Set::Proto(58), Set::Icmp(kind, 0)])
+            } else {
+                let (name, kind) =
+                    r.pick(&[("echo-request", 8), ("{ echo-request, echo-reply }", 0), ("destination-unreachable", 3)]);
+                (format!("icmp type {name}"), vec![Set::Proto(1), Set::Icmp(kind, 0)])
+            };
+            Part { text, inside: set, near: vec![Set::Icmp(3, 3), Set::Icmp(8, 0), Set::Icmp(128, 0)] }
+        }
+        6 => Part {
+            text: format!("meta l4proto {}{}", not(r), r.pick(&["tcp", "udp", "{ tcp, udp }", "47"])),
+            inside: vec![Set::Proto(6)],
+            near: vec![Set::Proto(17), Set::Proto(47)],
+        },
+        _ => Part {
+            text: format!("{} {} . tcp dport @ap", ip(place.v6), r.pick(&["saddr", "daddr"])),
+            inside: vec![Set::Proto(6), Set::Dport(4444)],
+            near: vec![Set::Dport(80)],
+        },
+    }
+}
+
+fn other(r: &mut Random, place: Place) -> Part {
+    let ttl = r.pick(&[2u8, 63, 64]);
+    match r.below(7) {
+        0 => Part {
+            text: format!(
+                "{} {} {ttl}",
+                if place.v6 { "ip6 hoplimit" } else { "ip ttl" },
+                r.pick(&["==", "!=", "<", ">="])
+            ),
+            inside: vec![Set::Ttl(ttl)],
+            near: vec![Set::Ttl(ttl + 1), Set::Ttl(ttl - 1)],
+        },
+        1 => Part {
+            text: format!("{} dscp {}{}", ip(place.v6), not(r), r.pick(&["0", "1", "46"])),
+            inside: vec![Set::Tos(0xb8)],
+            near: vec![Set::Tos(4), Set::Tos(0), Set::Tos(0xbb)],
+        },
+        2 => Part {
+            text: format!("meta mark {}{}", not(r), r.pick(&["0x1", "0x10", "0x0"])),
+            inside: vec![Set::Mark(1)],
+            near: vec![Set::Mark(0), Set::Mark(0x10)],
+        },
+        3 => Part {
+            text: format!("meta length {} {}", r.pick(&["<", ">", "=="]), r.pick(&[48, 60, 100])),
+            inside: vec![Set::Length(60)],
+            near: vec![Set::Length(59), Set::Length(61), Set::Length(100)],
+        },
+        4 => Part {
+            text: format!(
+                "{} {}{}",
+                r.pick(&["iifname", "oifname"]),
+                not(r),
+                r.pick(&["\"eth0\"", "\"eth1\"", "\"eth*\"", "\"lo\"", "{ \"eth0\", \"lo\" }"])
+            ),
+            ..Part::default()
+        },
+        5 if place.nat => Part {
+            text: format!(
+                "ct state {}{}",
+                not(r),
+                r.pick(&["new", "invalid", "{ new, invalid }", "established,related", "new,untracked"])
+            ),
+            inside: Vec::new(),
+            near: [1, 2, 0x10, 0x12].map(Set::Flags).to_vec(),
+        },
+        _ if place.inet => {
+            Part { text: format!("meta nfproto {}", if place.v6 { "ipv6" } else { "ipv4" }), ..Part::default() }
+        }
+        _ => Part { text: "meta mark 0x0".to_owned(), ..Part::default() },
+    }
+}
