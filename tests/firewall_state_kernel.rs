@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "what was skipped, and the seed")]
 #![cfg(target_os = "linux")]
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd as _;
@@ -57,7 +58,7 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 1);
 fn stamps() -> String {
     let mut text = "*mangle\n:PREROUTING ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n".to_owned();
     for (state, code) in STATES {
-        text.push_str(&format!("-A PREROUTING -m conntrack --ctstate {state} -j DSCP --set-dscp {code}\n"));
+        writeln!(text, "-A PREROUTING -m conntrack --ctstate {state} -j DSCP --set-dscp {code}").unwrap();
     }
     text + "COMMIT\n"
 }
@@ -102,7 +103,7 @@ impl Router {
                     let seen =
                         Socket::new(Domain::from(17), Type::DGRAM, Some(Protocol::from(i32::from(0x0800_u16.to_be()))))
                             .unwrap();
-                    seen.set_read_timeout(Some(Duration::from_millis(1000))).unwrap();
+                    seen.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
                     Side { send, seen }
                 })
                 .unwrap();
@@ -115,7 +116,7 @@ impl Router {
         Self { left, right, _namespaces: [l, r] }
     }
 
-    fn load(&self, text: &str) {
+    fn load(text: &str) {
         let mut child = Command::new("iptables-nft-restore").stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success(), "{text}");
@@ -181,7 +182,9 @@ fn segment(from_client: bool, client: (Ipv4Addr, u16), server: (Ipv4Addr, u16), 
 
 fn datagram((src, sport): (Ipv4Addr, u16), (dst, dport): (Ipv4Addr, u16)) -> (Vec<u8>, Packet) {
     let upper = UdpHeader::datagram(src.into(), dst.into(), sport, dport, b"x");
-    (Ipv4Header::new(src, dst, 17).packet(&upper), Packet::udp(src.into(), sport, dst.into(), dport))
+    let mut packet = Packet::udp(src.into(), sport, dst.into(), dport);
+    packet.length = Some(29);
+    (Ipv4Header::new(src, dst, 17).packet(&upper), packet)
 }
 
 fn echo(src: Ipv4Addr, dst: Ipv4Addr, request: bool, id: u16) -> (Vec<u8>, Packet) {
@@ -189,6 +192,13 @@ fn echo(src: Ipv4Addr, dst: Ipv4Addr, request: bool, id: u16) -> (Vec<u8>, Packe
     let upper = header.message(src.into(), dst.into(), b"abcdefgh");
     let kind = if request { 8 } else { 0 };
     (Ipv4Header::new(src, dst, 1).packet(&upper), Packet::icmp(src.into(), dst.into(), kind, 0))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 fn in_namespaces(test: impl FnOnce(&Router) + Send + 'static) {
@@ -222,7 +232,7 @@ fn names(flags: u8) -> String {
 fn tcp_states_as_the_kernel_has_them() {
     in_namespaces(|router| {
         let (text, seed) = (stamps(), env("REACHWHY_ORACLE_SEED", 1));
-        router.load(&text);
+        Router::load(&text);
         let mut random = Random(seed);
         let mut compared = 0;
         let mut wrong = Vec::new();
@@ -269,14 +279,14 @@ fn tcp_states_as_the_kernel_has_them() {
 fn udp_icmp_and_errors_as_the_kernel_has_them() {
     in_namespaces(|router| {
         let text = stamps();
-        router.load(&text);
+        Router::load(&text);
         let mut model = Model::new(&text);
         let (client, server) = ((LEFT, 5000), (RIGHT, 53));
         let error = |quoted: &[u8], src: Ipv4Addr, dst: Ipv4Addr| {
             let header = IcmpHeader { family: IcmpFamily::V4, kind: 3, code: 3, checksum: 0, rest: [0; 4] };
             let upper = header.message(src.into(), dst.into(), quoted);
             let mut packet = Packet::icmp(src.into(), dst.into(), 3, 3);
-            packet.payload = Some(quoted.iter().map(|byte| format!("{byte:02x}")).collect());
+            packet.payload = Some(hex(quoted));
             (Ipv4Header::new(src, dst, 1).packet(&upper), packet)
         };
         let one_way = datagram(client, server);
@@ -316,7 +326,7 @@ fn translation_as_the_kernel_does_it() {
         stamps()
     );
     in_namespaces(move |router| {
-        router.load(&text);
+        Router::load(&text);
         let mut model = Model::new(&text);
         let seg = |from_left: bool, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16), flags| {
             let (bytes, packet) = segment(true, src, dst, flags);
@@ -358,5 +368,61 @@ fn translation_as_the_kernel_does_it() {
         let (bytes, _) = datagram((RIGHT, 53), (OUTSIDE, port));
         let (_, packet) = datagram((RIGHT, 53), (OUTSIDE, model_port));
         assert_eq!(router.pass(false, &bytes), model.pass(false, packet));
+    });
+}
+
+/// Rules that remember, each stamping what it matches. Rates are so low that real time plays no part.
+const REMEMBERING: [&str; 17] = [
+    "-m limit --limit 1/day --limit-burst 7",
+    "-m statistic --mode nth --every 3 --packet 1",
+    "-m statistic --mode nth --every 5 --packet 0",
+    "-p udp -m statistic --mode nth ! --every 4 --packet 3",
+    "-m hashlimit --hashlimit-upto 1/day --hashlimit-burst 3 --hashlimit-mode srcip,dstport --hashlimit-name a",
+    "-m hashlimit --hashlimit-above 1/hour --hashlimit-burst 2 --hashlimit-mode srcip --hashlimit-srcmask 24 --hashlimit-name b",
+    "-m recent --set --name c",
+    "-m recent --update --seconds 3600 --hitcount 4 --name c --rsource",
+    "-m recent --rcheck --hitcount 2 --name c --rdest",
+    "-m recent --remove --name c",
+    "-m recent ! --rcheck --name c",
+    "-m recent --update --hitcount 3 --name d",
+    "-m recent --set --name d --rdest",
+    "-m quota --quota 500",
+    "-m connbytes --connbytes 3:6 --connbytes-dir both --connbytes-mode packets",
+    "-m connbytes --connbytes 58 --connbytes-dir original --connbytes-mode bytes",
+    "-p udp -m connlimit --connlimit-above 2 --connlimit-mask 32",
+];
+
+#[test]
+fn rules_remember_as_the_kernel_does() {
+    in_namespaces(|router| {
+        let (seed, mut compared) = (env("REACHWHY_ORACLE_SEED", 1), 0);
+        let mut random = Random(seed);
+        std::fs::write("/proc/sys/net/netfilter/nf_conntrack_acct", "1").unwrap();
+        for round in 0..env("REACHWHY_ORACLE_FLOWS", 150) / 5 {
+            let mut text = "*mangle\n:PREROUTING ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n".to_owned();
+            for code in 1..=6 {
+                let rule = random.pick(&REMEMBERING).replace("--name ", &format!("--name r{round}"));
+                let rule = rule.replace("--hashlimit-name ", &format!("--hashlimit-name r{round}c{code}"));
+                let target = if random.below(3) == 0 { "-j ACCEPT".to_owned() } else { format!("-j DSCP --set-dscp {code}") };
+                writeln!(text, "-A FORWARD {rule} {target}").unwrap();
+            }
+            text.push_str("COMMIT\n");
+            Router::load(&text);
+            let mut model = Model::new(&text);
+            // Ports of this round alone: the kernel's flows live on.
+            let port = 20_000 + u16::try_from(round * 10 % 40_000).unwrap();
+            for step in 0..40 {
+                let client = (random.pick(&[LEFT, LEFT_TOO]), port + u16::try_from(random.below(3)).unwrap());
+                let server = (RIGHT, 53 + u16::try_from(random.below(2)).unwrap());
+                let from_client = random.below(3) > 0;
+                let (bytes, packet) =
+                    if from_client { datagram(client, server) } else { datagram(server, client) };
+                let told = packet.to_string();
+                let kernel = router.pass(from_client, &bytes);
+                assert_eq!(kernel, model.pass(from_client, packet), "round {round} step {step} seed {seed}: {told}\n{text}");
+                compared += 1;
+            }
+        }
+        println!("{compared} packets compared, seed {seed}");
     });
 }
