@@ -238,7 +238,16 @@ fn tcp_states_as_the_kernel_has_them() {
         let mut wrong = Vec::new();
         // Orders that matter, then random ones. Capital: from the client.
         let mut orders: Vec<Vec<(bool, u8)>> = vec![
-            vec![(true, 0x02), (false, 0x12), (true, 0x10), (true, 0x11), (false, 0x11), (true, 0x10), (true, 0x02), (false, 0x12)],
+            vec![
+                (true, 0x02),
+                (false, 0x12),
+                (true, 0x10),
+                (true, 0x11),
+                (false, 0x11),
+                (true, 0x10),
+                (true, 0x02),
+                (false, 0x12),
+            ],
             vec![(true, 0x02), (false, 0x14), (true, 0x02)],
             vec![(true, 0x02), (false, 0x02), (true, 0x12), (false, 0x12), (true, 0x10)],
             vec![(true, 0x10), (true, 0x10), (false, 0x10), (true, 0x04), (true, 0x02)],
@@ -403,7 +412,8 @@ fn rules_remember_as_the_kernel_does() {
             for code in 1..=6 {
                 let rule = random.pick(&REMEMBERING).replace("--name ", &format!("--name r{round}"));
                 let rule = rule.replace("--hashlimit-name ", &format!("--hashlimit-name r{round}c{code}"));
-                let target = if random.below(3) == 0 { "-j ACCEPT".to_owned() } else { format!("-j DSCP --set-dscp {code}") };
+                let target =
+                    if random.below(3) == 0 { "-j ACCEPT".to_owned() } else { format!("-j DSCP --set-dscp {code}") };
                 writeln!(text, "-A FORWARD {rule} {target}").unwrap();
             }
             text.push_str("COMMIT\n");
@@ -415,11 +425,14 @@ fn rules_remember_as_the_kernel_does() {
                 let client = (random.pick(&[LEFT, LEFT_TOO]), port + u16::try_from(random.below(3)).unwrap());
                 let server = (RIGHT, 53 + u16::try_from(random.below(2)).unwrap());
                 let from_client = random.below(3) > 0;
-                let (bytes, packet) =
-                    if from_client { datagram(client, server) } else { datagram(server, client) };
+                let (bytes, packet) = if from_client { datagram(client, server) } else { datagram(server, client) };
                 let told = packet.to_string();
                 let kernel = router.pass(from_client, &bytes);
-                assert_eq!(kernel, model.pass(from_client, packet), "round {round} step {step} seed {seed}: {told}\n{text}");
+                assert_eq!(
+                    kernel,
+                    model.pass(from_client, packet),
+                    "round {round} step {step} seed {seed}: {told}\n{text}"
+                );
                 compared += 1;
             }
         }

@@ -38,8 +38,10 @@ fn host(sysctls: &[(&str, &str)]) -> HostFacts {
         routes.push(route(&format!("{net}.255/32"), name, None, "broadcast", 255));
         routes.push(route(&format!("{net}.0/24"), name, None, "unicast", 254));
         addresses.push(
-            serde_json::from_value(json!({"index": 1, "interface": name, "address": own, "prefix_len": 24, "scope": "global",
-                "broadcast": format!("{net}.255")}))
+            serde_json::from_value(
+                json!({"index": 1, "interface": name, "address": own, "prefix_len": 24, "scope": "global",
+                "broadcast": format!("{net}.255")}),
+            )
             .unwrap_or_else(|e| panic!("{e}")),
         );
     }
@@ -89,7 +91,11 @@ fn facts_decide() {
     check(&facts, "in=lan ttl=63 tcp 10.1.0.9:5 > 9.9.9.9:22", "drop FORWARD");
     check(&facts, "in=lan ttl=1 tcp 10.1.0.9:5 > 9.9.9.9:22", "no hops left");
     check(&facts, "in=lan ttl=1 tcp 10.1.0.9:5 > 10.1.0.1:22", "accept INPUT");
-    check(&host(&[("net.ipv4.ip_forward", "0")]), "in=lan tcp 10.1.0.9:5 > 9.9.9.9:22", "does not forward (net.ipv4.ip_forward = 0)");
+    check(
+        &host(&[("net.ipv4.ip_forward", "0")]),
+        "in=lan tcp 10.1.0.9:5 > 9.9.9.9:22",
+        "does not forward (net.ipv4.ip_forward = 0)",
+    );
     // MASQUERADE takes the address of the way out.
     assert_eq!(ask(&facts, "in=lan tcp 10.1.0.9:5 > 9.9.9.9:22").packet_out.src.to_string(), "203.0.113.2");
 }

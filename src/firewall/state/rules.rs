@@ -58,7 +58,7 @@ impl Session<'_> {
             "limit" if text.trim_start().starts_with("limit") => self.nft_limit(place, text),
             "limit" => self.limit(place, &options),
             "hashlimit" => self.hashlimit(&options, look),
-            "recent" => self.recent(&options, look),
+            "recent" => Some(self.recent(&options, look)),
             "statistic" => self.statistic(place, &options),
             "quota" => self.quota(place, &options, text, look),
             "connlimit" => self.connlimit(place, &options, look),
@@ -113,9 +113,7 @@ impl Session<'_> {
         let (cost, unit) = rate(value)?;
         let burst = options.number("--hashlimit-burst").unwrap_or(5).min(u64::from(u32::MAX));
         let most = cost * u128::from(burst) % CREDITS;
-        let idle = options
-            .number("--hashlimit-htable-expire")
-            .map_or(Duration::from_secs(unit), Duration::from_millis);
+        let idle = options.number("--hashlimit-htable-expire").map_or(Duration::from_secs(unit), Duration::from_millis);
         let v6 = look.src.is_ipv6();
         let mut fields = String::new();
         for mode in options.value("--hashlimit-mode").unwrap_or("").split(',').filter(|mode| !mode.is_empty()) {
@@ -136,7 +134,7 @@ impl Session<'_> {
     }
 
     /// `net/netfilter/xt_recent.c`, `recent_mt`
-    fn recent(&mut self, options: &Options<'_>, look: &Look) -> Option<Ask> {
+    fn recent(&mut self, options: &Options<'_>, look: &Look) -> Ask {
         let now = self.now();
         let (verb, verbs) = (|name: &str| options.has(name), ["--set", "--rcheck", "--update", "--remove"]);
         let invert = verbs.iter().any(|name| options.negated(name));
@@ -155,7 +153,7 @@ impl Session<'_> {
         let found = list.entries.get_mut(&addr).filter(|e| !options.has("--rttl") || e.ttl == look.ttl);
         let mut holds = invert;
         match found {
-            None if !verb("--set") => return Some(Ask::of(invert)),
+            None if !verb("--set") => return Ask::of(invert),
             None => {
                 if list.entries.len() >= RECENT_ADDRESSES
                     && let Some(oldest) =
@@ -195,7 +193,7 @@ impl Session<'_> {
             }
         }
         self.put(key, Value::Recent(list));
-        Some(Ask::of(holds))
+        Ask::of(holds)
     }
 
     /// `net/netfilter/xt_statistic.c`; `None` for chance.

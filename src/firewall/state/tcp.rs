@@ -264,9 +264,8 @@ impl Tcp {
             let timeout = if to == TcpState::Established { UNACK } else { to.timeout() };
             return Fate::Belongs { timeout: Some(timeout), assured: false, killed: false };
         }
-        let assured = !assured
-            && matches!(old, TcpState::SynRecv | TcpState::Established)
-            && to == TcpState::Established;
+        let assured =
+            !assured && matches!(old, TcpState::SynRecv | TcpState::Established) && to == TcpState::Established;
         Fate::Belongs { timeout: Some(to.timeout()), assured, killed: false }
     }
 }

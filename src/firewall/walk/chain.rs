@@ -145,10 +145,13 @@ impl Run<'_> {
         let mut maybe: Vec<(usize, String)> = Vec::new();
         // x_tables looks at addresses, interfaces and protocol before it asks any module; with a
         // history the order tells which modules are asked at all.
-        let (core, modules): (Vec<usize>, Vec<usize>) =
-            (0..rule.matches.len()).partition(|index| self.session.is_none() || is_core(&rule.matches[*index].test));
-        for index in core.into_iter().chain(modules) {
-            let m = &rule.matches[index];
+        let passes = if self.session.is_some() { 2 } else { 1 };
+        let order =
+            (0..passes).flat_map(|pass| rule.matches.iter().enumerate().map(move |(index, m)| (pass, index, m)));
+        for (pass, index, m) in order {
+            if passes == 2 && is_core(&m.test) != (pass == 0) {
+                continue;
+            }
             self.here = (number, index);
             if self.session.is_some() && matches!(m.test, Test::Stateful { .. }) {
                 // It must not remember a packet that never came to it.

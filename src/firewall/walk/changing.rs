@@ -36,7 +36,8 @@ impl<'a> Run<'a> {
 
     /// Does what a SET target says, where there is a history; false where it is another target.
     pub(super) fn changes_set(&mut self, target: &Target) -> bool {
-        let plain = matches!(target, Target::Accept | Target::Drop | Target::Return | Target::Jump(_) | Target::Goto(_));
+        let plain =
+            matches!(target, Target::Accept | Target::Drop | Target::Return | Target::Jump(_) | Target::Goto(_));
         if plain || self.session.is_none() {
             return false;
         }

@@ -75,7 +75,7 @@ pub(super) fn run(
     packet: &Packet,
     facts: Facts<'_>,
     one_hook: bool,
-    mut history: Option<&mut History>,
+    history: Option<&mut History>,
 ) -> Outcome {
     let mut ended: Vec<Ended> = Vec::new();
     let mut choices: Vec<Choice> = Vec::new();
@@ -131,7 +131,7 @@ pub(super) fn run(
     let passed = ended.last().is_some_and(|e| e.end.verdict == Verdict::Accept);
     let several = ended.len() > 1;
     let with_history = draft.is_some();
-    if let (Some(history), Some(draft)) = (history.as_deref_mut(), draft) {
+    if let (Some(history), Some(draft)) = (history, draft) {
         history.keep(draft, passed);
     }
     let mut outcome = conclude(packet, ended, cut);

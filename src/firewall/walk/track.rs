@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, Net, NatRange, Side, Target};
+use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, NatRange, Net, Side, Target};
 use crate::firewall::state::{
     Ask, Chosen, Dir, Look, Manip, Seen, Session, Status, Tracked, Tuple, Wanted, is_icmp_error,
 };
@@ -111,10 +111,8 @@ impl Run<'_> {
             let dir = [Dir::Original, Dir::Reply].into_iter().find(|dir| flow.tuple(*dir).dst == tuple.dst)?;
             flow.tuple(dir).invert()
         })?;
-        self.live.assume(format!(
-            "the ICMP error quotes a packet {} > {} (its payload is not given)",
-            about.src, about.dst
-        ));
+        self.live
+            .assume(format!("the ICMP error quotes a packet {} > {} (its payload is not given)", about.src, about.dst));
         Some(about)
     }
 
