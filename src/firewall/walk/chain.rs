@@ -9,6 +9,7 @@ use crate::host::Backend;
 use super::flow::{End, Run};
 use super::live::Truth;
 use super::stack::ChainAt;
+use super::track::is_core;
 use super::{DecidedBy, Step, Verdict};
 
 /// How deep chains may call each other; the kernel's own limits are smaller or refuse the ruleset.
@@ -350,19 +351,6 @@ impl Run<'_> {
         }
         Next::Go
     }
-}
-
-/// Whether x_tables itself looks at it, before any module.
-fn is_core(test: &Test) -> bool {
-    matches!(
-        test,
-        Test::Source(_)
-            | Test::Destination(_)
-            | Test::InInterface(_)
-            | Test::OutInterface(_)
-            | Test::Protocol(_)
-            | Test::Fragment
-    )
 }
 
 fn unknown(why: &str) -> End {

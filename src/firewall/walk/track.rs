@@ -31,6 +31,19 @@ pub(super) fn runs_at(base: &Base) -> (i32, i32) {
     }
 }
 
+/// Whether x_tables itself looks at it, before any module.
+pub(super) fn is_core(test: &Test) -> bool {
+    matches!(
+        test,
+        Test::Source(_)
+            | Test::Destination(_)
+            | Test::InInterface(_)
+            | Test::OutInterface(_)
+            | Test::Protocol(_)
+            | Test::Fragment
+    )
+}
+
 impl Run<'_> {
     /// Finds the packet's flow, or begins one.
     pub(super) fn track(&mut self) {
