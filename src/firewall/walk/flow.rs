@@ -1,8 +1,11 @@
 //! The way through the hooks, and the branches where something is not known.
 
+use std::net::IpAddr;
+
 use crate::firewall::packet::{Packet, To};
 use crate::firewall::ruleset::{ChainKind, Hook};
 use crate::firewall::state::{History, Session};
+use crate::host::{Address, HostFacts, RouteKind};
 
 use super::live::Live;
 use super::near::Misses;
@@ -320,4 +323,16 @@ impl Run<'_> {
         self.choices.push(Choice { key, says, holds: true });
         true
     }
+}
+
+/// Whether a packet to this address is delivered here.
+pub(super) fn is_local(host: &HostFacts, dst: IpAddr) -> bool {
+    let own = |a: &Address| a.address == dst || a.broadcast == Some(dst);
+    dst.is_loopback()
+        || dst.is_multicast()
+        || matches!(dst, IpAddr::V4(a) if a.is_broadcast())
+        || host.addresses.as_deref().unwrap_or(&[]).iter().any(own)
+        || host.routes.as_deref().unwrap_or(&[]).iter().any(|route| {
+            matches!(route.kind, RouteKind::Local | RouteKind::Broadcast) && route.destination.contains(dst)
+        })
 }

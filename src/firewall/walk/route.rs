@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use crate::firewall::packet::To;
 use crate::firewall::ruleset::{Hook, Policy};
 use crate::host::fib::{Flow, RouteExplanation, RouteVerdict, explain_flow};
-use crate::host::{Address, HostFacts, RouteKind, sysctl};
+use crate::host::{HostFacts, sysctl};
 
 use super::Verdict;
-use super::flow::{End, Run};
+use super::flow::{End, Run, is_local};
 
 /// The packet ends in routing.
 fn ends(reason: &str) -> Box<End> {
@@ -301,15 +301,4 @@ fn martian(host: &HostFacts, in_: Option<&str>, src: IpAddr, dst: IpAddr) -> Opt
         }
         _ => None,
     }
-}
-
-/// Whether a packet to this address is delivered here.
-pub(super) fn is_local(host: &HostFacts, dst: IpAddr) -> bool {
-    let own = |a: &Address| a.address == dst || a.broadcast == Some(dst);
-    dst.is_loopback()
-        || for_many(dst)
-        || host.addresses.as_deref().unwrap_or(&[]).iter().any(own)
-        || host.routes.as_deref().unwrap_or(&[]).iter().any(|route| {
-            matches!(route.kind, RouteKind::Local | RouteKind::Broadcast) && route.destination.contains(dst)
-        })
 }
