@@ -303,3 +303,21 @@ fn rules_fill_sets() {
     host.send("in=eth0 to=local udp 10.0.0.1:5 > 10.0.0.9:9");
     assert_eq!(host.verdicts(&[&ssh]), "a5");
 }
+
+#[test]
+fn no_time_and_no_number_is_too_large() {
+    let rules = "-A INPUT -m limit --limit 999999999999/s --limit-burst 4294967295 -j ACCEPT\n\
+                 -A INPUT -m quota --quota 18446744073709551615 -j ACCEPT\n-A INPUT -m connbytes --connbytes 18446744073709551615: \
+                 --connbytes-dir both --connbytes-mode avgpkt -j ACCEPT\n-A INPUT -m statistic --mode nth --every 0 --packet 9 -j ACCEPT";
+    let mut host = Host::new(input(rules));
+    for seconds in [0, 5, u64::MAX] {
+        host.history.at(Duration::from_secs(seconds));
+        for packet in [
+            "in=eth0 to=local udp 10.0.0.9:5 > 10.0.0.1:53",
+            "in=eth0 icmp 10.0.0.9 > 10.0.0.1 type=3",
+            "tcp ::1 > ::2",
+        ] {
+            host.send(packet);
+        }
+    }
+}

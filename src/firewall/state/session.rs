@@ -199,7 +199,7 @@ impl<'h> Session<'h> {
             mark: 0,
             expires: self.now(),
             tcp: Tcp::default(),
-            stream_at: self.now() + Duration::from_secs(2),
+            stream_at: self.now().saturating_add(Duration::from_secs(2)),
             packets: [0, 0],
             bytes: [0, 0],
             by_lo: false,
@@ -226,7 +226,7 @@ impl<'h> Session<'h> {
                     Fate::Reopen => return None,
                     Fate::Belongs { timeout, assured, killed } => {
                         if let Some(timeout) = timeout {
-                            flow.expires = now + timeout;
+                            flow.expires = now.saturating_add(timeout);
                         }
                         if assured {
                             flow.status.set(Status::ASSURED);
@@ -252,7 +252,7 @@ impl<'h> Session<'h> {
             17 | 136 | 1 | 58 | 47 | 132 | 33 => 30,
             _ => 600,
         };
-        flow.expires = now + Duration::from_secs(seconds);
+        flow.expires = now.saturating_add(Duration::from_secs(seconds));
         Some(true)
     }
 

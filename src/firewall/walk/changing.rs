@@ -90,7 +90,7 @@ impl<'a> Run<'a> {
             change.removed.push(parts.clone());
         }
         if add {
-            let until = timeout.filter(|t| !t.is_zero()).map(|t| session.now() + t);
+            let until = timeout.filter(|t| !t.is_zero()).map(|t| session.now().saturating_add(t));
             change.added.push((Element { parts, nomatch: false, timeout: None }, until));
         }
         session.put(key, Value::Set(change));
