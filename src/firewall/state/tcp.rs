@@ -108,7 +108,7 @@ enum Cell {
     Invalid,
 }
 
-/// `tcp_conntracks[dir][kind][state]`, columns in the order of [`TcpState`].
+/// `tcp_conntracks[dir][kind][state]`, columns in the order of `TcpState`.
 fn cell(dir: Dir, kind: Kind, state: TcpState) -> Cell {
     use TcpState::{Close, CloseWait, Established, FinWait, LastAck, SynRecv, SynSent, SynSent2, TimeWait};
     let reply = dir == Dir::Reply;
