@@ -125,11 +125,20 @@ fn limits_lists_and_counters_live_on() {
         ("-A INPUT -m limit --limit 1/s --limit-burst 3 -j ACCEPT", "a1 a1 a1 d- d- d- d- d-"),
         ("-A INPUT -m statistic --mode nth --every 3 --packet 0 -j ACCEPT", "a1 d- d- a1 d- d- a1 d-"),
         ("-A INPUT -m statistic --mode nth --every 3 --packet 2 -j ACCEPT", "d- d- a1 d- d- a1 d- d-"),
-        ("-A INPUT -m recent --update --seconds 60 --hitcount 3 --name x -j DROP\n-A INPUT -m recent --set --name x -j ACCEPT", "a2 a2 a2 d1 d1 d1 d1 d1"),
+        (
+            "-A INPUT -m recent --update --seconds 60 --hitcount 3 --name x -j DROP\n-A INPUT -m recent --set --name x -j ACCEPT",
+            "a2 a2 a2 d1 d1 d1 d1 d1",
+        ),
         ("-A INPUT -m quota --quota 150 -j ACCEPT", "a1 a1 d- d- d- d- d- d-"),
         ("-A INPUT -p tcp -m connlimit --connlimit-above 2 -j DROP\n-A INPUT -j ACCEPT", "a2 a2 d1 d1 d1 d1 d1 d1"),
-        ("-A INPUT -m hashlimit --hashlimit-upto 1/min --hashlimit-burst 2 --hashlimit-mode srcip --hashlimit-name h -j ACCEPT", "a1 a1 d- d- d- d- d- d-"),
-        ("-A INPUT -m hashlimit --hashlimit-above 1/min --hashlimit-burst 2 --hashlimit-mode srcip,srcport --hashlimit-name h -j DROP\n-A INPUT -j ACCEPT", "a2 a2 a2 a2 a2 a2 a2 a2"),
+        (
+            "-A INPUT -m hashlimit --hashlimit-upto 1/min --hashlimit-burst 2 --hashlimit-mode srcip --hashlimit-name h -j ACCEPT",
+            "a1 a1 d- d- d- d- d- d-",
+        ),
+        (
+            "-A INPUT -m hashlimit --hashlimit-above 1/min --hashlimit-burst 2 --hashlimit-mode srcip,srcport --hashlimit-name h -j DROP\n-A INPUT -j ACCEPT",
+            "a2 a2 a2 a2 a2 a2 a2 a2",
+        ),
     ] {
         assert_eq!(Host::new(input(rules)).verdicts(&many), expect, "{rules}");
     }
@@ -158,14 +167,8 @@ const NAT: &str = "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT 
 #[track_caller]
 fn leaves(outcome: &Outcome, expect: &str) {
     let p = &outcome.packet_out;
-    let text = format!(
-        "{} {}:{} > {}:{}",
-        outcome.verdict.name(),
-        p.src,
-        p.sport.unwrap_or(0),
-        p.dst,
-        p.dport.unwrap_or(0)
-    );
+    let text =
+        format!("{} {}:{} > {}:{}", outcome.verdict.name(), p.src, p.sport.unwrap_or(0), p.dst, p.dport.unwrap_or(0));
     assert_eq!(text, expect, "{outcome:#?}");
 }
 
@@ -183,13 +186,22 @@ fn answers_are_translated_back() {
     assert!(third.path.iter().all(|step| step.at.table != "nat"), "{third:#?}");
 
     let mut host = Host::new(stack(NAT));
-    leaves(&host.send("in=lan out=wan to=forward udp 192.168.1.5:6000 > 9.9.9.9:53"), "accept 203.0.113.1:6000 > 9.9.9.9:53");
-    leaves(&host.send("in=wan out=lan to=forward udp 9.9.9.9:53 > 203.0.113.1:6000"), "accept 9.9.9.9:53 > 192.168.1.5:6000");
+    leaves(
+        &host.send("in=lan out=wan to=forward udp 192.168.1.5:6000 > 9.9.9.9:53"),
+        "accept 203.0.113.1:6000 > 9.9.9.9:53",
+    );
+    leaves(
+        &host.send("in=wan out=lan to=forward udp 9.9.9.9:53 > 203.0.113.1:6000"),
+        "accept 9.9.9.9:53 > 192.168.1.5:6000",
+    );
     // Another with the same port needs another one outside.
     let clash = host.send("in=lan out=wan to=forward udp 192.168.1.6:6000 > 9.9.9.9:53");
     leaves(&clash, "accept 203.0.113.1:1024 > 9.9.9.9:53");
     assert!(clash.assumed.iter().any(|a| a.contains("any free one")), "{clash:#?}");
-    leaves(&host.send("in=wan out=lan to=forward udp 9.9.9.9:53 > 203.0.113.1:1024"), "accept 9.9.9.9:53 > 192.168.1.6:6000");
+    leaves(
+        &host.send("in=wan out=lan to=forward udp 9.9.9.9:53 > 203.0.113.1:1024"),
+        "accept 9.9.9.9:53 > 192.168.1.6:6000",
+    );
 }
 
 mod flows {
@@ -229,8 +241,11 @@ mod flows {
 
     #[test]
     fn through_two_hosts() {
-        let client = stack("*filter\n:INPUT DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -m state --state ESTABLISHED -j ACCEPT\nCOMMIT\n");
-        let server = input("-A INPUT -m state --state ESTABLISHED -j ACCEPT\n-A INPUT -p tcp --dport 22 --syn -j ACCEPT");
+        let client = stack(
+            "*filter\n:INPUT DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -m state --state ESTABLISHED -j ACCEPT\nCOMMIT\n",
+        );
+        let server =
+            input("-A INPUT -m state --state ESTABLISHED -j ACCEPT\n-A INPUT -p tcp --dport 22 --syn -j ACCEPT");
         let outcome = through(&[&client, &server], "tcp 10.0.0.9:4000 > 10.0.0.1:22");
         assert!(outcome.works && outcome.packets.len() == 20, "{outcome:#?}");
         let outcome = through(&[&client, &server], "tcp 10.0.0.9:4000 > 10.0.0.1:23");
@@ -257,5 +272,52 @@ mod flows {
         let outcome = through(&[&stack(&open)], "tcp 127.0.0.1:4000 > 127.0.0.1:80");
         assert!(outcome.works && outcome.packets.len() == 20, "{outcome:#?}");
         assert_eq!(outcome.packets[0].verdict, Verdict::Accept);
+    }
+}
+
+#[test]
+fn rules_fill_sets() {
+    let ipset = RulesetDump {
+        format: DumpFormat::IpsetSave,
+        backend: Backend::Legacy,
+        via: "s".to_owned(),
+        text: "create bad hash:ip family inet hashsize 1024 maxelem 65536 timeout 0\nadd bad 10.0.0.77 timeout 5\ncreate knock hash:ip,port family inet hashsize 1024 maxelem 65536\n".to_owned(),
+    };
+    let rules = "*filter\n:INPUT DROP [0:0]\n-A INPUT -m set --match-set bad src -j DROP\n\
+                 -A INPUT -p tcp --dport 23 -j SET --add-set bad src --timeout 10 --exist\n-A INPUT -p tcp --dport 23 -j DROP\n\
+                 -A INPUT -p udp --dport 9 -j SET --del-set bad dst\n-A INPUT -j ACCEPT\nCOMMIT\n";
+    let rules = RulesetDump {
+        format: DumpFormat::IptablesSave,
+        backend: Backend::Legacy,
+        via: "t".to_owned(),
+        text: rules.to_owned(),
+    };
+    let mut host = Host::new(Stack::from_dumps(&[ipset, rules]).0);
+    let to = |from: &str, port: u16| format!("in=eth0 to=local tcp {from}:4000 > 10.0.0.1:{port} syn");
+    let (ssh, telnet, old) = (to("10.0.0.9", 22), to("10.0.0.9", 23), to("10.0.0.77", 22));
+    assert_eq!(host.verdicts(&[&ssh, &telnet, &ssh, &old]), "a5 d3 d1 d1");
+    host.secs(6);
+    assert_eq!(host.verdicts(&[&ssh, &old]), "d1 a5", "the dump's element had 5 seconds left");
+    host.secs(11);
+    assert_eq!(host.verdicts(&[&ssh, &telnet, &ssh]), "a5 d3 d1");
+    host.send("in=eth0 to=local udp 10.0.0.1:5 > 10.0.0.9:9");
+    assert_eq!(host.verdicts(&[&ssh]), "a5");
+}
+
+#[test]
+fn no_time_and_no_number_is_too_large() {
+    let rules = "-A INPUT -m limit --limit 999999999999/s --limit-burst 4294967295 -j ACCEPT\n\
+                 -A INPUT -m quota --quota 18446744073709551615 -j ACCEPT\n-A INPUT -m connbytes --connbytes 18446744073709551615: \
+                 --connbytes-dir both --connbytes-mode avgpkt -j ACCEPT\n-A INPUT -m statistic --mode nth --every 0 --packet 9 -j ACCEPT";
+    let mut host = Host::new(input(rules));
+    for seconds in [0, 5, u64::MAX] {
+        host.history.at(Duration::from_secs(seconds));
+        for packet in [
+            "in=eth0 to=local udp 10.0.0.9:5 > 10.0.0.1:53",
+            "in=eth0 icmp 10.0.0.9 > 10.0.0.1 type=3",
+            "tcp ::1 > ::2",
+        ] {
+            host.send(packet);
+        }
     }
 }

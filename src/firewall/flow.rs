@@ -136,7 +136,8 @@ pub fn run(first: &Packet, hosts: &[Host<'_>]) -> FlowOutcome {
         {
             last.verdict = Verdict::Drop;
             last.decided_by = None;
-            last.reason = Some(format!("the client opened no connection to {}: the answer has another address or port", now.0));
+            last.reason =
+                Some(format!("the client opened no connection to {}: the answer has another address or port", now.0));
             let blocked = last.clone();
             return FlowOutcome { works: false, packets, first_blocked: Some(blocked) };
         }
@@ -250,10 +251,9 @@ fn packet_at(first: &Packet, place: &Place, way: Way, flags: &[String], (src, ds
 fn learn(place: &mut Place, way: Way, outcome: &Outcome) {
     let out = outcome.packet_out.out.clone();
     match (place.role, way) {
-        (Role::Client, Way::Original) if place.far.is_none() => place.far = out,
         // Its routes forward what was meant for it.
         (Role::Server, Way::Original) if out.is_some() => (place.role, place.far) = (Role::Router, out),
-        (Role::Router, Way::Original) if place.far.is_none() => place.far = out,
+        (Role::Client | Role::Router, Way::Original) if place.far.is_none() => place.far = out,
         _ => (),
     }
 }

@@ -42,15 +42,15 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// A full one.
-    pub(crate) fn full(cost: u128, burst: u64, now: Duration) -> Self {
-        Self { credit: cost * u128::from(burst), seen: now }
+    pub(crate) fn full(most: u128, now: Duration) -> Self {
+        Self { credit: most, seen: now }
     }
 
     /// Takes one packet's cost; false where there is not enough.
-    pub(crate) fn take(&mut self, cost: u128, burst: u64, now: Duration) -> bool {
+    pub(crate) fn take(&mut self, cost: u128, most: u128, now: Duration) -> bool {
         let gained = now.saturating_sub(self.seen).as_nanos();
         self.seen = now;
-        self.credit = self.credit.saturating_add(gained).min(cost * u128::from(burst));
+        self.credit = self.credit.saturating_add(gained).min(most);
         if self.credit < cost {
             return false;
         }

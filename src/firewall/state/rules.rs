@@ -44,6 +44,9 @@ pub(crate) type Place = (ChainAt, usize, usize);
 
 /// Stamps kept for an address (`XT_RECENT_MAX_NSTAMPS`).
 const STAMPS: usize = 256;
+/// The credits of a hashlimit are 64 bits of 2^37 a millisecond; a burst that is worth more than
+/// these nanoseconds (37 hours) wraps around (measured: `1/day` with a burst of 3 lets one pass).
+const CREDITS: u128 = 134_217_728_000_000;
 /// Flows that a connlimit of one address counts at most, so that one rule's memory is bounded.
 const FLOWS: usize = 65_536;
 
@@ -55,7 +58,7 @@ impl Session<'_> {
             "limit" if text.trim_start().starts_with("limit") => self.nft_limit(place, text),
             "limit" => self.limit(place, &options),
             "hashlimit" => self.hashlimit(&options, look),
-            "recent" => self.recent(&options, look),
+            "recent" => Some(self.recent(&options, look)),
             "statistic" => self.statistic(place, &options),
             "quota" => self.quota(place, &options, text, look),
             "connlimit" => self.connlimit(place, &options, look),
@@ -69,13 +72,13 @@ impl Session<'_> {
         })
     }
 
-    fn bucket(&mut self, key: Key, cost: u128, burst: u64, idle: Option<Duration>) -> bool {
+    fn bucket(&mut self, key: Key, cost: u128, most: u128, idle: Option<Duration>) -> bool {
         let now = self.now();
         let mut bucket = match self.get(&key) {
             Some(Value::Bucket(bucket)) if idle.is_none_or(|idle| now.saturating_sub(bucket.seen()) < idle) => *bucket,
-            _ => Bucket::full(cost, burst, now),
+            _ => Bucket::full(most, now),
         };
-        let passed = bucket.take(cost, burst, now);
+        let passed = bucket.take(cost, most, now);
         self.put(key, Value::Bucket(bucket));
         passed
     }
@@ -83,8 +86,8 @@ impl Session<'_> {
     /// `net/netfilter/xt_limit.c`
     fn limit(&mut self, (at, rule, index): Place, options: &Options<'_>) -> Option<Ask> {
         let (cost, _) = rate(options.value("--limit").unwrap_or("3/hour"))?;
-        let burst = options.number("--limit-burst").unwrap_or(5);
-        Some(Ask::of(self.bucket(Key::Rule(at, rule, index), cost, burst, None)))
+        let burst = options.number("--limit-burst").unwrap_or(5).min(u64::from(u32::MAX));
+        Some(Ask::of(self.bucket(Key::Rule(at, rule, index), cost, cost * u128::from(burst), None)))
     }
 
     /// `net/netfilter/nft_limit.c`: `limit rate [over] 10/second [burst 5 packets]`.
@@ -94,7 +97,8 @@ impl Session<'_> {
         let words = if over { words.get(1..)? } else { &words[..] };
         let (cost, _) = rate(words.first()?)?;
         let burst = words.iter().position(|word| *word == "burst").and_then(|at| words.get(at + 1)?.parse().ok());
-        let passed = self.bucket(Key::Rule(at, rule, index), cost, burst.unwrap_or(5), None);
+        let burst: u32 = burst.unwrap_or(5);
+        let passed = self.bucket(Key::Rule(at, rule, index), cost, cost * u128::from(burst), None);
         Some(Ask::of(passed != over))
     }
 
@@ -107,10 +111,9 @@ impl Session<'_> {
             return None;
         }
         let (cost, unit) = rate(value)?;
-        let burst = options.number("--hashlimit-burst").unwrap_or(5);
-        let idle = options
-            .number("--hashlimit-htable-expire")
-            .map_or(Duration::from_secs(unit), Duration::from_millis);
+        let burst = options.number("--hashlimit-burst").unwrap_or(5).min(u64::from(u32::MAX));
+        let most = cost * u128::from(burst) % CREDITS;
+        let idle = options.number("--hashlimit-htable-expire").map_or(Duration::from_secs(unit), Duration::from_millis);
         let v6 = look.src.is_ipv6();
         let mut fields = String::new();
         for mode in options.value("--hashlimit-mode").unwrap_or("").split(',').filter(|mode| !mode.is_empty()) {
@@ -126,12 +129,12 @@ impl Session<'_> {
             fields.push(' ');
         }
         let name = options.value("--hashlimit-name").unwrap_or("").to_owned();
-        let passed = self.bucket(Key::Hash(name, v6, fields), cost, burst, Some(idle));
+        let passed = self.bucket(Key::Hash(name, v6, fields), cost, most, Some(idle));
         Some(Ask::of(passed != above))
     }
 
     /// `net/netfilter/xt_recent.c`, `recent_mt`
-    fn recent(&mut self, options: &Options<'_>, look: &Look) -> Option<Ask> {
+    fn recent(&mut self, options: &Options<'_>, look: &Look) -> Ask {
         let now = self.now();
         let (verb, verbs) = (|name: &str| options.has(name), ["--set", "--rcheck", "--update", "--remove"]);
         let invert = verbs.iter().any(|name| options.negated(name));
@@ -150,7 +153,7 @@ impl Session<'_> {
         let found = list.entries.get_mut(&addr).filter(|e| !options.has("--rttl") || e.ttl == look.ttl);
         let mut holds = invert;
         match found {
-            None if !verb("--set") => return Some(Ask::of(invert)),
+            None if !verb("--set") => return Ask::of(invert),
             None => {
                 if list.entries.len() >= RECENT_ADDRESSES
                     && let Some(oldest) =
@@ -190,7 +193,7 @@ impl Session<'_> {
             }
         }
         self.put(key, Value::Recent(list));
-        Some(Ask::of(holds))
+        Ask::of(holds)
     }
 
     /// `net/netfilter/xt_statistic.c`; `None` for chance.

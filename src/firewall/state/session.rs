@@ -101,6 +101,11 @@ impl<'h> Session<'h> {
         self.base.now
     }
 
+    /// How long ago the first packet came, when sets were as the dump has them.
+    pub(crate) fn age(&self) -> Duration {
+        self.base.now.saturating_sub(self.base.began.unwrap_or(self.base.now))
+    }
+
     pub(crate) fn get(&self, key: &Key) -> Option<&Value> {
         self.values.get(key).or_else(|| self.base.memory.get(key))
     }
@@ -132,31 +137,28 @@ impl<'h> Session<'h> {
         if tuple.proto == 6 && !valid_flags(seen.flags) {
             return Tracked::Invalid;
         }
-        let mut current = match self.find(&tuple) {
-            Some((id, dir, flow)) => {
-                let current = Current { id: Some(id), flow: flow.clone(), dir, error: false, killed: false };
-                if seen.by_lo && flow.by_lo {
-                    // It was looked at when it was sent.
-                    let tracked = current.tracked();
-                    self.current = Some(current);
-                    return tracked;
-                }
-                current
+        let mut current = if let Some((id, dir, flow)) = self.find(&tuple) {
+            let current = Current { id: Some(id), flow: flow.clone(), dir, error: false, killed: false };
+            if seen.by_lo && flow.by_lo {
+                // It was looked at when it was sent.
+                let tracked = current.tracked();
+                self.current = Some(current);
+                return tracked;
             }
-            None => {
-                let given = seen.given.unwrap_or(CtStates::NEW);
-                if given.intersects(CtStates::INVALID) {
-                    return Tracked::Invalid;
-                }
-                if given.intersects(CtStates::UNTRACKED) {
-                    return Tracked::Untracked;
-                }
-                let Some(mut current) = self.fresh(tuple, given) else { return Tracked::Invalid };
-                if given.intersects(CtStates::RELATED) {
-                    current.flow.status.set(Status::EXPECTED);
-                }
-                current
+            current
+        } else {
+            let given = seen.given.unwrap_or(CtStates::NEW);
+            if given.intersects(CtStates::INVALID) {
+                return Tracked::Invalid;
             }
+            if given.intersects(CtStates::UNTRACKED) {
+                return Tracked::Untracked;
+            }
+            let Some(mut current) = self.fresh(tuple, given) else { return Tracked::Invalid };
+            if given.intersects(CtStates::RELATED) {
+                current.flow.status.set(Status::EXPECTED);
+            }
+            current
         };
         match self.advance(&mut current, seen) {
             Some(true) => (),
@@ -197,7 +199,7 @@ impl<'h> Session<'h> {
             mark: 0,
             expires: self.now(),
             tcp: Tcp::default(),
-            stream_at: self.now() + Duration::from_secs(2),
+            stream_at: self.now().saturating_add(Duration::from_secs(2)),
             packets: [0, 0],
             bytes: [0, 0],
             by_lo: false,
@@ -224,7 +226,7 @@ impl<'h> Session<'h> {
                     Fate::Reopen => return None,
                     Fate::Belongs { timeout, assured, killed } => {
                         if let Some(timeout) = timeout {
-                            flow.expires = now + timeout;
+                            flow.expires = now.saturating_add(timeout);
                         }
                         if assured {
                             flow.status.set(Status::ASSURED);
@@ -243,15 +245,14 @@ impl<'h> Session<'h> {
                 flow.status.set(Status::ASSURED);
                 180
             }
-            17 | 136 | 1 | 58 | 47 => 30,
             132 | 33 if answered => {
                 flow.status.set(Status::ASSURED);
                 210
             }
-            132 | 33 => 30,
+            17 | 136 | 1 | 58 | 47 | 132 | 33 => 30,
             _ => 600,
         };
-        flow.expires = now + Duration::from_secs(seconds);
+        flow.expires = now.saturating_add(Duration::from_secs(seconds));
         Some(true)
     }
 

@@ -10,6 +10,7 @@ use super::flow::{End, Run};
 use super::live::Truth;
 use super::stack::ChainAt;
 use super::target_ext::Done;
+use super::track::is_core;
 use super::{DecidedBy, Step, Verdict};
 
 /// How deep chains may call each other; the kernel's own limits are smaller or refuse the ruleset.
@@ -149,10 +150,13 @@ impl Run<'_> {
         let mut maybe: Vec<(usize, String)> = Vec::new();
         // x_tables looks at addresses, interfaces and protocol before it asks any module; with a
         // history the order tells which modules are asked at all.
-        let (core, modules): (Vec<usize>, Vec<usize>) =
-            (0..rule.matches.len()).partition(|index| self.session.is_none() || is_core(&rule.matches[*index].test));
-        for index in core.into_iter().chain(modules) {
-            let m = &rule.matches[index];
+        let passes = if self.session.is_some() { 2 } else { 1 };
+        let order =
+            (0..passes).flat_map(|pass| rule.matches.iter().enumerate().map(move |(index, m)| (pass, index, m)));
+        for (pass, index, m) in order {
+            if passes == 2 && is_core(&m.test) != (pass == 0) {
+                continue;
+            }
             self.here = (number, index);
             if self.session.is_some() && matches!(m.test, Test::Stateful { .. }) {
                 // It must not remember a packet that never came to it.
@@ -251,6 +255,10 @@ impl Run<'_> {
     }
 
     fn target(&mut self, at: ChainAt, place: &DecidedBy, target: &Target, base: &Base) -> Next {
+        if self.changes_set(target) {
+            self.step(place.clone(), "set");
+            return Next::Go;
+        }
         let action = action(target, self.live.v6);
         if !matches!(target, Target::VerdictMap(_) | Target::Unknown { .. }) {
             self.step(place.clone(), action);
@@ -387,19 +395,6 @@ impl Run<'_> {
         }
         Next::Go
     }
-}
-
-/// Whether x_tables itself looks at it, before any module.
-fn is_core(test: &Test) -> bool {
-    matches!(
-        test,
-        Test::Source(_)
-            | Test::Destination(_)
-            | Test::InInterface(_)
-            | Test::OutInterface(_)
-            | Test::Protocol(_)
-            | Test::Fragment
-    )
 }
 
 fn end(verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> End {

@@ -1,8 +1,11 @@
 //! The way through the hooks, and the branches where something is not known.
 
+use std::net::IpAddr;
+
 use crate::firewall::packet::{Packet, To};
 use crate::firewall::ruleset::{ChainKind, Hook};
 use crate::firewall::state::{History, Session};
+use crate::host::{Address, HostFacts, RouteKind};
 
 use super::live::Live;
 use super::near::Misses;
@@ -75,7 +78,7 @@ pub(super) fn run(
     packet: &Packet,
     facts: Facts<'_>,
     one_hook: bool,
-    mut history: Option<&mut History>,
+    history: Option<&mut History>,
 ) -> Outcome {
     let mut ended: Vec<Ended> = Vec::new();
     let mut choices: Vec<Choice> = Vec::new();
@@ -131,7 +134,7 @@ pub(super) fn run(
     let passed = ended.last().is_some_and(|e| e.end.verdict == Verdict::Accept);
     let several = ended.len() > 1;
     let with_history = draft.is_some();
-    if let (Some(history), Some(draft)) = (history.as_deref_mut(), draft) {
+    if let (Some(history), Some(draft)) = (history, draft) {
         history.keep(draft, passed);
     }
     let mut outcome = conclude(packet, ended, cut);
@@ -320,4 +323,16 @@ impl Run<'_> {
         self.choices.push(Choice { key, says, holds: true });
         true
     }
+}
+
+/// Whether a packet to this address is delivered here.
+pub(super) fn is_local(host: &HostFacts, dst: IpAddr) -> bool {
+    let own = |a: &Address| a.address == dst || a.broadcast == Some(dst);
+    dst.is_loopback()
+        || dst.is_multicast()
+        || matches!(dst, IpAddr::V4(a) if a.is_broadcast())
+        || host.addresses.as_deref().unwrap_or(&[]).iter().any(own)
+        || host.routes.as_deref().unwrap_or(&[]).iter().any(|route| {
+            matches!(route.kind, RouteKind::Local | RouteKind::Broadcast) && route.destination.contains(dst)
+        })
 }

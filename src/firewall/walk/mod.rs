@@ -7,6 +7,7 @@
 
 mod bytes;
 mod chain;
+mod changing;
 mod compare;
 mod flow;
 mod live;

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use crate::firewall::packet::To;
 use crate::firewall::ruleset::{Hook, PktType, Policy};
 use crate::host::fib::{Flow, RouteExplanation, RouteVerdict, explain_flow};
-use crate::host::{Address, HostFacts, RouteKind, sysctl};
+use crate::host::{HostFacts, sysctl};
 
 use super::Verdict;
-use super::flow::{End, Run};
+use super::flow::{End, Run, is_local};
 
 /// The packet ends in routing.
-fn ends(reason: String) -> Box<End> {
+fn ends(reason: &str) -> Box<End> {
     Box::new(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(format!("routing: {reason}")) })
 }
 
@@ -30,10 +30,10 @@ impl Run<'_> {
         if to == To::Forward {
             // ip_forward, ip6_forward: before the FORWARD hook.
             if let Some(kind) = self.live.packet.pkttype.filter(|kind| *kind != PktType::Unicast) {
-                return Err(ends(format!("a {} frame is not forwarded", kind.name())));
+                return Err(ends(&format!("a {} frame is not forwarded", kind.name())));
             }
             if self.live.ttl <= 1 {
-                return Err(ends("it has no hops left (its sender is told: time exceeded)".to_owned()));
+                return Err(ends("it has no hops left (its sender is told: time exceeded)"));
             }
             self.live.ttl -= 1;
         }
@@ -45,7 +45,7 @@ impl Run<'_> {
         let in_ = self.live.packet.in_.clone();
         let by_lo = in_.as_deref() == Some("lo");
         if !by_lo && let Some(why) = martian(host, in_.as_deref(), src, dst) {
-            return Err(ends(why));
+            return Err(ends(&why));
         }
         let local = match host.routes.as_ref().map(|_| self.explain(host, in_.as_deref())) {
             _ if host.addresses.is_some() && is_local(host, dst) => true,
@@ -61,7 +61,7 @@ impl Run<'_> {
                 }
                 other => {
                     self.forwards(host, in_.as_deref())?;
-                    return Err(ends(format!("{dst} {}", refusal(other))));
+                    return Err(ends(&format!("{dst} {}", refusal(other))));
                 }
             },
             None => false,
@@ -108,7 +108,9 @@ impl Run<'_> {
     fn forwards(&mut self, host: &HostFacts, in_: Option<&str>) -> Result<(), Box<End>> {
         let (v6, dst) = (self.live.v6, self.live.packet.dst);
         let global = if v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" };
-        let own = in_.and_then(|in_| Some((sysctl::conf(v6, in_, "forwarding"), sysctl::effective(host, v6, in_, "forwarding")?)));
+        let own = in_.and_then(|in_| {
+            Some((sysctl::conf(v6, in_, "forwarding"), sysctl::effective(host, v6, in_, "forwarding")?))
+        });
         let (name, value) = match own {
             Some((name, value)) => (if v6 { global.to_owned() } else { name }, Some(value)),
             None => (global.to_owned(), host.sysctl(global)),
@@ -117,7 +119,7 @@ impl Run<'_> {
         match value {
             Some(0) => {
                 let name = if host.sysctl(global) == Some(0) { global.to_owned() } else { name };
-                Err(ends(format!("{dst} is not this host's and it does not forward ({name} = 0)")))
+                Err(ends(&format!("{dst} is not this host's and it does not forward ({name} = 0)")))
             }
             Some(_) => Ok(()),
             None => {
@@ -137,7 +139,7 @@ impl Run<'_> {
         let accept_local = sysctl::effective(host, false, in_, "accept_local").unwrap_or(0) != 0;
         let own = host.addresses.iter().flatten().any(|address| address.address == src);
         if own && !accept_local {
-            return Err(ends(format!("{src} is this host's own address: a martian source on {in_}")));
+            return Err(ends(&format!("{src} is this host's own address: a martian source on {in_}")));
         }
         let Some(strict) = sysctl::effective(host, false, in_, "rp_filter") else {
             if host.routes.is_some() {
@@ -159,9 +161,7 @@ impl Run<'_> {
                 ..Flow::to(src)
             },
         );
-        let refuse = |why: String| {
-            Err(ends(format!("reverse path filter on {in_} (rp_filter = {strict}): {why}")))
-        };
+        let refuse = |why: String| Err(ends(&format!("reverse path filter on {in_} (rp_filter = {strict}): {why}")));
         match back.verdict {
             RouteVerdict::Unknown => {
                 self.live.assume(format!("rp_filter of {in_} lets it pass: {}", back.notes.join("; ")));
@@ -183,7 +183,7 @@ impl Run<'_> {
             }
             RouteVerdict::Local if accept_local => Ok(()),
             RouteVerdict::Local | RouteVerdict::Broadcast | RouteVerdict::Multicast => {
-                Err(ends(format!("{src} is no address of a single other host: a martian source on {in_}")))
+                Err(ends(&format!("{src} is no address of a single other host: a martian source on {in_}")))
             }
             other => refuse(format!("the way back to {src} {}", refusal(other))),
         }
@@ -238,7 +238,7 @@ impl Run<'_> {
             RouteVerdict::Unknown => {
                 self.live.assume(format!("the way to {dst} is not certain: {}", found.notes.join("; ")));
             }
-            other => return Some(*ends(format!("{dst} {}", refusal(other)))),
+            other => return Some(*ends(&format!("{dst} {}", refusal(other)))),
         }
         None
     }
@@ -304,15 +304,4 @@ fn martian(host: &HostFacts, in_: Option<&str>, src: IpAddr, dst: IpAddr) -> Opt
         }
         _ => None,
     }
-}
-
-/// Whether a packet to this address is delivered here.
-pub(super) fn is_local(host: &HostFacts, dst: IpAddr) -> bool {
-    let own = |a: &Address| a.address == dst || a.broadcast == Some(dst);
-    dst.is_loopback()
-        || for_many(dst)
-        || host.addresses.as_deref().unwrap_or(&[]).iter().any(own)
-        || host.routes.as_deref().unwrap_or(&[]).iter().any(|route| {
-            matches!(route.kind, RouteKind::Local | RouteKind::Broadcast) && route.destination.contains(dst)
-        })
 }

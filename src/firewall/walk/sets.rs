@@ -22,7 +22,7 @@ impl Run<'_> {
     }
 
     fn in_set(&mut self, name: &str, sides: &[Side], return_nomatch: bool, depth: usize) -> Truth {
-        let Some(set) = self.stack.set(name) else {
+        let Some(set) = self.set_now(name) else {
             return Truth::Maybe(format!("set {name} is not given"));
         };
         if depth > MAX_NESTING {
@@ -36,9 +36,9 @@ impl Run<'_> {
         let mut best: Option<(u32, bool)> = None;
         // Of hash:net,iface the longest prefix decides that any interface has (ip_set_hash_gen.h,
         // mtype_test_cidrs: `multi`).
-        let only = if set.kind.starts_with("hash:net,iface") { self.longest(set, sides) } else { None };
+        let only = if set.kind.starts_with("hash:net,iface") { self.longest(&set, sides) } else { None };
         for element in set.elements.iter().filter(|element| only.is_none_or(|only| prefix_sum(element) == only)) {
-            match self.element(set, element, sides, return_nomatch, depth) {
+            match self.element(&set, element, sides, return_nomatch, depth) {
                 Truth::Yes => {
                     let length = prefix_sum(element);
                     if best.is_none_or(|(old, _)| length > old) {

@@ -386,7 +386,7 @@ impl Run<'_> {
         if rules.iter().any(|rule| !matches!(rule.priority, 0 | 32766 | 32767)) {
             return Truth::Maybe("policy routing may choose another table".to_owned());
         }
-        if super::route::is_local(host, src) {
+        if super::flow::is_local(host, src) {
             return Truth::of((test.accept_local && !src.is_multicast()) != test.invert);
         }
         let routes = host.routes.as_deref().unwrap_or(&[]).iter();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, Net, NatRange, Side, Target};
+use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, NatRange, Net, Side, Target, Test};
 use crate::firewall::state::{
     Ask, Chosen, Dir, Look, Manip, Seen, Session, Status, Tracked, Tuple, Wanted, is_icmp_error,
 };
@@ -29,6 +29,19 @@ pub(super) fn runs_at(base: &Base) -> (i32, i32) {
         Some((at, _)) if base.kind == ChainKind::Nat => (at, base.priority),
         _ => (base.priority, base.priority),
     }
+}
+
+/// Whether x_tables itself looks at it, before any module.
+pub(super) fn is_core(test: &Test) -> bool {
+    matches!(
+        test,
+        Test::Source(_)
+            | Test::Destination(_)
+            | Test::InInterface(_)
+            | Test::OutInterface(_)
+            | Test::Protocol(_)
+            | Test::Fragment
+    )
 }
 
 impl Run<'_> {
@@ -111,10 +124,8 @@ impl Run<'_> {
             let dir = [Dir::Original, Dir::Reply].into_iter().find(|dir| flow.tuple(*dir).dst == tuple.dst)?;
             flow.tuple(dir).invert()
         })?;
-        self.live.assume(format!(
-            "the ICMP error quotes a packet {} > {} (its payload is not given)",
-            about.src, about.dst
-        ));
+        self.live
+            .assume(format!("the ICMP error quotes a packet {} > {} (its payload is not given)", about.src, about.dst));
         Some(about)
     }
 
