@@ -37,7 +37,9 @@ pub fn dump(dump: &RulesetDump) -> Result<Parsed, ParseError> {
         DumpFormat::IptablesSave => iptables_save(&dump.text, Family::Ip, dump.backend, &dump.via),
         DumpFormat::Ip6tablesSave => iptables_save(&dump.text, Family::Ip6, dump.backend, &dump.via),
         DumpFormat::NftJson => nft_json(&dump.text, &dump.via),
+        DumpFormat::NftText => nft_text(&dump.text, &dump.via),
         DumpFormat::IpsetSave => ipset_save(&dump.text, &dump.via),
+        DumpFormat::Script | DumpFormat::Listing => iptables_save(&dump.text, Family::Ip, dump.backend, &dump.via),
     }
 }
 
@@ -52,6 +54,13 @@ pub fn iptables_save(text: &str, family: Family, backend: Backend, source: &str)
 /// Reads the output of `nft -j list ruleset` (libnftables-json).
 pub fn nft_json(text: &str, source: &str) -> Result<Parsed, ParseError> {
     nft::read(text, source)
+}
+
+/// Reads the output of `nft list ruleset`, or a file for `nft -f`.
+///
+/// Variables are put in; other files (`include`) are an error.
+pub fn nft_text(text: &str, source: &str) -> Result<Parsed, ParseError> {
+    nft::read_text(text, source)
 }
 
 /// Reads the output of `ipset save`.

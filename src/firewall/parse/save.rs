@@ -49,7 +49,9 @@ enum Command {
 impl Reader<'_> {
     fn warn(&mut self, line: u32, column: u32, text: &str, message: impl Into<String>) {
         let source = self.source.to_owned();
-        self.warnings.push(Warning { source, line, column, message: message.into(), text: text.to_owned() });
+        let message = message.into();
+        let refused_by_restore = message.contains("refuse") || message.contains("would not load");
+        self.warnings.push(Warning { source, line, column, message, text: text.to_owned(), refused_by_restore });
     }
 
     fn without_cr<'t>(&mut self, number: u32, line: &'t str) -> &'t str {

@@ -1,0 +1,5 @@
+//! Every kind of text that people keep their rules in.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+#[path = "firewall_inputs/nft_text.rs"]
+mod nft_text;
