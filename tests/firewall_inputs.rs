@@ -3,3 +3,5 @@
 
 #[path = "firewall_inputs/nft_text.rs"]
 mod nft_text;
+#[path = "firewall_inputs/script.rs"]
+mod script;

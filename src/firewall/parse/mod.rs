@@ -10,6 +10,8 @@ mod matches;
 mod nft;
 mod rule;
 mod save;
+mod script;
+mod script_words;
 mod spec;
 mod targets;
 mod values;
@@ -39,7 +41,8 @@ pub fn dump(dump: &RulesetDump) -> Result<Parsed, ParseError> {
         DumpFormat::NftJson => nft_json(&dump.text, &dump.via),
         DumpFormat::NftText => nft_text(&dump.text, &dump.via),
         DumpFormat::IpsetSave => ipset_save(&dump.text, &dump.via),
-        DumpFormat::Script | DumpFormat::Listing => iptables_save(&dump.text, Family::Ip, dump.backend, &dump.via),
+        DumpFormat::Script => shell_script(&dump.text, dump.backend, &dump.via),
+        DumpFormat::Listing => iptables_save(&dump.text, Family::Ip, dump.backend, &dump.via),
     }
 }
 
@@ -54,6 +57,14 @@ pub fn iptables_save(text: &str, family: Family, backend: Backend, source: &str)
 /// Reads the output of `nft -j list ruleset` (libnftables-json).
 pub fn nft_json(text: &str, source: &str) -> Result<Parsed, ParseError> {
     nft::read(text, source)
+}
+
+/// Reads a shell script of `iptables …`, `ip6tables …` and `ipset …` commands.
+///
+/// Variables and `for` loops over lists are carried out. A condition, a function, another command's
+/// output, and a command that may change rules in a way not known are errors with their place.
+pub fn shell_script(text: &str, backend: Backend, source: &str) -> Result<Parsed, ParseError> {
+    script::read(text, backend, source)
 }
 
 /// Reads the output of `nft list ruleset`, or a file for `nft -f`.

@@ -11,15 +11,7 @@ use super::rule;
 use super::words::{self, Word};
 
 pub(super) fn read(text: &str, family: Family, backend: Backend, source: &str) -> Result<Parsed, ParseError> {
-    let mut reader = Reader {
-        ruleset: Ruleset::empty(backend, source),
-        warnings: Vec::new(),
-        family,
-        table: None,
-        names: HashMap::new(),
-        source,
-        crlf: false,
-    };
+    let mut reader = Reader::new(family, backend, source);
     for (number, line) in (1u32..).zip(text.split('\n')) {
         let line = reader.without_cr(number, line);
         reader.line(number, line).map_err(|fault| fault.at(source, number, line))?;
@@ -28,14 +20,14 @@ pub(super) fn read(text: &str, family: Family, backend: Backend, source: &str) -
     Ok(Parsed { ruleset: reader.ruleset, warnings: reader.warnings })
 }
 
-struct Reader<'a> {
-    ruleset: Ruleset,
-    warnings: Vec<Warning>,
-    family: Family,
+pub(super) struct Reader<'a> {
+    pub(super) ruleset: Ruleset,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) family: Family,
     /// Index of the table being read.
-    table: Option<usize>,
+    pub(super) table: Option<usize>,
     /// Its chains by name: a table may have tens of thousands.
-    names: HashMap<String, usize>,
+    pub(super) names: HashMap<String, usize>,
     source: &'a str,
     crlf: bool,
 }
@@ -46,8 +38,20 @@ enum Command {
     Insert(usize),
 }
 
-impl Reader<'_> {
-    fn warn(&mut self, line: u32, column: u32, text: &str, message: impl Into<String>) {
+impl<'a> Reader<'a> {
+    pub(super) fn new(family: Family, backend: Backend, source: &'a str) -> Self {
+        Self {
+            ruleset: Ruleset::empty(backend, source),
+            warnings: Vec::new(),
+            family,
+            table: None,
+            names: HashMap::new(),
+            source,
+            crlf: false,
+        }
+    }
+
+    pub(super) fn warn(&mut self, line: u32, column: u32, text: &str, message: impl Into<String>) {
         let source = self.source.to_owned();
         let message = message.into();
         let refused_by_restore = message.contains("refuse") || message.contains("would not load");
@@ -77,7 +81,7 @@ impl Reader<'_> {
         }
     }
 
-    fn resolve_targets(&mut self, index: usize) {
+    pub(super) fn resolve_targets(&mut self, index: usize) {
         let Some(table) = self.ruleset.tables.get_mut(index) else { return };
         let users: HashSet<String> = table.chains.iter().filter(|c| c.base.is_none()).map(|c| c.name.clone()).collect();
         let mut bad = Vec::new();
@@ -103,7 +107,7 @@ impl Reader<'_> {
         }
     }
 
-    fn line(&mut self, number: u32, line: &str) -> Result<(), Fault> {
+    pub(super) fn line(&mut self, number: u32, line: &str) -> Result<(), Fault> {
         let trimmed = line.trim();
         if trimmed.is_empty() {
             return Ok(());
@@ -179,7 +183,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn chain(&mut self, table: usize, number: u32, line: &str, rest: &str, indent: u32) -> Result<(), Fault> {
+    pub(super) fn chain(&mut self, table: usize, number: u32, line: &str, rest: &str, indent: u32) -> Result<(), Fault> {
         let mut words = rest.split_whitespace();
         let name = words.next().ok_or_else(|| Fault::new(indent, "a chain's name is missing"))?;
         let policy_column = indent + 1 + u32::try_from(name.chars().count() + 1).unwrap_or(0);
@@ -235,7 +239,20 @@ impl Reader<'_> {
         if words.is_empty() {
             return Err(Fault::new(1, "counters without a rule"));
         }
-        let (command, chain, rest) = self.command(table, number, line, &words)?;
+        self.words(table, number, line, &words, rule_counters, line.trim())
+    }
+
+    /// A rule line's words; `shown` becomes the rule's text.
+    pub(super) fn words(
+        &mut self,
+        table: usize,
+        number: u32,
+        line: &str,
+        words: &[Word],
+        rule_counters: Option<Counters>,
+        shown: &str,
+    ) -> Result<(), Fault> {
+        let (command, chain, rest) = self.command(table, number, line, words)?;
         let Some(command) = command else { return Ok(()) };
         let (rules, notes) = rule::read(rest, self.family, line)?;
         for (column, note) in notes {
@@ -267,7 +284,7 @@ impl Reader<'_> {
         for (at, mut rule) in (at..).zip(rules) {
             rule.line = Some(number);
             rule.counters = rule.counters.or(rule_counters);
-            line.trim().clone_into(&mut rule.text);
+            shown.clone_into(&mut rule.text);
             chain.rules.insert(at, rule);
         }
         Ok(())
@@ -309,7 +326,15 @@ impl Reader<'_> {
             "-P" | "--policy" => {
                 let name = chain()?.clone();
                 let policy = words.get(2).ok_or_else(|| Fault::new(end, "`-P` needs a policy"))?;
+                // Other than a line `:CHAIN …`, this leaves the rules alone.
+                let known = self.names.get(&name.text).copied();
+                let chain = known.and_then(|index| self.ruleset.tables[table].chains.get_mut(index));
+                let rules = chain.map_or(Vec::new(), |chain| std::mem::take(&mut chain.rules));
                 self.chain(table, number, line, &format!("{} {}", name.text, policy.text), name.column)?;
+                let known = self.names.get(&name.text).copied();
+                if let Some(chain) = known.and_then(|index| self.ruleset.tables[table].chains.get_mut(index)) {
+                    chain.rules = rules;
+                }
                 Ok((None, name.text, &[]))
             }
             "-F" | "--flush" => {

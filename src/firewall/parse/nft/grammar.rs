@@ -2,16 +2,14 @@
 //!
 //! Everything becomes the items of libnftables-json, which one lowering gives its meaning.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
 use super::lex::{self, Kind, Token, Wrong};
+use super::literal::{number, said};
 use super::phrase;
-use super::value::{Cursor, number, said, seconds};
-
-/// Variables may stand for variables: more pieces than this are refused.
-const MAX_TOKENS: usize = 4_000_000;
+use super::variables;
 
 /// One table, chain, set, map or rule.
 pub(super) struct Item {
@@ -36,7 +34,7 @@ const FAMILIES: [&str; 6] = ["ip", "ip6", "inet", "arp", "bridge", "netdev"];
 
 /// Reads a text.
 pub(super) fn read(text: &str) -> Result<Items, Wrong> {
-    let tokens = expand(lex::split(text)?)?;
+    let tokens = variables::expand(lex::split(text)?)?;
     let lines: Vec<&str> = text.lines().collect();
     let mut parser = Parser { tokens: &tokens, at: 0, out: Items::default(), lines, chains: HashSet::new() };
     while parser.skip_ends() {
@@ -45,109 +43,31 @@ pub(super) fn read(text: &str) -> Result<Items, Wrong> {
     Ok(parser.out)
 }
 
-/// Takes the definitions out and puts the variables' values in.
-fn expand(tokens: Vec<Token>) -> Result<Vec<Token>, Wrong> {
-    let has_variables = tokens.iter().any(|t| matches!(&t.kind, Kind::Word(w) if w == "define" || w.starts_with('$')));
-    if !has_variables {
-        return Ok(tokens);
-    }
-    let mut known: HashMap<String, Vec<Token>> = HashMap::new();
-    let mut out = Vec::with_capacity(tokens.len());
-    let mut at = 0;
-    let mut first = true;
-    while let Some(token) = tokens.get(at) {
-        at += 1;
-        let word = match &token.kind {
-            Kind::Word(word) => word.as_str(),
-            _ => "",
-        };
-        if first && matches!(word, "define" | "redefine") {
-            let Some(Token { kind: Kind::Word(name), .. }) = tokens.get(at) else {
-                return Err(token.wrong("`define` needs a name"));
-            };
-            if !tokens.get(at + 1).is_some_and(|t| t.is("=")) {
-                return Err(token.wrong(format!("`define {name}` needs `=` and a value")));
-            }
-            at += 2;
-            let (mut value, mut depth) = (Vec::new(), 0u32);
-            while let Some(token) = tokens.get(at) {
-                let ends = matches!(token.kind, Kind::Newline) || token.is(";");
-                if ends && depth == 0 {
-                    break;
-                }
-                at += 1;
-                depth = if token.is("{") { depth + 1 } else { depth.saturating_sub(u32::from(token.is("}"))) };
-                push(token, &known, &mut value)?;
-            }
-            if value.is_empty() {
-                return Err(token.wrong(format!("`define {name}` has no value")));
-            }
-            known.insert(name.clone(), value);
-            continue;
-        }
-        if first && word == "undefine" {
-            at += 1;
-            continue;
-        }
-        first = matches!(token.kind, Kind::Newline) || token.is(";") || token.is("{") || token.is("}");
-        push(token, &known, &mut out)?;
-        if out.len() > MAX_TOKENS {
-            return Err(token.wrong("the variables stand for more than can be read"));
-        }
-    }
-    Ok(out)
-}
-
-fn push(token: &Token, known: &HashMap<String, Vec<Token>>, out: &mut Vec<Token>) -> Result<(), Wrong> {
-    if let Kind::Word(word) = &token.kind
-        && word.contains('$')
-    {
-        let Some(name) = word.strip_prefix('$') else {
-            let mut wrong = token.wrong(format!("a variable within a word is not supported: `{word}`"));
-            wrong.fault = wrong.fault.hint("let one variable hold the whole word");
-            return Err(wrong);
-        };
-        let Some(value) = known.get(name) else {
-            let mut wrong = token.wrong(format!("the variable ${name} is not defined"));
-            wrong.fault = wrong.fault.hint(format!("write `define {name} = …` before it"));
-            return Err(wrong);
-        };
-        if out.len() + value.len() > MAX_TOKENS {
-            return Err(token.wrong("the variables stand for more than can be read"));
-        }
-        let place = |t: &Token| Token { kind: t.kind.clone(), line: token.line, column: token.column };
-        out.extend(value.iter().filter(|t| t.kind != Kind::Newline).map(place));
-        return Ok(());
-    }
-    out.push(token.clone());
-    Ok(())
-}
-
-struct Parser<'t> {
+pub(super) struct Parser<'t> {
     tokens: &'t [Token],
     at: usize,
-    out: Items,
+    pub(super) out: Items,
     lines: Vec<&'t str>,
     /// Chains that are there already: family, table, name.
     chains: HashSet<(String, String, String)>,
 }
 
 /// Whose block is read.
-struct Place {
-    family: String,
-    table: String,
+pub(super) struct Place {
+    pub(super) family: String,
+    pub(super) table: String,
 }
 
 impl<'t> Parser<'t> {
     /// Skips what ends statements; `false` at the end of the text.
-    fn skip_ends(&mut self) -> bool {
+    pub(super) fn skip_ends(&mut self) -> bool {
         while self.tokens.get(self.at).is_some_and(|t| matches!(t.kind, Kind::Newline | Kind::Handle(_)) || t.is(";")) {
             self.at += 1;
         }
         self.at < self.tokens.len()
     }
 
-    fn here(&self) -> Token {
+    pub(super) fn here(&self) -> Token {
         let last = || self.tokens.last().cloned();
         let nothing = || Token { kind: Kind::Newline, line: 1, column: 1 };
         self.tokens.get(self.at).cloned().or_else(last).unwrap_or_else(nothing)
@@ -160,7 +80,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn take_word(&mut self, word: &str) -> bool {
+    pub(super) fn take_word(&mut self, word: &str) -> bool {
         let found = self.word() == Some(word);
         self.at += usize::from(found);
         found
@@ -170,13 +90,13 @@ impl<'t> Parser<'t> {
         self.tokens.get(self.at).is_some_and(|t| t.is(mark))
     }
 
-    fn take(&mut self, mark: &str) -> bool {
+    pub(super) fn take(&mut self, mark: &str) -> bool {
         let found = self.next_is(mark);
         self.at += usize::from(found);
         found
     }
 
-    fn name(&mut self, what: &str) -> Result<String, Wrong> {
+    pub(super) fn name(&mut self, what: &str) -> Result<String, Wrong> {
         match self.tokens.get(self.at).map(|t| &t.kind) {
             Some(Kind::Word(word) | Kind::Quoted(word)) => {
                 self.at += 1;
@@ -186,12 +106,12 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn expected(&self, what: &str) -> Wrong {
+    pub(super) fn expected(&self, what: &str) -> Wrong {
         let here = self.here();
         here.wrong(format!("{what} is expected here, not {}", here.says()))
     }
 
-    fn handle(&mut self) -> Option<u64> {
+    pub(super) fn handle(&mut self) -> Option<u64> {
         match self.tokens.get(self.at)?.kind {
             Kind::Handle(number) => {
                 self.at += 1;
@@ -203,7 +123,7 @@ impl<'t> Parser<'t> {
 
     /// The tokens up to the end of a statement, and the token that ends it. Braces and round
     /// brackets may hold line ends.
-    fn statement(&mut self) -> (&'t [Token], Token) {
+    pub(super) fn statement(&mut self) -> (&'t [Token], Token) {
         let from = self.at;
         let mut depth = 0u32;
         while let Some(token) = self.tokens.get(self.at) {
@@ -220,7 +140,7 @@ impl<'t> Parser<'t> {
         (&self.tokens[from..self.at], self.here())
     }
 
-    fn item(&mut self, value: Value, token: &Token) {
+    pub(super) fn item(&mut self, value: Value, token: &Token) {
         let text = String::new();
         self.out.items.push(Item { value, line: token.line, column: token.column, position: None, text });
     }
@@ -257,7 +177,9 @@ impl<'t> Parser<'t> {
                 self.at += 1;
                 self.add(&token, word == "insert")
             }
-            "delete" | "destroy" if self.tokens.get(self.at + 1).is_some_and(|t| t.kind == Kind::Word("table".into())) => {
+            "delete" | "destroy"
+                if self.tokens.get(self.at + 1).is_some_and(|t| t.kind == Kind::Word("table".into())) =>
+            {
                 self.at += 2;
                 let (family, table) = self.table_name()?;
                 self.out.items.retain(|item| !of_table(&item.value, &family, &table));
@@ -330,13 +252,30 @@ impl<'t> Parser<'t> {
         if what == "rule" {
             return self.add_rule(insert);
         }
-        let (family, table) = if matches!(what.as_str(), "chain" | "set" | "map" | "element" | "flowtable" | "counter" | "quota" | "limit" | "ct" | "secmark" | "synproxy") {
+        let (family, table) = if matches!(
+            what.as_str(),
+            "chain"
+                | "set"
+                | "map"
+                | "element"
+                | "flowtable"
+                | "counter"
+                | "quota"
+                | "limit"
+                | "ct"
+                | "secmark"
+                | "synproxy"
+        ) {
             // The kind of a `ct` object stands before the names.
             if what == "ct" {
                 self.at += 1;
             }
             // Family, table and name, or table and name.
-            if self.word().is_some_and(|w| FAMILIES.contains(&w)) { self.table_name()? } else { ("ip".to_owned(), self.name("the table's name")?) }
+            if self.word().is_some_and(|w| FAMILIES.contains(&w)) {
+                self.table_name()?
+            } else {
+                ("ip".to_owned(), self.name("the table's name")?)
+            }
         } else {
             return Err(token.wrong(format!("`add {what}` is nothing that nft knows")));
         };
@@ -371,7 +310,9 @@ impl<'t> Parser<'t> {
                 position = Some(if insert { index } else { index.saturating_add(1) });
             }
             Some("handle" | "position") => {
-                return Err(here.wrong("a rule cannot be placed by its handle here: the text does not say which rule has it"));
+                return Err(
+                    here.wrong("a rule cannot be placed by its handle here: the text does not say which rule has it")
+                );
             }
             _ => (),
         }
@@ -508,7 +449,9 @@ impl<'t> Parser<'t> {
 
     fn devices(&mut self, index: usize, tokens: &[Token]) {
         let names = tokens.iter().filter_map(|token| match &token.kind {
-            Kind::Word(word) | Kind::Quoted(word) if !matches!(word.as_str(), "device" | "devices") => Some(word.clone()),
+            Kind::Word(word) | Kind::Quoted(word) if !matches!(word.as_str(), "device" | "devices") => {
+                Some(word.clone())
+            }
             _ => None,
         });
         let names: Vec<String> = names.collect();
@@ -536,7 +479,10 @@ impl<'t> Parser<'t> {
         }
         let (words, after) = self.statement();
         let Some(priority) = priority(&said(words), &place.family) else {
-            return Err(words.first().unwrap_or(&after).wrong("a priority is a number, a name such as filter, or a name and an offset"));
+            return Err(words
+                .first()
+                .unwrap_or(&after)
+                .wrong("a priority is a number, a name such as filter, or a name and an offset"));
         };
         let chain = &mut self.out.items[index].value["chain"];
         chain["type"] = json!(kind);
@@ -559,7 +505,8 @@ impl<'t> Parser<'t> {
         if let Some(comment) = phrases.comment {
             rule["comment"] = json!(comment);
         }
-        let own_line = tokens.iter().all(|t| t.line == token.line) && after.kind == Kind::Newline || matches!(after.kind, Kind::Handle(_));
+        let own_line = tokens.iter().all(|t| t.line == token.line) && after.kind == Kind::Newline
+            || matches!(after.kind, Kind::Handle(_));
         let line = usize::try_from(token.line).ok().and_then(|n| self.lines.get(n.wrapping_sub(1)));
         let text = match line {
             Some(line) if own_line && position.is_none() => {
@@ -569,111 +516,23 @@ impl<'t> Parser<'t> {
             }
             _ => said(tokens),
         };
-        self.out.items.push(Item { value: json!({ "rule": rule }), line: token.line, column: token.column, position, text });
-        Ok(())
-    }
-
-    fn set(&mut self, place: &Place, kind: &str, token: &Token) -> Result<(), Wrong> {
-        let name = self.name("the set's name")?;
-        let mut set = json!({ "family": place.family, "table": place.table, "name": name });
-        if !self.take("{") {
-            self.item(json!({ kind: set }), token);
-            self.statement();
-            return Ok(());
-        }
-        if let Some(handle) = self.handle() {
-            set["handle"] = json!(handle);
-        }
-        loop {
-            if !self.skip_ends() {
-                return Err(token.wrong(format!("the `{{` of this {kind} is not closed")));
-            }
-            if self.take("}") {
-                break;
-            }
-            let here = self.here();
-            let key = self.name("a property of the set")?;
-            if key == "elements" && !self.take("=") {
-                return Err(self.expected("`=`"));
-            }
-            let (tokens, after) = self.statement();
-            let mut cursor = Cursor::new(tokens, &after);
-            match key.as_str() {
-                "type" | "typeof" => {
-                    let (of, data) = split_type(tokens);
-                    let read = |tokens: &[Token]| -> Result<Value, Wrong> {
-                        if key == "typeof" {
-                            return Ok(json!({ "typeof": Cursor::new(tokens, &after).expr()? }));
-                        }
-                        let names: Vec<String> = said(tokens).split(" . ").map(str::to_owned).collect();
-                        Ok(if let [one] = names.as_slice() { json!(one) } else { json!(names) })
-                    };
-                    set["type"] = read(of)?;
-                    if let Some(data) = data {
-                        let is_verdict = said(data) == "verdict";
-                        set["map"] = if is_verdict { json!("verdict") } else { read(data)? };
-                    }
-                }
-                "elements" => {
-                    cursor.skip_newlines();
-                    if !cursor.next_is("{") {
-                        return Err(cursor.expected("`{`"));
-                    }
-                    let read = cursor.set()?;
-                    set["elem"] = read["set"].clone();
-                }
-                "flags" => {
-                    let flags: Vec<String> = said(tokens).split(" , ").map(str::to_owned).collect();
-                    set["flags"] = json!(flags);
-                }
-                "timeout" | "gc-interval" => {
-                    let time = said(tokens);
-                    set[key.as_str()] = seconds(&time).map_or(json!(time), |s| json!(s));
-                }
-                "size" | "policy" | "auto-merge" | "comment" | "counter" | "limit" | "quota" | "ct" | "last" => (),
-                _ => return Err(here.wrong(format!("{} is no property of a set", here.says()))),
-            }
-        }
-        self.item(json!({ kind: set }), token);
-        Ok(())
-    }
-
-    /// `add element F T NAME { … }`
-    fn elements(&mut self, place: &Place, token: &Token) -> Result<(), Wrong> {
-        let name = self.name("the set's name")?;
-        let (tokens, after) = self.statement();
-        let mut cursor = Cursor::new(tokens, &after);
-        if !cursor.next_is("{") {
-            return Err(cursor.expected("`{`"));
-        }
-        let Value::Array(new) = cursor.set()?["set"].take() else { return Ok(()) };
-        let set = self.out.items.iter_mut().filter(|i| of_table(&i.value, &place.family, &place.table)).find_map(|item| {
-            let kind = if item.value.get("set").is_some() { "set" } else { "map" };
-            item.value.get_mut(kind).filter(|set| set["name"] == name)
+        self.out.items.push(Item {
+            value: json!({ "rule": rule }),
+            line: token.line,
+            column: token.column,
+            position,
+            text,
         });
-        let Some(set) = set else { return Err(token.wrong(format!("there is no set or map {name} here"))) };
-        match set.get_mut("elem").and_then(Value::as_array_mut) {
-            Some(old) => old.extend(new),
-            None => set["elem"] = Value::Array(new),
-        }
         Ok(())
     }
 }
 
 /// Whether an item is the table, or in it.
-fn of_table(item: &Value, family: &str, table: &str) -> bool {
+pub(super) fn of_table(item: &Value, family: &str, table: &str) -> bool {
     let inner = item.as_object().and_then(|object| object.iter().next());
     inner.is_some_and(|(kind, inner)| {
         inner["family"] == family && inner[if kind == "table" { "name" } else { "table" }] == table
     })
-}
-
-/// `KEY : DATA`
-fn split_type(tokens: &[Token]) -> (&[Token], Option<&[Token]>) {
-    match tokens.iter().position(|t| t.is(":")) {
-        Some(at) => (&tokens[..at], Some(&tokens[at + 1..])),
-        None => (tokens, None),
-    }
 }
 
 /// A priority by number or name (`src/rule.c` of nftables, `prio2str`).

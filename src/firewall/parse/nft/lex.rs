@@ -77,7 +77,11 @@ pub(super) fn split(text: &str) -> Result<Vec<Token>, Wrong> {
         continued = false;
     }
     if continued {
-        out.push(Token { kind: Kind::Newline, line: u32::try_from(text.lines().count()).unwrap_or(u32::MAX), column: 1 });
+        out.push(Token {
+            kind: Kind::Newline,
+            line: u32::try_from(text.lines().count()).unwrap_or(u32::MAX),
+            column: 1,
+        });
     }
     Ok(out)
 }
@@ -105,7 +109,10 @@ fn split_line(line: u32, content: &str, out: &mut Vec<Token>) -> Result<bool, Wr
         }
         if c == '"' {
             let Some(end) = rest[1..].find('"') else {
-                return Err(Wrong { line, fault: Fault::new(column, "this quote is not closed").hint("close it with `\"`") });
+                return Err(Wrong {
+                    line,
+                    fault: Fault::new(column, "this quote is not closed").hint("close it with `\"`"),
+                });
             };
             let inner = &rest[1..=end];
             out.push(Token { kind: Kind::Quoted(inner.to_owned()), line, column });
@@ -178,13 +185,26 @@ mod tests {
     fn words_and_marks() {
         let words = |text: &str| {
             let tokens = split(text).unwrap();
-            tokens.iter().map(|t| t.says().trim_matches('`').to_owned()).filter(|t| !t.starts_with("the end")).collect::<Vec<_>>()
+            tokens
+                .iter()
+                .map(|t| t.says().trim_matches('`').to_owned())
+                .filter(|t| !t.starts_with("the end"))
+                .collect::<Vec<_>>()
         };
-        assert_eq!(words("tcp dport {22:accept,80 : drop}"), ["tcp", "dport", "{", "22", ":", "accept", ",", "80", ":", "drop", "}"]);
+        assert_eq!(
+            words("tcp dport {22:accept,80 : drop}"),
+            ["tcp", "dport", "{", "22", ":", "accept", ",", "80", ":", "drop", "}"]
+        );
         assert_eq!(words("dnat to 10.0.0.1:80-90"), ["dnat", "to", "10.0.0.1", ":", "80-90"]);
         assert_eq!(words("dnat to [fd00::1]:80"), ["dnat", "to", "[fd00::1]", ":", "80"]);
-        assert_eq!(words("fe80::/10 ::1-::9 00:11:22:33:44:55 :80"), ["fe80::/10", "::1-::9", "00:11:22:33:44:55", ":", "80"]);
-        assert_eq!(words("a==b!=c<=d<<2 \"x y\" # handle 7"), ["a", "==", "b", "!=", "c", "<=", "d", "<<", "2", "\"x y\"", "the handle"]);
+        assert_eq!(
+            words("fe80::/10 ::1-::9 00:11:22:33:44:55 :80"),
+            ["fe80::/10", "::1-::9", "00:11:22:33:44:55", ":", "80"]
+        );
+        assert_eq!(
+            words("a==b!=c<=d<<2 \"x y\" # handle 7"),
+            ["a", "==", "b", "!=", "c", "<=", "d", "<<", "2", "\"x y\"", "the handle"]
+        );
         assert_eq!(words("a \\\n b # note"), ["a", "b"]);
         assert_eq!(split("a \"b").unwrap_err().fault.column, 3);
     }

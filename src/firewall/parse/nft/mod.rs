@@ -4,11 +4,14 @@
 mod expr;
 mod grammar;
 mod lex;
+mod literal;
 mod maps;
 mod phrase;
+mod sets;
 mod statement;
 mod text;
 mod value;
+mod variables;
 
 use serde_json::Value;
 
@@ -336,7 +339,8 @@ fn read_set(item: &Value) -> Set {
         },
         None => Vec::new(),
     };
-    let kind: Vec<String> = fields.iter().map(|field| type_of(field).map_or_else(|| field.name(), str::to_owned)).collect();
+    let kind: Vec<String> =
+        fields.iter().map(|field| type_of(field).map_or_else(|| field.name(), str::to_owned)).collect();
     let mut set = Set::empty(name, kind.join(" . "));
     set.fields = fields;
     let verdicts = string(item, "map") == Some("verdict");

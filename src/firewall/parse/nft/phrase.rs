@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::lex::{Kind, Token, Wrong};
-use super::value::{Cursor, number, said, seconds};
+use super::literal::{number, said, seconds};
+use super::value::Cursor;
 
 /// The statements of a rule, and its comment.
 pub(super) struct Phrases {
@@ -86,7 +87,11 @@ impl Cursor<'_> {
                 self.at += 2;
                 let over = self.take_word("over");
                 let value = self.literal()?;
-                Ok(if over { json!({ "ct count": { "val": value, "inv": true } }) } else { json!({ "ct count": { "val": value } }) })
+                Ok(if over {
+                    json!({ "ct count": { "val": value, "inv": true } })
+                } else {
+                    json!({ "ct count": { "val": value } })
+                })
             }
             ("ct", "helper" | "timeout" | "expectation") if self.word_at(2) == Some("set") => {
                 self.at += 3;
@@ -144,7 +149,13 @@ impl Cursor<'_> {
         if self.peek().is_none() {
             return Err(self.expected("a value to compare with"));
         }
-        let right = self.right()?;
+        let mut right = self.right()?;
+        // libnftables-json has times in seconds.
+        if left.get("ct").is_some_and(|ct| ct["key"] == "expiration")
+            && let Some(time) = right.as_str().and_then(seconds)
+        {
+            right = json!(time);
+        }
         if self.take_word("/") {
             let mask = self.right()?;
             let op = explicit.unwrap_or("==");
@@ -426,7 +437,10 @@ impl Cursor<'_> {
                 }
                 Some(flag @ ("timestamp" | "sack-perm")) => {
                     self.at += 1;
-                    proxy[flag] = json!(true);
+                    match proxy.get_mut("flags").and_then(Value::as_array_mut) {
+                        Some(flags) => flags.push(json!(flag)),
+                        None => proxy["flags"] = json!([flag]),
+                    }
                 }
                 Some("name") => {
                     self.at += 1;
@@ -452,7 +466,8 @@ impl Cursor<'_> {
                 Some("timeout") => {
                     self.at += 1;
                     let time = self.name("a time")?;
-                    elem = json!({ "elem": { "val": elem, "timeout": seconds(&time).map_or(json!(time), |s| json!(s)) } });
+                    elem =
+                        json!({ "elem": { "val": elem, "timeout": seconds(&time).map_or(json!(time), |s| json!(s)) } });
                 }
                 Some("comment") => {
                     self.at += 1;
@@ -485,5 +500,8 @@ impl Cursor<'_> {
 /// Whether a plain comparison of the field asks for one of several flags.
 fn is_flags(left: &Value) -> bool {
     let tcp = left.get("payload").is_some_and(|p| p["protocol"] == "tcp" && p["field"] == "flags");
-    tcp || left.get("ct").and_then(|ct| ct.get("key")).is_some_and(|key| key == "state" || key == "status" || key == "label")
+    tcp || left
+        .get("ct")
+        .and_then(|ct| ct.get("key"))
+        .is_some_and(|key| key == "state" || key == "status" || key == "label")
 }

@@ -1,10 +1,9 @@
 //! nft's text expressions as libnftables-json has them, so that both have one meaning.
 
-use std::net::IpAddr;
-
 use serde_json::{Value, json};
 
-use super::lex::{Kind, Token, Wrong, is_addr};
+use super::lex::{Kind, Token, Wrong};
+use super::literal::{atom, literal, said, seconds};
 
 /// How deep brackets may nest.
 const MAX_DEPTH: u32 = 32;
@@ -19,9 +18,30 @@ pub(super) struct Cursor<'t> {
 }
 
 const UNQUALIFIED_META: [&str; 24] = [
-    "mark", "iif", "iifname", "iiftype", "oif", "oifname", "oiftype", "skuid", "skgid", "nftrace", "rtclassid",
-    "ibriport", "obriport", "ibrname", "obrname", "pkttype", "cpu", "iifgroup", "oifgroup", "cgroup", "time", "day",
-    "hour", "ibridgename",
+    "mark",
+    "iif",
+    "iifname",
+    "iiftype",
+    "oif",
+    "oifname",
+    "oiftype",
+    "skuid",
+    "skgid",
+    "nftrace",
+    "rtclassid",
+    "ibriport",
+    "obriport",
+    "ibrname",
+    "obrname",
+    "pkttype",
+    "cpu",
+    "iifgroup",
+    "oifgroup",
+    "cgroup",
+    "time",
+    "day",
+    "hour",
+    "ibridgename",
 ];
 
 const PROTOCOLS: [&str; 22] = [
@@ -113,11 +133,7 @@ impl<'t> Cursor<'t> {
         Ok(if parts.len() == 1 { parts.swap_remove(0) } else { json!({ "concat": parts }) })
     }
 
-    fn binary(
-        &mut self,
-        marks: &[&'static str],
-        inner: fn(&mut Self) -> Result<Value, Wrong>,
-    ) -> Result<Value, Wrong> {
+    fn binary(&mut self, marks: &[&'static str], inner: fn(&mut Self) -> Result<Value, Wrong>) -> Result<Value, Wrong> {
         let mut left = inner(self)?;
         let mut count = 0;
         while let Some(mark) = marks.iter().find(|mark| self.next_is(mark)) {
@@ -477,96 +493,81 @@ impl<'t> Cursor<'t> {
 fn is_field(word: &str, _next: Option<&str>) -> bool {
     !matches!(
         word,
-        "accept" | "drop" | "return" | "continue" | "jump" | "goto" | "counter" | "log" | "limit" | "reject" | "vmap"
-            | "map" | "ct" | "meta" | "dnat" | "snat" | "masquerade" | "redirect" | "queue" | "notrack" | "set"
-            | "comment" | "tcp" | "udp" | "ip" | "ip6" | "th" | "icmp" | "icmpv6" | "ether" | "fib" | "iif" | "oif"
-            | "iifname" | "oifname" | "mark" | "quota" | "." | "tproxy" | "dup" | "fwd" | "add" | "update" | "flow"
-            | "delete" | "synproxy" | "numgen" | "socket" | "rt" | "timeout" | "expires"
+        "accept"
+            | "drop"
+            | "return"
+            | "continue"
+            | "jump"
+            | "goto"
+            | "counter"
+            | "log"
+            | "limit"
+            | "reject"
+            | "vmap"
+            | "map"
+            | "ct"
+            | "meta"
+            | "dnat"
+            | "snat"
+            | "masquerade"
+            | "redirect"
+            | "queue"
+            | "notrack"
+            | "set"
+            | "comment"
+            | "tcp"
+            | "udp"
+            | "ip"
+            | "ip6"
+            | "th"
+            | "icmp"
+            | "icmpv6"
+            | "ether"
+            | "fib"
+            | "iif"
+            | "oif"
+            | "iifname"
+            | "oifname"
+            | "mark"
+            | "quota"
+            | "."
+            | "tproxy"
+            | "dup"
+            | "fwd"
+            | "add"
+            | "update"
+            | "flow"
+            | "delete"
+            | "synproxy"
+            | "numgen"
+            | "socket"
+            | "rt"
+            | "timeout"
+            | "expires"
     ) && !word.starts_with('@')
 }
 
 fn is_option_field(word: &str) -> bool {
     matches!(
         word,
-        "kind" | "length" | "size" | "count" | "tsval" | "tsecr" | "left" | "right" | "left1" | "right1" | "left2"
-            | "right2" | "left3" | "right3" | "ptr" | "value" | "type" | "addr" | "flags"
+        "kind"
+            | "length"
+            | "size"
+            | "count"
+            | "tsval"
+            | "tsecr"
+            | "left"
+            | "right"
+            | "left1"
+            | "right1"
+            | "left2"
+            | "right2"
+            | "left3"
+            | "right3"
+            | "ptr"
+            | "value"
+            | "type"
+            | "addr"
+            | "flags"
     )
-}
-
-/// Tokens as one text.
-pub(super) fn said(tokens: &[Token]) -> String {
-    let words = tokens.iter().filter_map(|token| match &token.kind {
-        Kind::Word(text) => Some(text.clone()),
-        Kind::Quoted(text) => Some(format!("\"{text}\"")),
-        Kind::Mark(mark) => Some((*mark).to_owned()),
-        Kind::Newline | Kind::Handle(_) => None,
-    });
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// A number or a name.
-fn atom(text: &str) -> Value {
-    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-    number(bare).map_or_else(|| json!(bare), |n| json!(n))
-}
-
-/// A decimal or hexadecimal number.
-pub(super) fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16).ok(),
-        None if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
-        None => None,
-    }
-}
-
-fn literal(text: &str) -> Value {
-    if let Some((addr, len)) = text.split_once('/')
-        && let (Ok(addr), Some(len)) = (addr.parse::<IpAddr>(), number(len))
-    {
-        return json!({ "prefix": { "addr": addr.to_string(), "len": len } });
-    }
-    if let Some((from, to)) = text.split_once('-') {
-        let end = |text: &str| is_addr(text) || number(text).is_some();
-        if end(from) && end(to) {
-            return json!({ "range": [atom(from), atom(to)] });
-        }
-    }
-    match text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(addr) => json!(addr.to_string()),
-        Err(_) => atom(text),
-    }
-}
-
-/// `1d2h3m4s` in seconds.
-pub(super) fn seconds(text: &str) -> Option<u64> {
-    if let Ok(plain) = text.parse() {
-        return Some(plain);
-    }
-    let (mut all, mut number, mut digits) = (0u64, 0u64, false);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        if let Some(digit) = c.to_digit(10) {
-            number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
-            digits = true;
-            continue;
-        }
-        if !digits {
-            return None;
-        }
-        let unit = match c {
-            'w' => 604_800,
-            'd' => 86_400,
-            'h' => 3_600,
-            'm' if chars.peek() == Some(&'s') => {
-                chars.next();
-                0
-            }
-            'm' => 60,
-            's' => 1,
-            _ => return None,
-        };
-        all = all.checked_add(number.checked_mul(unit)?)?;
-        (number, digits) = (0, false);
-    }
-    if digits { None } else { Some(all) }
 }

@@ -1,0 +1,774 @@
+//! Reading shell scripts of `iptables …`, `ip6tables …` and `ipset …` commands.
+//!
+//! Variables and `for` loops over lists are carried out; what could change the result in a way that
+//! is not seen from the text (a condition, a function, another command's output) is refused.
+
+use std::collections::HashMap;
+
+use crate::firewall::ruleset::{Base, Chain, Family, Rule, Table, quote};
+use crate::host::Backend;
+
+use super::error::ParseError;
+use super::save::Reader;
+use super::script_words::{self, At, Document, Part, Piece, Raw, Wrong};
+use super::words::Word;
+use super::{Parsed, ipset, rule};
+
+/// Commands that one script may run, its loops unrolled.
+const MAX_COMMANDS: usize = 2_000_000;
+/// How deep loops may nest.
+const MAX_DEPTH: usize = 8;
+
+pub(super) fn read(text: &str, backend: Backend, source: &str) -> Result<Parsed, ParseError> {
+    let (prepared, prompt) = without_prompts(text);
+    let at_line = |line: u32| {
+        let index = usize::try_from(line).unwrap_or(1).saturating_sub(1);
+        text.split('\n').nth(index).unwrap_or("").to_owned()
+    };
+    let mut script = Script {
+        reader: Reader::new(Family::Ip, backend, source),
+        variables: HashMap::new(),
+        lines: text.split('\n').collect(),
+        commands: 0,
+        flushed: false,
+        skipped: Vec::new(),
+        ended: false,
+    };
+    if let Some(line) = prompt {
+        let message = "a terminal's prompt stands before the commands; iptables-restore refuses such a file";
+        script.reader.warn(line, 1, &at_line(line), message);
+    }
+    let outcome = script_words::split(&prepared).and_then(|pieces| script.block(&pieces, 0));
+    outcome.map_err(|wrong| wrong.fault.at(source, wrong.line, &at_line(wrong.line)))?;
+    script.reader.table = None;
+    for table in 0..script.reader.ruleset.tables.len() {
+        script.reader.resolve_targets(table);
+    }
+    if !script.flushed && !script.reader.ruleset.tables.is_empty() {
+        script.reader.warn(
+            1,
+            1,
+            &at_line(1),
+            "the script flushes nothing; it is read as if there were no rules before it",
+        );
+    }
+    Ok(Parsed { ruleset: script.reader.ruleset, warnings: script.reader.warnings })
+}
+
+/// Whether a line, its prompt taken off, is one of the commands that matter.
+fn is_command(text: &str) -> bool {
+    let text = text.trim_start().strip_prefix("sudo ").unwrap_or(text.trim_start());
+    let program = text.split_whitespace().next().unwrap_or("");
+    matches!(
+        base_name(program),
+        "iptables" | "ip6tables" | "ipset" | "iptables-legacy" | "iptables-nft" | "ip6tables-legacy" | "ip6tables-nft"
+    )
+}
+
+fn base_name(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
+}
+
+/// The text after a prompt (`# `, `$ `, `root@host:~# `, `[root@host ~]# `), where there is one.
+fn after_prompt(line: &str) -> Option<&str> {
+    let (before, after) = line.split_once("# ").or_else(|| line.split_once("$ "))?;
+    let before = before.trim();
+    let prompt =
+        before.is_empty() || before.contains('@') && before.len() < 80 || before == "~" || before.starts_with('[');
+    (prompt && is_command(after)).then_some(after)
+}
+
+/// A terminal's text with only its commands left, at their columns; the first line with a prompt.
+/// `# iptables …` in a file that has commands without a prompt too is a comment.
+fn without_prompts(text: &str) -> (String, Option<u32>) {
+    let lines: Vec<&str> = text.split('\n').collect();
+    let bare = lines.iter().any(|line| {
+        is_command(line)
+            || line.trim_start().starts_with("$")
+                && line.trim_start().chars().nth(1).is_some_and(|c| c.is_ascii_alphabetic() || c == '{')
+    });
+    let mut first = None;
+    let mut continued = false;
+    let prepared = lines.iter().zip(1u32..).map(|(line, number)| {
+        let after = after_prompt(line).filter(|_| !bare);
+        let goes_on = continued;
+        continued = line.trim_end().ends_with('\\') && (after.is_some() || goes_on);
+        match after {
+            Some(after) => {
+                first = first.or(Some(number));
+                let indent = line.chars().count() - after.chars().count();
+                format!("{:indent$}{after}", "")
+            }
+            None => (*line).to_owned(),
+        }
+    });
+    let prepared: Vec<String> = prepared.collect();
+    (prepared.join("\n"), first)
+}
+
+struct Script<'a> {
+    reader: Reader<'a>,
+    variables: HashMap<String, String>,
+    lines: Vec<&'a str>,
+    commands: usize,
+    flushed: bool,
+    /// Programs that were said to be skipped.
+    skipped: Vec<String>,
+    /// `exit` was reached.
+    ended: bool,
+}
+
+/// A word with its variables put in.
+#[derive(Clone)]
+struct Plain {
+    text: String,
+    at: At,
+    quoted: bool,
+}
+
+impl Script<'_> {
+    fn block(&mut self, pieces: &[Piece], depth: usize) -> Result<(), Wrong> {
+        let mut at = 0;
+        while at < pieces.len() && !self.ended {
+            let end = pieces[at..].iter().position(|p| matches!(p, Piece::End(_))).map_or(pieces.len(), |n| at + n);
+            let command = &pieces[at..end];
+            at = end + 1;
+            let Some(Piece::Word(first)) = command.first() else {
+                match command.first() {
+                    None => continue,
+                    Some(Piece::Operator(operator, place)) => {
+                        return Err(place.wrong(
+                            format!("`{operator}` is not supported here"),
+                            "write plain commands, a line each",
+                        ));
+                    }
+                    _ => continue,
+                }
+            };
+            match first.plain().unwrap_or("") {
+                "for" => at = self.for_loop(pieces, at, command, first.at, depth)?,
+                "do" | "done" => return Err(first.at.wrong("this belongs to no `for` loop", "")),
+                word @ ("if" | "while" | "until" | "case" | "select" | "function" | "[" | "[[" | "{" | "then"
+                | "else" | "fi" | "test") => {
+                    return Err(first.at.wrong(
+                        format!("`{word}` makes the rules depend on what is not seen here"),
+                        "run the script and take what iptables-save then prints",
+                    ));
+                }
+                _ => self.command(command)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// `for X in a b c; do …; done`; where to go on.
+    fn for_loop(
+        &mut self,
+        pieces: &[Piece],
+        after: usize,
+        head: &[Piece],
+        place: At,
+        depth: usize,
+    ) -> Result<usize, Wrong> {
+        let words: Vec<&Raw> =
+            head.iter().filter_map(|p| if let Piece::Word(w) = p { Some(w) } else { None }).collect();
+        let (Some(name), Some("in")) = (words.get(1).and_then(|w| w.plain()), words.get(2).and_then(|w| w.plain()))
+        else {
+            return Err(place.wrong("only `for NAME in LIST; do … done` is supported", ""));
+        };
+        if words.len() != head.len() {
+            return Err(place.wrong("only plain words can be looped over here", ""));
+        }
+        if depth >= MAX_DEPTH {
+            return Err(place.wrong("loops nest too deep here", ""));
+        }
+        let is = |piece: &Piece, text: &str| matches!(piece, Piece::Word(w) if w.plain() == Some(text));
+        let mut at = after;
+        while matches!(pieces.get(at), Some(Piece::End(_))) {
+            at += 1;
+        }
+        if !pieces.get(at).is_some_and(|p| is(p, "do")) {
+            return Err(place.wrong("this `for` has no `do`", "write `for X in a b; do … done`"));
+        }
+        at += 1;
+        let (start, mut open, mut begins) = (at, 1, true);
+        let end = loop {
+            let Some(piece) = pieces.get(at) else { return Err(place.wrong("this `for` has no `done`", "")) };
+            if begins && is(piece, "for") {
+                open += 1;
+            } else if begins && is(piece, "done") {
+                open -= 1;
+                if open == 0 {
+                    break at;
+                }
+            }
+            begins = matches!(piece, Piece::End(_)) || is(piece, "do");
+            at += 1;
+        };
+        let list: Vec<Plain> = self.expand(&words[3..])?;
+        let mut body = pieces[start..end].to_vec();
+        body.push(Piece::End(place));
+        for value in list {
+            self.variables.insert(name.to_owned(), value.text);
+            self.block(&body, depth + 1)?;
+            // An empty body spends too.
+            self.spend(place)?;
+        }
+        Ok(end + 1)
+    }
+
+    fn spend(&mut self, place: At) -> Result<(), Wrong> {
+        self.commands += 1;
+        if self.commands > MAX_COMMANDS {
+            return Err(place.wrong("the loops run more commands than can be read", ""));
+        }
+        Ok(())
+    }
+
+    /// Puts the variables in; what is not quoted is split at blanks.
+    fn expand(&self, words: &[&Raw]) -> Result<Vec<Plain>, Wrong> {
+        let mut out = Vec::new();
+        for raw in words {
+            let mut word: Option<Plain> = None;
+            let new = || Plain { text: String::new(), at: raw.at, quoted: false };
+            for part in &raw.parts {
+                let (text, quoted, split) = match part {
+                    Part::Plain(text, quoted) => (text.as_str(), *quoted, false),
+                    Part::Output(at) => {
+                        let hint = "what a command prints is not known here: write the value itself";
+                        return Err(at.wrong("the output of a command cannot stand here", hint));
+                    }
+                    Part::Variable(name, default, quoted) => {
+                        let value = self.variables.get(name).map(String::as_str).or(default.as_deref());
+                        let Some(value) = value else {
+                            return Err(raw.at.wrong(
+                                format!("the variable ${name} has no value here"),
+                                &format!("set it before: `{name}=…`"),
+                            ));
+                        };
+                        (value, *quoted, !*quoted)
+                    }
+                };
+                if !split {
+                    let word = word.get_or_insert_with(new);
+                    word.text.push_str(text);
+                    word.quoted |= quoted;
+                    continue;
+                }
+                if text.starts_with(char::is_whitespace) {
+                    out.extend(word.take());
+                }
+                for (n, field) in text.split_whitespace().enumerate() {
+                    if n > 0 {
+                        out.extend(word.take());
+                    }
+                    word.get_or_insert_with(new).text.push_str(field);
+                }
+                if text.ends_with(char::is_whitespace) {
+                    out.extend(word.take());
+                }
+            }
+            out.extend(word);
+        }
+        Ok(out)
+    }
+
+    fn command(&mut self, pieces: &[Piece]) -> Result<(), Wrong> {
+        let (mut raws, mut document, mut input) = (Vec::new(), None, None);
+        let mut pieces = pieces.iter();
+        while let Some(piece) = pieces.next() {
+            match piece {
+                Piece::Word(raw) => raws.push(raw),
+                Piece::Document(given) => document = Some(given),
+                Piece::Redirect(operator, at) => {
+                    pieces.next();
+                    if *operator == "<" {
+                        input = Some(*at);
+                    }
+                }
+                // `|| true` keeps `set -e` from ending the script.
+                Piece::Operator("||", at) => match pieces.next() {
+                    Some(Piece::Word(raw)) if matches!(raw.plain(), Some("true" | ":")) => (),
+                    _ => {
+                        return Err(
+                            at.wrong("`||` makes the rules depend on what is not seen here", "write plain commands")
+                        );
+                    }
+                },
+                Piece::Operator("&&", at) => {
+                    return Err(at.wrong("`&&` is not supported here", "write the commands on lines of their own"));
+                }
+                Piece::Operator(operator, at) => {
+                    return Err(
+                        at.wrong(format!("`{operator}` is not supported here"), "write plain commands, a line each")
+                    );
+                }
+                Piece::End(_) => (),
+            }
+        }
+        // Assignments before the command, or alone.
+        while let Some(raw) = raws.first() {
+            let Some(Part::Plain(text, false)) = raw.parts.first() else { break };
+            let Some((name, value)) = text.split_once('=') else { break };
+            let named = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.is_empty();
+            if !named || name.starts_with(|c: char| c.is_ascii_digit()) {
+                break;
+            }
+            let mut parts = vec![Part::Plain(value.to_owned(), true)];
+            // Within an assignment nothing is split at blanks.
+            parts.extend(raw.parts[1..].iter().map(|part| match part {
+                Part::Plain(text, _) => Part::Plain(text.clone(), true),
+                Part::Variable(name, default, _) => Part::Variable(name.clone(), default.clone(), true),
+                Part::Output(at) => Part::Output(*at),
+            }));
+            let whole = Raw { parts, at: raw.at };
+            let value = self.expand(&[&whole])?.pop().map_or(String::new(), |w| w.text);
+            self.variables.insert(name.to_owned(), value);
+            raws.remove(0);
+        }
+        let Some(first) = raws.first() else { return Ok(()) };
+        self.spend(first.at)?;
+        if matches!(first.plain(), Some("export" | "readonly" | "local" | "declare" | "typeset")) {
+            let rest: Vec<Piece> = raws[1..].iter().map(|raw| Piece::Word((*raw).clone())).collect();
+            let assigns =
+                raws.get(1).is_some_and(|r| matches!(r.parts.first(), Some(Part::Plain(t, false)) if t.contains('=')));
+            return if assigns { self.command(&rest) } else { Ok(()) };
+        }
+        let mut words = self.expand_command(&raws)?;
+        while words.first().is_some_and(|w| matches!(w.text.as_str(), "sudo" | "exec" | "command" | "-E" | "-n")) {
+            words.remove(0);
+        }
+        let Some(program) = words.first().cloned() else { return Ok(()) };
+        words.remove(0);
+        self.run(&program, &words, document, input)
+    }
+
+    /// Like [`Self::expand`], but commands that are skipped may use what is not known.
+    fn expand_command(&self, raws: &[&Raw]) -> Result<Vec<Plain>, Wrong> {
+        match self.expand(raws) {
+            Err(wrong) if raws.first().and_then(|w| w.plain()).is_some_and(harmless) => {
+                self.expand(&raws[..1]).map_err(|_| wrong)
+            }
+            other => other,
+        }
+    }
+
+    fn run(
+        &mut self,
+        program: &Plain,
+        words: &[Plain],
+        document: Option<&Document>,
+        input: Option<At>,
+    ) -> Result<(), Wrong> {
+        let name = base_name(&program.text);
+        let family = if name.starts_with("ip6") { Family::Ip6 } else { Family::Ip };
+        let plain = name.trim_end_matches("-legacy").trim_end_matches("-nft");
+        if name.ends_with("-legacy") {
+            self.reader.ruleset.backend = Backend::Legacy;
+        }
+        match plain {
+            "iptables" | "ip6tables" => self.iptables(family, program, words),
+            "iptables-restore" | "ip6tables-restore" | "iptables-legacy-restore" | "iptables-nft-restore" => {
+                let Some(document) = document else {
+                    let place = input.unwrap_or(program.at);
+                    return Err(
+                        place.wrong("the rules that are restored here are in another file", "give that file instead")
+                    );
+                };
+                self.restore(family, document, words)
+            }
+            "ipset" => self.ipset(program, words, document, input),
+            "exit" => {
+                self.ended = true;
+                Ok(())
+            }
+            _ if harmless(name) => {
+                if !matches!(name, "echo" | "printf" | "set" | "true" | ":") && !self.skipped.iter().any(|s| s == name)
+                {
+                    self.skipped.push(name.to_owned());
+                    self.warn(program.at, format!("`{name}` is skipped: it changes no rule"));
+                }
+                Ok(())
+            }
+            "service" | "netfilter-persistent" if words.iter().any(|w| w.text == "save") => Ok(()),
+            _ => Err(program.at.wrong(
+                format!("what `{}` does to the rules is not known here", program.text),
+                "leave it out, or run the script and take what iptables-save then prints",
+            )),
+        }
+    }
+
+    fn warn(&mut self, at: At, message: String) {
+        let line = self.text_of(at.line);
+        self.reader.warn(at.line, at.column, &line, message);
+        if let Some(warning) = self.reader.warnings.last_mut() {
+            warning.refused_by_restore = false;
+        }
+    }
+
+    fn text_of(&self, line: u32) -> String {
+        let index = usize::try_from(line).unwrap_or(1).saturating_sub(1);
+        self.lines.get(index).copied().unwrap_or("").to_owned()
+    }
+
+    /// `iptables-restore <<EOF`
+    fn restore(&mut self, family: Family, document: &Document, words: &[Plain]) -> Result<(), Wrong> {
+        let keep = words.iter().any(|w| matches!(w.text.as_str(), "-n" | "--noflush"));
+        self.flushed |= !keep;
+        self.reader.family = family;
+        self.reader.table = None;
+        for (number, line) in (document.first..).zip(&document.lines) {
+            let text = if document.verbatim { line.clone() } else { self.put_in(number, line)? };
+            let known = text.trim().strip_prefix('*').map(str::trim);
+            if let (true, Some(table)) = (keep, known) {
+                self.table(family, table);
+                continue;
+            }
+            self.reader.line(number, &text).map_err(|fault| Wrong { line: number, fault })?;
+        }
+        self.reader.table = None;
+        Ok(())
+    }
+
+    /// Puts the variables into a line that is no shell command.
+    fn put_in(&self, number: u32, line: &str) -> Result<String, Wrong> {
+        let mut out = String::new();
+        let mut rest = line;
+        while let Some(at) = rest.find('$') {
+            out.push_str(&rest[..at]);
+            let column = u32::try_from(line.chars().count() - rest[at..].chars().count() + 1).unwrap_or(1);
+            let place = At { line: number, column };
+            rest = &rest[at + 1..];
+            let braced = rest.starts_with('{');
+            rest = if braced { &rest[1..] } else { rest };
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let name = &rest[..end];
+            rest = &rest[end..];
+            if name.is_empty() || braced && !rest.starts_with('}') {
+                return Err(place.wrong("this `$` is not supported here", "plain variables are: `$X`, `${X}`"));
+            }
+            rest = if braced { &rest[1..] } else { rest };
+            let value = self.variables.get(name);
+            out.push_str(value.ok_or_else(|| place.wrong(format!("the variable ${name} has no value here"), ""))?);
+        }
+        out.push_str(rest);
+        Ok(out)
+    }
+
+    fn ipset(
+        &mut self,
+        program: &Plain,
+        words: &[Plain],
+        document: Option<&Document>,
+        input: Option<At>,
+    ) -> Result<(), Wrong> {
+        let mut words: Vec<&Plain> = words
+            .iter()
+            .filter(|w| !matches!(w.text.as_str(), "-exist" | "-!" | "--exist" | "-q" | "-quiet"))
+            .collect();
+        match words.first().map(|w| w.text.as_str()) {
+            Some("restore" | "-R") => {
+                let Some(document) = document else {
+                    let place = input.unwrap_or(program.at);
+                    return Err(
+                        place.wrong("the sets that are restored here are in another file", "give that file instead")
+                    );
+                };
+                for (number, line) in (document.first..).zip(&document.lines) {
+                    if !line.trim().is_empty() {
+                        self.set_line(line, At { line: number, column: 1 })?;
+                    }
+                }
+                Ok(())
+            }
+            Some("destroy" | "-X" | "x" | "flush" | "-F") => {
+                let name = words.get(1).map(|w| w.text.clone());
+                let destroy = !matches!(words[0].text.as_str(), "flush" | "-F");
+                let sets = &mut self.reader.ruleset.sets;
+                if destroy {
+                    sets.retain(|set| name.as_ref().is_some_and(|name| *name != set.name));
+                } else {
+                    sets.iter_mut()
+                        .filter(|s| name.as_ref().is_none_or(|n| *n == s.name))
+                        .for_each(|s| s.elements.clear());
+                }
+                Ok(())
+            }
+            Some("list" | "-L" | "save" | "-S" | "test" | "-T") => Ok(()),
+            Some("create" | "-N" | "n" | "new" | "add" | "-A" | "a") => {
+                let place = words[0].at;
+                words.retain(|w| !w.text.is_empty());
+                let line: Vec<String> = words.iter().map(|w| quote(&w.text)).collect();
+                self.set_line(&line.join(" "), place)
+            }
+            _ => {
+                Err(program.at.wrong("this ipset command is not supported here", "create, add, flush and destroy are"))
+            }
+        }
+    }
+
+    fn set_line(&mut self, line: &str, at: At) -> Result<(), Wrong> {
+        let note = ipset::read_line(&mut self.reader.ruleset, line)
+            .map_err(|fault| Wrong { line: at.line, fault: super::error::Fault { column: at.column, ..fault } })?;
+        if let Some((_, message)) = note {
+            self.warn(at, message);
+        }
+        Ok(())
+    }
+
+    /// Turns to a table; it has its built-in chains from the start.
+    fn table(&mut self, family: Family, name: &str) -> usize {
+        let tables = &mut self.reader.ruleset.tables;
+        let index = tables.iter().position(|t| t.family == family && t.name == name).unwrap_or_else(|| {
+            let mut table = Table::empty(family, name);
+            for chain in ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"] {
+                if let Some(base) = Base::of_iptables(name, chain) {
+                    table.chains.push(Chain { base: Some(base), ..Chain::user(chain) });
+                }
+            }
+            tables.push(table);
+            tables.len() - 1
+        });
+        if self.reader.table != Some(index) || self.reader.family != family {
+            self.reader.family = family;
+            self.reader.table = Some(index);
+            self.names(index);
+        }
+        index
+    }
+
+    /// Learns a table's chains anew.
+    fn names(&mut self, index: usize) {
+        let chains = self.reader.ruleset.tables[index].chains.iter().enumerate();
+        self.reader.names = chains.map(|(n, chain)| (chain.name.clone(), n)).collect();
+    }
+
+    fn iptables(&mut self, family: Family, program: &Plain, words: &[Plain]) -> Result<(), Wrong> {
+        let (mut rest, mut table, mut family) = (Vec::new(), "filter".to_owned(), family);
+        let mut words = words.iter().peekable();
+        while let Some(word) = words.next() {
+            match word.text.as_str() {
+                "-t" | "--table" => {
+                    let name = words.next().ok_or_else(|| word.at.wrong("`-t` needs the name of a table", ""))?;
+                    if !matches!(name.text.as_str(), "filter" | "nat" | "mangle" | "raw" | "security") {
+                        return Err(name.at.wrong(
+                            format!("there is no table `{}`", name.text),
+                            "the tables are filter, nat, mangle, raw, security",
+                        ));
+                    }
+                    table.clone_from(&name.text);
+                }
+                "-w" | "--wait" | "-W" | "--wait-interval" => {
+                    words.next_if(|w| w.text.chars().all(|c| c.is_ascii_digit()));
+                }
+                "-6" | "--ipv6" => family = Family::Ip6,
+                "-v" | "--verbose" | "-n" | "--numeric" | "--line-numbers" | "-x" | "-4" | "--ipv4" => (),
+                _ => rest.push(word.clone()),
+            }
+        }
+        // The command may stand behind its options.
+        let commands = [
+            "-A",
+            "--append",
+            "-I",
+            "--insert",
+            "-D",
+            "--delete",
+            "-R",
+            "--replace",
+            "-N",
+            "--new-chain",
+            "-P",
+            "--policy",
+            "-F",
+            "--flush",
+            "-X",
+            "--delete-chain",
+            "-Z",
+            "--zero",
+            "-L",
+            "--list",
+            "-S",
+            "--list-rules",
+            "-E",
+            "--rename-chain",
+            "-C",
+            "--check",
+            "-h",
+            "-V",
+            "--version",
+        ];
+        let Some(at) = rest.iter().position(|w| !w.quoted && commands.contains(&w.text.as_str())) else {
+            return Err(program.at.wrong("no command such as -A, -I, -P or -F is given", ""));
+        };
+        let length =
+            1 + rest[at + 1..].iter().take(2).take_while(|w| !w.text.starts_with('-') && w.text != "!").count();
+        let tail = rest.split_off(at + length);
+        let mut command = rest.split_off(at);
+        command.extend(rest);
+        command.extend(tail);
+        let index = self.table(family, &table);
+        self.carry_out(index, family, &command)
+    }
+
+    fn carry_out(&mut self, index: usize, family: Family, command: &[Plain]) -> Result<(), Wrong> {
+        let places: Vec<(At, usize)> = command.iter().map(|w| (w.at, w.text.chars().count())).collect();
+        // A column tells the word it belongs to: see `real`.
+        let words: Vec<Word> = command
+            .iter()
+            .zip(1u32..)
+            .map(|(w, n)| Word { text: w.text.clone(), column: n * 1000, quoted: w.quoted })
+            .collect();
+        let line = command.first().map_or(1, |w| w.at.line);
+        let shown: Vec<String> = command
+            .iter()
+            .map(|w| if w.quoted || w.text.is_empty() { quote(&w.text) } else { w.text.clone() })
+            .collect();
+        let shown = shown.join(" ");
+        let before = self.reader.warnings.len();
+        let result = match words.first().map_or("", |w| w.text.as_str()) {
+            "-A" | "--append" | "-I" | "--insert" | "-N" | "--new-chain" | "-P" | "--policy" | "-F" | "--flush" => {
+                self.flushed |= words[0].text.starts_with("-F") || words[0].text == "--flush";
+                self.reader.words(index, line, "", &words, None, &shown)
+            }
+            "-D" | "--delete" | "-R" | "--replace" => self.edit(index, family, line, &words, &shown),
+            "-X" | "--delete-chain" => {
+                let name = words.get(1).map(|w| w.text.clone());
+                let chains = &mut self.reader.ruleset.tables[index].chains;
+                chains.retain(|chain| chain.base.is_some() || name.as_ref().is_some_and(|name| *name != chain.name));
+                self.names(index);
+                Ok(())
+            }
+            "-E" | "--rename-chain" => {
+                if let (Some(old), Some(new)) = (words.get(1), words.get(2)) {
+                    if let Some(chain) = self.reader.ruleset.tables[index].chain_mut(&old.text) {
+                        chain.name.clone_from(&new.text);
+                    }
+                    self.names(index);
+                }
+                Ok(())
+            }
+            // They only list, count or ask.
+            _ => Ok(()),
+        };
+        let real = |column: u32| -> At {
+            let word = usize::try_from(column / 1000).unwrap_or(0);
+            match word.checked_sub(1).and_then(|n| places.get(n)) {
+                Some((at, _)) => At { line: at.line, column: at.column + column % 1000 },
+                None => places.last().map_or(At { line, column: 1 }, |(at, length)| At {
+                    line: at.line,
+                    column: at.column + u32::try_from(*length).unwrap_or(0),
+                }),
+            }
+        };
+        for n in before..self.reader.warnings.len() {
+            let at = real(self.reader.warnings[n].column);
+            let text = self.text_of(at.line);
+            let warning = &mut self.reader.warnings[n];
+            (warning.line, warning.column, warning.text) = (at.line, at.column, text);
+            warning.refused_by_restore = false;
+        }
+        result.map_err(|mut fault| {
+            let at = real(fault.column);
+            fault.column = at.column;
+            Wrong { line: at.line, fault }
+        })
+    }
+
+    /// `-D CHAIN RULE`, `-D CHAIN NUMBER`, `-R CHAIN NUMBER RULE`
+    fn edit(
+        &mut self,
+        index: usize,
+        family: Family,
+        line: u32,
+        words: &[Word],
+        shown: &str,
+    ) -> Result<(), super::error::Fault> {
+        use super::error::Fault;
+        let replace = words[0].text.starts_with("-R") || words[0].text == "--replace";
+        let name = words.get(1).ok_or_else(|| Fault::new(1, "the name of a chain is missing"))?;
+        let number = words.get(2).and_then(|w| w.text.parse::<usize>().ok());
+        let from = if number.is_some() { 3 } else { 2 };
+        let (rules, _) = rule::read(words.get(from..).unwrap_or_default(), family, "")?;
+        let chain = self.reader.ruleset.tables[index].chain_mut(&name.text);
+        let Some(chain) = chain else {
+            return Err(Fault::new(name.column, format!("there is no chain `{}` here", name.text)));
+        };
+        let bare = |rule: &Rule| (rule.matches.clone(), rule.target.clone());
+        if let Some(number) = number {
+            let at = number.wrapping_sub(1);
+            if at >= chain.rules.len() {
+                let column = words[2].column;
+                return Err(Fault::new(column, format!("chain {} has no rule {number} here", name.text)));
+            }
+            chain.rules.remove(at);
+            if replace {
+                for mut rule in rules.into_iter().take(1) {
+                    rule.line = Some(line);
+                    shown.clone_into(&mut rule.text);
+                    chain.rules.insert(at, rule);
+                }
+            }
+            return Ok(());
+        }
+        for rule in rules {
+            match chain.rules.iter().position(|old| bare(old) == bare(&rule)) {
+                Some(at) => {
+                    chain.rules.remove(at);
+                }
+                None => {
+                    let message = format!("chain {} has no such rule here: nothing is deleted", name.text);
+                    self.reader.warn(line, words[0].column, shown, message);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Programs that change no rule.
+fn harmless(name: &str) -> bool {
+    matches!(
+        base_name(name),
+        "echo"
+            | "printf"
+            | "modprobe"
+            | "insmod"
+            | "depmod"
+            | "lsmod"
+            | "sysctl"
+            | "set"
+            | "sleep"
+            | "logger"
+            | "true"
+            | ":"
+            | "iptables-save"
+            | "ip6tables-save"
+            | "unset"
+            | "shopt"
+            | "cd"
+            | "mkdir"
+            | "touch"
+            | "chmod"
+            | "chown"
+            | "date"
+            | "clear"
+            | "cat"
+            | "ip"
+            | "ifconfig"
+            | "route"
+            | "tc"
+            | "ebtables"
+            | "arptables"
+            | "umask"
+            | "trap"
+            | "wait"
+            | "return"
+            | "conntrack"
+            | "hostname"
+            | "id"
+            | "which"
+            | "tee"
+    )
+}
