@@ -5,3 +5,5 @@
 mod nft_text;
 #[path = "firewall_inputs/script.rs"]
 mod script;
+#[path = "firewall_inputs/listing.rs"]
+mod listing;

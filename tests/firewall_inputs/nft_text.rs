@@ -35,19 +35,16 @@ fn listings(ruleset: &str) -> Option<(String, String, usize)> {
         let file = dir.path().join("r.nft");
         std::fs::write(&file, lines.join("\n") + "\n").unwrap();
         let script = "nft -f \"$0\" && nft -a list ruleset && echo =====JSON && nft -j list ruleset";
-        let run = Command::new("unshare")
-            .args(["-n", "sh", "-c", script])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .output()
-            .ok()?;
+        let run =
+            Command::new("unshare").args(["-n", "sh", "-c", script]).arg(&file).stdin(Stdio::null()).output().ok()?;
         if run.status.success() {
             let out = String::from_utf8(run.stdout).unwrap();
             let (text, json) = out.split_once("=====JSON\n")?;
             return Some((text.to_owned(), json.to_owned(), left_out));
         }
         let errors = String::from_utf8_lossy(&run.stderr).into_owned();
-        let bad = errors.lines().filter_map(|l| l.split("r.nft:").nth(1)?.split(':').next()?.parse::<usize>().ok()).min();
+        let bad =
+            errors.lines().filter_map(|l| l.split("r.nft:").nth(1)?.split(':').next()?.parse::<usize>().ok()).min();
         match bad {
             Some(bad) => {
                 eprintln!("left out: {}", lines[bad - 1]);
@@ -89,7 +86,9 @@ fn text_and_json_of_one_ruleset_give_one_model() {
 
 #[test]
 fn handles_lines_and_words() {
-    let parsed = text("table inet t { # handle 4\n\tchain i { # handle 2\n\t\ttype filter hook input priority srcnat - 5; policy drop;\n\t\ttcp dport 22 counter packets 3 bytes 180 accept comment \"a b\" # handle 9\n\t}\n}\n");
+    let parsed = text(
+        "table inet t { # handle 4\n\tchain i { # handle 2\n\t\ttype filter hook input priority srcnat - 5; policy drop;\n\t\ttcp dport 22 counter packets 3 bytes 180 accept comment \"a b\" # handle 9\n\t}\n}\n",
+    );
     let table = parsed.ruleset.table(Family::Inet, "t").unwrap();
     let chain = table.chain("i").unwrap();
     assert_eq!((table.handle, chain.handle, chain.line), (Some(4), Some(2), Some(2)));
@@ -119,7 +118,9 @@ fn files_for_nft_f() {
 
 #[test]
 fn what_is_not_known_is_kept() {
-    let parsed = text("table ip t {\n chain c {\n type filter hook input priority 0;\n frobnicate 7 accept\n ip saddr 1.1.1.1 xt target \"FOO\"\n }\n}\n");
+    let parsed = text(
+        "table ip t {\n chain c {\n type filter hook input priority 0;\n frobnicate 7 accept\n ip saddr 1.1.1.1 xt target \"FOO\"\n }\n}\n",
+    );
     let chain = parsed.ruleset.table(Family::Ip, "t").unwrap().chain("c").unwrap();
     assert!(chain.rules.iter().all(|rule| matches!(rule.target, Some(Target::Unknown { .. }))), "{chain:#?}");
     assert_eq!(parsed.warnings.len(), 2);

@@ -35,7 +35,7 @@ fn variables_loops_and_every_command() {
             "-I INPUT -i lo -j ACCEPT",
             "-I INPUT 2 -m state --state ESTABLISHED,RELATED -j ACCEPT",
             "-R INPUT 3 -p tcp --dport 8080 -j logdrop",
-            "-A INPUT -i \"eth0\" -p tcp --dport 443 -j ACCEPT",
+            "-A INPUT -i eth0 -p tcp --dport 443 -j ACCEPT",
             "-A INPUT -s 10.0.0.0/8 -p tcp --dport 53 -j ACCEPT",
             "-A INPUT -s 10.0.0.0/8 -p udp --dport 53 -j ACCEPT",
             "-A INPUT -s 192.168.0.0/16 -p tcp --dport 53 -j ACCEPT",

@@ -21,7 +21,14 @@ pub(super) fn read(text: &str, source: &str) -> Result<Parsed, ParseError> {
         }
         let note = read_line(&mut ruleset, line).map_err(|fault| fault.at(source, number, line))?;
         if let Some((column, message)) = note {
-            warnings.push(Warning { source: source.to_owned(), line: number, column, message, text: line.to_owned(), refused_by_restore: false });
+            warnings.push(Warning {
+                source: source.to_owned(),
+                line: number,
+                column,
+                message,
+                text: line.to_owned(),
+                refused_by_restore: false,
+            });
         }
     }
     Ok(Parsed { ruleset, warnings })

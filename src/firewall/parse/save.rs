@@ -183,7 +183,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    pub(super) fn chain(&mut self, table: usize, number: u32, line: &str, rest: &str, indent: u32) -> Result<(), Fault> {
+    pub(super) fn chain(
+        &mut self,
+        table: usize,
+        number: u32,
+        line: &str,
+        rest: &str,
+        indent: u32,
+    ) -> Result<(), Fault> {
         let mut words = rest.split_whitespace();
         let name = words.next().ok_or_else(|| Fault::new(indent, "a chain's name is missing"))?;
         let policy_column = indent + 1 + u32::try_from(name.chars().count() + 1).unwrap_or(0);
@@ -227,7 +234,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn rule_line(&mut self, table: usize, number: u32, line: &str) -> Result<(), Fault> {
+    pub(super) fn rule_line(&mut self, table: usize, number: u32, line: &str) -> Result<(), Fault> {
         let mut words = words::split(line)?;
         let mut rule_counters = None;
         if let Some(first) = words.first()

@@ -65,6 +65,27 @@ fn is_command(text: &str) -> bool {
     )
 }
 
+/// Whether a line is a prompt with one of the commands that matter.
+pub(super) fn is_prompted(line: &str) -> bool {
+    after_prompt(line).is_some()
+}
+
+/// Whether a line looks like one of a shell script.
+pub(super) fn is_shell(line: &str) -> bool {
+    let word = line.split_whitespace().next().unwrap_or("");
+    let assigns = word
+        .split_once('=')
+        .is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+    is_command(line)
+        || assigns
+        || word.starts_with('$') && word.len() > 1
+        || matches!(
+            word,
+            "for" | "if" | "while" | "set" | "export" | "function" | "sudo" | "iptables-restore" | "ip6tables-restore"
+        )
+        || harmless(word)
+}
+
 fn base_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
