@@ -7,3 +7,7 @@ mod nft_text;
 mod script;
 #[path = "firewall_inputs/listing.rs"]
 mod listing;
+#[path = "firewall_inputs/speed.rs"]
+mod speed;
+#[path = "firewall_inputs/props.rs"]
+mod props;

@@ -128,19 +128,22 @@ fn one(words: &[String], target: Option<&str>, extras: &mut Extras) -> Option<us
         }
         "multiport" => {
             let side = word(base + 1);
-            let bang = word(base + 2) == "!";
+            let (bang, list) = word(base + 2).strip_prefix('!').map_or((false, word(base + 2)), |list| (true, list));
             add(&["-m", "multiport"]);
             if bang {
                 add(&["!"]);
             }
-            let list = word(base + 2 + usize::from(bang));
             matches!(side, "dports" | "sports" | "ports").then(|| {
                 add(&[&format!("--{side}"), list]);
-                base + 3 + usize::from(bang)
+                base + 3
             })
         }
         "limit:" => {
-            add(&["-m", "limit", "--limit", word(2), "--limit-burst", word(4)]);
+            add(&["-m", "limit", "--limit", word(2)]);
+            // iptables-save leaves the default out.
+            if word(4) != "5" {
+                add(&["--limit-burst", word(4)]);
+            }
             Some(5)
         }
         "MAC" => {
@@ -239,19 +242,25 @@ fn target_options(words: &[String], target: &str, extras: &mut Extras) -> Option
             Some(2)
         }
         ("LOG", "LOG") => {
-            let mut taken = 1;
+            let (mut taken, mut level) = (1, None);
             loop {
                 match word(taken) {
                     "flags" => taken += 2,
                     "level" => {
-                        add(&["--log-level", word(taken + 1)]);
+                        // iptables-save leaves the default out.
+                        level = Some(word(taken + 1)).filter(|l| !matches!(*l, "4" | "warning"));
                         taken += 2;
                     }
                     "prefix" => {
                         add(&["--log-prefix", word(taken + 1).trim_matches('"')]);
                         taken += 2;
                     }
-                    _ => return Some(taken),
+                    _ => {
+                        if let Some(level) = level {
+                            add(&["--log-level", level]);
+                        }
+                        return Some(taken);
+                    }
                 }
             }
         }

@@ -10,6 +10,7 @@ mod listing;
 mod listing_extras;
 mod matches;
 mod nft;
+mod quick;
 mod rule;
 mod save;
 mod script;

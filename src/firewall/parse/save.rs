@@ -7,7 +7,7 @@ use crate::host::Backend;
 
 use super::Parsed;
 use super::error::{Fault, ParseError, Warning};
-use super::rule;
+use super::{quick, rule};
 use super::words::{self, Word};
 
 pub(super) fn read(text: &str, family: Family, backend: Backend, source: &str) -> Result<Parsed, ParseError> {
@@ -54,8 +54,13 @@ impl<'a> Reader<'a> {
     pub(super) fn warn(&mut self, line: u32, column: u32, text: &str, message: impl Into<String>) {
         let source = self.source.to_owned();
         let message = message.into();
-        let refused_by_restore = message.contains("refuse") || message.contains("would not load");
-        self.warnings.push(Warning { source, line, column, message, text: text.to_owned(), refused_by_restore });
+        self.warnings.push(Warning { source, line, column, message, text: text.to_owned(), refused_by_restore: false });
+    }
+
+    /// A warning of what iptables-restore (legacy or nft) does not take.
+    pub(super) fn refused(&mut self, line: u32, column: u32, text: &str, message: impl Into<String>) {
+        self.warn(line, column, text, message);
+        self.warnings.iter_mut().next_back().into_iter().for_each(|warning| warning.refused_by_restore = true);
     }
 
     fn without_cr<'t>(&mut self, number: u32, line: &'t str) -> &'t str {
@@ -63,7 +68,7 @@ impl<'a> Reader<'a> {
         if !self.crlf {
             self.crlf = true;
             let column = u32::try_from(bare.chars().count() + 1).unwrap_or(u32::MAX);
-            self.warn(number, column, bare, "lines end with CR LF; iptables-restore refuses such a file");
+            self.refused(number, column, bare, "lines end with CR LF; iptables-restore refuses such a file");
         }
         bare
     }
@@ -73,7 +78,12 @@ impl<'a> Reader<'a> {
             let name = self.ruleset.tables.get(index).map_or(String::new(), |t| t.name.clone());
             let line = u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX);
             let last = text.lines().last().unwrap_or("").to_owned();
-            self.warn(line, 1, &last, format!("table {name} has no COMMIT: iptables-restore would not load it"));
+            self.refused(line, 1, &last, format!("table {name} has no COMMIT: iptables-restore would not load it"));
+        }
+        if !text.ends_with('\n') && text.trim_end().ends_with("COMMIT") {
+            let line = u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX);
+            let message = "the last line has no line end: legacy iptables-restore refuses it";
+            self.refused(line, 7, "COMMIT", message);
         }
         // A target that is no extension and no chain of the table: only now are all chains known.
         for table in 0..self.ruleset.tables.len() {
@@ -98,7 +108,7 @@ impl<'a> Reader<'a> {
             let kind = if is_goto { "chain" } else { "chain or target" };
             let column =
                 text.find(&name).and_then(|at| u32::try_from(text[..at].chars().count() + 1).ok()).unwrap_or(1);
-            self.warn(
+            self.refused(
                 line.unwrap_or(1),
                 column,
                 &text,
@@ -114,6 +124,10 @@ impl<'a> Reader<'a> {
         }
         let indent = u32::try_from(line.chars().take_while(|c| c.is_whitespace()).count()).unwrap_or(0) + 1;
         if trimmed.starts_with('#') {
+            if indent > 1 {
+                let message = "a comment begins its line; iptables-restore refuses blanks before it";
+                self.refused(number, 1, line, message);
+            }
             if trimmed.contains("ip6tables-save") {
                 self.family = Family::Ip6;
             } else if trimmed.contains("iptables-save") {
@@ -125,6 +139,9 @@ impl<'a> Reader<'a> {
             return self.begin_table(number, line, name.trim(), indent + 1);
         }
         if trimmed == "COMMIT" {
+            if line != trimmed {
+                self.refused(number, indent, line, "blanks around COMMIT: iptables-restore refuses them");
+            }
             if self.table.take().is_none() {
                 return Err(
                     Fault::new(indent, "COMMIT without a table").hint("a table begins with a line such as `*filter`")
@@ -141,7 +158,8 @@ impl<'a> Reader<'a> {
             return self.rule_line(table, number, line);
         }
         if self.table.is_none() && looks_like_prompt(trimmed) {
-            self.warn(number, indent, line, "a line of a terminal, not of a ruleset: ignored");
+            let message = "a line of a terminal, not of a ruleset: ignored; iptables-restore refuses it";
+            self.refused(number, indent, line, message);
             return Ok(());
         }
         Err(Fault::new(indent, format!("`{}` begins no line of a ruleset", first_word(trimmed)))
@@ -157,7 +175,7 @@ impl<'a> Reader<'a> {
 
     fn begin_table(&mut self, number: u32, line: &str, name: &str, column: u32) -> Result<(), Fault> {
         if self.table.is_some() {
-            self.warn(
+            self.refused(
                 number,
                 column,
                 line,
@@ -212,7 +230,8 @@ impl<'a> Reader<'a> {
             }
             (None, None | Some("-")) => None,
             (Some(base), None) => {
-                self.warn(number, indent, line, "this chain has no policy; ACCEPT is taken");
+                let message = "this chain has no policy; ACCEPT is taken, iptables-restore refuses the line";
+                self.refused(number, indent, line, message);
                 Some(base)
             }
             (None, Some(policy)) => {
@@ -235,6 +254,15 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn rule_line(&mut self, table: usize, number: u32, line: &str) -> Result<(), Fault> {
+        if let Some((chain, mut rule)) = quick::read(line, self.family)
+            && let Some(index) = self.names.get(chain)
+            && let Some(chain) = self.ruleset.tables.get_mut(table).and_then(|t| t.chains.get_mut(*index))
+        {
+            rule.line = Some(number);
+            line.trim().clone_into(&mut rule.text);
+            chain.rules.push(rule);
+            return Ok(());
+        }
         let mut words = words::split(line)?;
         let mut rule_counters = None;
         if let Some(first) = words.first()
@@ -245,6 +273,12 @@ impl<'a> Reader<'a> {
         }
         if words.is_empty() {
             return Err(Fault::new(1, "counters without a rule"));
+        }
+        if line.contains('\'') {
+            let single = words.iter().find(|w| w.quoted && char_at(line, w.column) == Some('\''));
+            if let Some(column) = single.map(|w| w.column) {
+                self.refused(number, column, line, "iptables-restore knows only `\"` as a quote and refuses this");
+            }
         }
         self.words(table, number, line, &words, rule_counters, line.trim())
     }
@@ -263,12 +297,16 @@ impl<'a> Reader<'a> {
         let Some(command) = command else { return Ok(()) };
         let (rules, notes) = rule::read(rest, self.family, line)?;
         for (column, note) in notes {
-            self.warn(number, column, line, format!("{note}: this rule may or may not match"));
+            if note.starts_with('`') && note.contains("refuses it") {
+                self.refused(number, column, line, note);
+            } else {
+                self.warn(number, column, line, format!("{note}: this rule may or may not match"));
+            }
         }
         if !self.names.contains_key(&chain) {
             let base = Base::of_iptables(&self.ruleset.tables[table].name, &chain);
             if base.is_none() {
-                self.warn(
+                self.refused(
                     number,
                     1,
                     line,
@@ -357,6 +395,11 @@ impl<'a> Reader<'a> {
                 .hint("a rule of a chain is appended by `-A CHAIN …`")),
         }
     }
+}
+
+/// The character in a column, from 1.
+fn char_at(line: &str, column: u32) -> Option<char> {
+    line.chars().nth(usize::try_from(column).ok()?.checked_sub(1)?)
 }
 
 fn first_word(text: &str) -> &str {

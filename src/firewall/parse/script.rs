@@ -36,7 +36,7 @@ pub(super) fn read(text: &str, backend: Backend, source: &str) -> Result<Parsed,
     };
     if let Some(line) = prompt {
         let message = "a terminal's prompt stands before the commands; iptables-restore refuses such a file";
-        script.reader.warn(line, 1, &at_line(line), message);
+        script.reader.refused(line, 1, &at_line(line), message);
     }
     let outcome = script_words::split(&prepared).and_then(|pieces| script.block(&pieces, 0));
     outcome.map_err(|wrong| wrong.fault.at(source, wrong.line, &at_line(wrong.line)))?;

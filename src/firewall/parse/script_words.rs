@@ -289,7 +289,7 @@ impl Lexer<'_> {
 
     fn rest_of_word(&self) -> String {
         let rest = self.chars.get(self.at..).unwrap_or_default();
-        rest.iter().map(|(c, _)| *c).take_while(|c| !c.is_whitespace() && *c != '}').collect()
+        rest.iter().map(|(c, _)| *c).take_while(|c| !c.is_whitespace() && *c != '}').take(200).collect()
     }
 
     /// At a `$`.

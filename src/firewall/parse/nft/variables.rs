@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::lex::{Kind, Token, Wrong};
 
 /// Variables may stand for variables: more pieces than this are refused.
-const MAX_TOKENS: usize = 4_000_000;
+const MAX_TOKENS: usize = 500_000;
 
 /// Takes the definitions out and puts the variables' values in.
 pub(super) fn expand(tokens: Vec<Token>) -> Result<Vec<Token>, Wrong> {
