@@ -1,5 +1,5 @@
 //! Every kind of text that people keep their rules in.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::single_match_else, clippy::format_collect, reason = "tests fail by panicking")]
 
 #[path = "firewall_inputs/nft_text.rs"]
 mod nft_text;

@@ -14,6 +14,7 @@ mod quick;
 mod rule;
 mod save;
 mod script;
+mod script_rules;
 mod script_words;
 mod spec;
 mod targets;

@@ -267,13 +267,10 @@ impl<'a> Reader<'a> {
         if let Some(comment) = string(item, "comment") {
             rule.matches.push(Match::is(Test::Comment(comment.to_owned())));
         }
-        match place {
-            Some(place) => place.text.clone_into(&mut rule.text),
-            None => {
-                let mut words: Vec<String> = parts.iter().map(text::statement).collect();
-                words.extend(string(item, "comment").map(|comment| format!("comment \"{comment}\"")));
-                rule.text = words.join(" ");
-            }
+        if let Some(place) = place { place.text.clone_into(&mut rule.text) } else {
+            let mut words: Vec<String> = parts.iter().map(text::statement).collect();
+            words.extend(string(item, "comment").map(|comment| format!("comment \"{comment}\"")));
+            rule.text = words.join(" ");
         }
         for unknown in rule.unknown_parts() {
             self.warn(format!("{unknown} is not evaluated: this rule may or may not match"), item, place);
