@@ -93,7 +93,9 @@ fn listings_of_the_real_iptables_give_the_saved_model() {
     let want = plain(iptables_save(SAVE, Family::Ip, Backend::Nft, "t").unwrap().ruleset);
     for tool in ["iptables-nft", "iptables-legacy"] {
         for flags in ["-L -n -v --line-numbers", "-L -n -v", "-S"] {
-            let script = format!("{tool}-restore && {tool} {flags} && echo '# iptables -t nat {flags}' && {tool} -t nat {flags}");
+            let script = format!(
+                "{tool}-restore && {tool} {flags} && echo '# iptables -t nat {flags}' && {tool} -t nat {flags}"
+            );
             let Some((ok, text, errors)) = inside(&script, SAVE) else { return };
             assert!(ok, "{errors}");
             assert_eq!(guess(&text, "t").format, DumpFormat::Listing, "{text}");

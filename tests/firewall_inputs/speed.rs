@@ -20,7 +20,9 @@ fn speed() {
             0 => writeln!(save, "-A INPUT -s 10.{a}.{b}.0/24 -p tcp -m tcp --dport {port} -j ACCEPT"),
             1 => writeln!(save, "-A FORWARD -s 10.{a}.{b}.1/32 -i eth0 -o eth1 -p udp -m udp --dport {port} -j DROP"),
             2 => writeln!(save, "-A FORWARD -d 10.1.{a}.{b}/32 -m state --state NEW -j ACCEPT"),
-            _ => writeln!(save, "-A FORWARD -m comment --comment \"service {n}\" -p tcp -m tcp --sport {port} -j RETURN"),
+            _ => {
+                writeln!(save, "-A FORWARD -m comment --comment \"service {n}\" -p tcp -m tcp --sport {port} -j RETURN")
+            }
         };
         let _ = writeln!(nft, "  ip saddr 10.{a}.{b}.0/24 tcp dport {port} accept");
     }

@@ -8,7 +8,7 @@ use crate::firewall::ruleset::{Base, Chain, Counters, Family, Match, Policy, Rul
 use crate::host::Backend;
 
 use super::error::{Fault, ParseError};
-use super::listing_extras::{self, Extras};
+use super::listing_extras;
 use super::save::Reader;
 use super::words::Word;
 use super::{Parsed, rule};
@@ -117,7 +117,7 @@ impl Listing<'_> {
                 if chain.is_empty() {
                     // `-S` names only policies: the built-in chains are there.
                     let name = if name.is_empty() { "filter" } else { &name };
-                    table.name = name.to_owned();
+                    name.clone_into(&mut table.name);
                     for chain in ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"] {
                         let base = Base::of_iptables(name, chain);
                         table.chains.extend(base.map(|base| Chain { base: Some(base), ..Chain::user(chain) }));
@@ -170,13 +170,13 @@ impl Listing<'_> {
         let Some(table) = self.reader.ruleset.tables.get_mut(index) else { return };
         let has = |name: &str| table.chains.iter().any(|c| c.base.is_some() && c.name == name);
         if table.name.is_empty() {
-            table.name = match (has("PREROUTING"), has("FORWARD"), has("POSTROUTING")) {
+            let name = match (has("PREROUTING"), has("FORWARD"), has("POSTROUTING")) {
                 (true, true, true) => "mangle",
                 (_, _, true) => "nat",
                 (true, _, false) => "raw",
                 _ => "filter",
-            }
-            .to_owned();
+            };
+            name.clone_into(&mut table.name);
         }
         let name = table.name.clone();
         for chain in &mut table.chains {
@@ -250,7 +250,7 @@ impl Listing<'_> {
             arguments.extend([if extras.goto { "-g" } else { "-j" }.to_owned(), target.to_owned()]);
             arguments.append(&mut extras.target);
         }
-        let mut rule = self.rule(number, line, &arguments, fields.target, &extras)?;
+        let mut rule = self.rule(number, line, &arguments, fields.target);
         for (module, options) in extras.stateful {
             rule.matches.push(Match::is(Test::Stateful { module, options }));
         }
@@ -277,15 +277,7 @@ impl Listing<'_> {
         Ok(Some(rule))
     }
 
-    fn rule(
-        &mut self,
-        number: u32,
-        line: &str,
-        arguments: &[String],
-        target: Option<&str>,
-        extras: &Extras,
-    ) -> Result<Rule, Fault> {
-        let _ = extras;
+    fn rule(&mut self, number: u32, line: &str, arguments: &[String], target: Option<&str>) -> Rule {
         let word = |text: &String| {
             // Where the listing has the same word, a fault points at it.
             let at = line.find(text.as_str()).map_or(1, |at| line[..at].chars().count() + 1);
@@ -298,7 +290,7 @@ impl Listing<'_> {
                 for (column, note) in notes {
                     self.reader.warn(number, column, line, format!("{note}: this rule may or may not match"));
                 }
-                Ok(rules.into_iter().next().unwrap_or_default())
+                rules.into_iter().next().unwrap_or_default()
             }
             Err(fault) => {
                 // A listing is no syntax: what cannot be told is kept as not known.
@@ -311,11 +303,11 @@ impl Listing<'_> {
                 );
                 let options = said.join(" ");
                 let target = target.map(|name| Target::Unknown { name: name.to_owned(), options: String::new() });
-                Ok(Rule {
+                Rule {
                     matches: vec![Match::is(Test::Unknown { module: String::new(), options })],
                     target,
                     ..Rule::default()
-                })
+                }
             }
         }
     }

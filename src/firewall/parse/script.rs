@@ -155,7 +155,6 @@ impl Script<'_> {
             at = end + 1;
             let Some(Piece::Word(first)) = command.first() else {
                 match command.first() {
-                    None => continue,
                     Some(Piece::Operator(operator, place)) => {
                         return Err(place.wrong(
                             format!("`{operator}` is not supported here"),

@@ -181,8 +181,7 @@ impl Lexer<'_> {
                     continue;
                 }
                 ('<', _) => (Piece::Redirect("<", at), 1),
-                ('>', Some('>')) => (Piece::Redirect(">", at), 2),
-                ('>', Some('&')) => (Piece::Redirect(">", at), 2),
+                ('>', Some('>' | '&')) => (Piece::Redirect(">", at), 2),
                 ('>', _) => (Piece::Redirect(">", at), 1),
                 ('1' | '2', Some('>')) => {
                     self.at += 1;

@@ -129,10 +129,8 @@ impl<'t> Parser<'t> {
         while let Some(token) = self.tokens.get(self.at) {
             match &token.kind {
                 Kind::Mark("{" | "(") => depth += 1,
-                Kind::Mark("}") if depth == 0 => break,
+                Kind::Mark("}" | ";") | Kind::Newline | Kind::Handle(_) if depth == 0 => break,
                 Kind::Mark("}" | ")") => depth = depth.saturating_sub(1),
-                Kind::Mark(";") if depth == 0 => break,
-                Kind::Newline | Kind::Handle(_) if depth == 0 => break,
                 _ => (),
             }
             self.at += 1;
@@ -546,16 +544,14 @@ fn priority(text: &str, family: &str) -> Option<i32> {
     let offset: i32 = if offset.is_empty() { 0 } else { offset.parse().ok()? };
     let base: i32 = match (name, family) {
         ("dstnat" | "srcnat", "arp" | "netdev") => return None,
-        ("dstnat", "bridge") => -300,
+        ("dstnat", "bridge") | ("raw", _) => -300,
         ("filter", "bridge") => -200,
-        ("out", "bridge") => 100,
         ("srcnat", "bridge") => 300,
-        ("raw", _) => -300,
+        ("out", "bridge") | ("srcnat", _) => 100,
         ("mangle", _) => -150,
         ("dstnat", _) => -100,
         ("filter", _) => 0,
         ("security", _) => 50,
-        ("srcnat", _) => 100,
         _ => return None,
     };
     base.checked_add(offset)

@@ -267,7 +267,9 @@ impl<'a> Reader<'a> {
         if let Some(comment) = string(item, "comment") {
             rule.matches.push(Match::is(Test::Comment(comment.to_owned())));
         }
-        if let Some(place) = place { place.text.clone_into(&mut rule.text) } else {
+        if let Some(place) = place {
+            place.text.clone_into(&mut rule.text);
+        } else {
             let mut words: Vec<String> = parts.iter().map(text::statement).collect();
             words.extend(string(item, "comment").map(|comment| format!("comment \"{comment}\"")));
             rule.text = words.join(" ");

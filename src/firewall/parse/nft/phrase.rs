@@ -268,7 +268,7 @@ impl Cursor<'_> {
                     if !unit.is_empty() && unit != "packets" {
                         limit["rate_unit"] = json!(unit);
                     }
-                    per = time.to_owned();
+                    time.clone_into(&mut per);
                 }
                 None => return Err(self.expected("a rate such as 10/second")),
             }
@@ -475,7 +475,7 @@ impl Cursor<'_> {
                 }
                 Some("limit" | "counter" | "quota" | "ct" | "last") => stmts.push(self.statement()?),
                 Some(name) if old && name.starts_with('@') => {
-                    set = name.to_owned();
+                    name.clone_into(&mut set);
                     self.at += 1;
                     break;
                 }
