@@ -74,7 +74,9 @@ impl Stack {
         // incompatible; iptables-save's are complete.
         let saved: Vec<(Family, String)> = rulesets
             .iter()
-            .filter(|(format, ruleset)| !matches!(format, DumpFormat::NftJson | DumpFormat::NftText) && ruleset.backend == Backend::Nft)
+            .filter(|(format, ruleset)| {
+                !matches!(format, DumpFormat::NftJson | DumpFormat::NftText) && ruleset.backend == Backend::Nft
+            })
             .flat_map(|(_, ruleset)| ruleset.tables.iter().map(|t| (t.family, t.name.clone())))
             .collect();
         let rulesets = rulesets.into_iter().map(|(format, mut ruleset)| {
