@@ -15,6 +15,12 @@ pub enum DumpFormat {
     NftJson,
     /// `ipset save`.
     IpsetSave,
+    /// `nft list ruleset`, or a file for `nft -f`.
+    NftText,
+    /// A shell script of `iptables …` and `ipset …` commands.
+    Script,
+    /// `iptables -L`, or `iptables -S`.
+    Listing,
 }
 
 /// Which code in the kernel runs the rules.

@@ -40,6 +40,8 @@ pub struct Warning {
     pub message: String,
     /// The line itself.
     pub text: String,
+    /// The tool that loads such a text (iptables-restore, for a dump) refuses it for this.
+    pub refused_by_restore: bool,
 }
 
 impl fmt::Display for Warning {

@@ -21,15 +21,22 @@ pub(super) fn read(text: &str, source: &str) -> Result<Parsed, ParseError> {
         }
         let note = read_line(&mut ruleset, line).map_err(|fault| fault.at(source, number, line))?;
         if let Some((column, message)) = note {
-            warnings.push(Warning { source: source.to_owned(), line: number, column, message, text: line.to_owned() });
+            warnings.push(Warning {
+                source: source.to_owned(),
+                line: number,
+                column,
+                message,
+                text: line.to_owned(),
+                refused_by_restore: false,
+            });
         }
     }
     Ok(Parsed { ruleset, warnings })
 }
 
-type Note = Option<(u32, String)>;
+pub(super) type Note = Option<(u32, String)>;
 
-fn read_line(ruleset: &mut Ruleset, line: &str) -> Result<Note, Fault> {
+pub(super) fn read_line(ruleset: &mut Ruleset, line: &str) -> Result<Note, Fault> {
     let words = words::split(line)?;
     let end = u32::try_from(line.chars().count() + 1).unwrap_or(u32::MAX);
     let word = |index: usize, what: &str| words.get(index).ok_or_else(|| Fault::new(end, format!("{what} is missing")));

@@ -7,10 +7,16 @@
 mod error;
 mod ext;
 mod ipset;
+mod listing;
+mod listing_extras;
 mod matches;
 mod nft;
+mod quick;
 mod rule;
 mod save;
+mod script;
+mod script_rules;
+mod script_words;
 mod spec;
 mod target_ext;
 mod targets;
@@ -39,7 +45,13 @@ pub fn dump(dump: &RulesetDump) -> Result<Parsed, ParseError> {
         DumpFormat::IptablesSave => iptables_save(&dump.text, Family::Ip, dump.backend, &dump.via),
         DumpFormat::Ip6tablesSave => iptables_save(&dump.text, Family::Ip6, dump.backend, &dump.via),
         DumpFormat::NftJson => nft_json(&dump.text, &dump.via),
+        DumpFormat::NftText => nft_text(&dump.text, &dump.via),
         DumpFormat::IpsetSave => ipset_save(&dump.text, &dump.via),
+        DumpFormat::Script => shell_script(&dump.text, dump.backend, &dump.via),
+        DumpFormat::Listing => {
+            let family = if looks_v6(&dump.text) { Family::Ip6 } else { Family::Ip };
+            listing(&dump.text, family, dump.backend, &dump.via)
+        }
     }
 }
 
@@ -56,32 +68,116 @@ pub fn nft_json(text: &str, source: &str) -> Result<Parsed, ParseError> {
     nft::read(text, source)
 }
 
+/// Reads the output of `iptables -L`, with or without `-n`, `-v` and `--line-numbers`, or of
+/// `iptables -S`.
+///
+/// Tables are told by their built-in chains, or by the commands that stand before the output.
+pub fn listing(text: &str, family: Family, backend: Backend, source: &str) -> Result<Parsed, ParseError> {
+    listing::read(text, family, backend, source)
+}
+
+/// Reads a shell script of `iptables …`, `ip6tables …` and `ipset …` commands.
+///
+/// Variables and `for` loops over lists are carried out. A condition, a function, another command's
+/// output, and a command that may change rules in a way not known are errors with their place.
+pub fn shell_script(text: &str, backend: Backend, source: &str) -> Result<Parsed, ParseError> {
+    script::read(text, backend, source)
+}
+
+/// Reads the output of `nft list ruleset`, or a file for `nft -f`.
+///
+/// Variables are put in; other files (`include`) are an error.
+pub fn nft_text(text: &str, source: &str) -> Result<Parsed, ParseError> {
+    nft::read_text(text, source)
+}
+
 /// Reads the output of `ipset save`.
 pub fn ipset_save(text: &str, source: &str) -> Result<Parsed, ParseError> {
     ipset::read(text, source)
 }
 
-/// Finds out what a text is, for a file that somebody kept: its format by its beginning, the
+/// Finds out what a text is, for a file that somebody kept: its format by its first lines, the
 /// backend by the header that `iptables-save` writes (nft where it does not say).
 pub fn guess(text: &str, source: &str) -> RulesetDump {
-    let first = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')).unwrap_or("");
     let header = text.lines().find(|line| line.starts_with('#') && line.contains("tables-save")).unwrap_or("");
-    let format = if first.starts_with('{') || first.starts_with('[') && !first.contains("-A ") && first.contains('{') {
-        DumpFormat::NftJson
-    } else if first.starts_with("create ")
-        || first.starts_with("add ")
-        || first.starts_with("-N ") && !text.contains("-A ")
-    {
-        DumpFormat::IpsetSave
-    } else if header.contains("ip6tables-save") || header.is_empty() && looks_v6(text) {
-        DumpFormat::Ip6tablesSave
-    } else {
-        DumpFormat::IptablesSave
+    let format = match kind(text) {
+        Some(format) => format,
+        None if header.contains("ip6tables-save") || header.is_empty() && looks_v6(text) => DumpFormat::Ip6tablesSave,
+        None => DumpFormat::IptablesSave,
     };
     let legacy =
         !header.is_empty() && !header.contains("nf_tables") && header.contains(" v1.8.") || header.contains("(legacy)");
     let backend = if legacy { Backend::Legacy } else { Backend::Nft };
     RulesetDump { format, backend, via: source.to_owned(), text: text.to_owned() }
+}
+
+/// What a text is where it is no iptables-save.
+fn kind(text: &str) -> Option<DumpFormat> {
+    const NFT: [&str; 14] = [
+        "table", "add", "flush", "define", "include", "insert", "create", "delete", "destroy", "list", "reset",
+        "replace", "redefine", "undefine",
+    ];
+    if text.starts_with("#!") {
+        let first = text.lines().next().unwrap_or("");
+        if first.contains("nft") {
+            return Some(DumpFormat::NftText);
+        }
+        if first.contains("sh") && !first.contains("-restore") {
+            return Some(DumpFormat::Script);
+        }
+    }
+    let lines = text.lines().map(str::trim);
+    let mut first = true;
+    for line in lines.filter(|line| !line.is_empty()) {
+        let word = line.split_whitespace().next().unwrap_or("");
+        if script::is_prompted(line) {
+            // `# iptables -L` is followed by a listing.
+            let shows =
+                line.split_whitespace().any(|w| w.starts_with("-L") || w.starts_with("-S") || w.starts_with("--list"));
+            return Some(if shows { DumpFormat::Listing } else { DumpFormat::Script });
+        }
+        if word.starts_with('#') {
+            continue;
+        }
+        let second = line.split_whitespace().nth(1).unwrap_or("");
+        let third = line.split_whitespace().nth(2).unwrap_or("");
+        if first && (word.starts_with('{') || word.starts_with('[') && line.contains('{') && !line.contains("-A ")) {
+            return Some(DumpFormat::NftJson);
+        }
+        first = false;
+        if word.starts_with('*') || word.starts_with(':') || word == "COMMIT" || word.starts_with('[') {
+            return None;
+        }
+        if matches!(word, "create" | "add" | "-N" | "-A" | "n" | "a")
+            && third.contains(':')
+            && !third.starts_with("::")
+            && word != "-A"
+            || word == "create" && third.contains(':')
+        {
+            return Some(DumpFormat::IpsetSave);
+        }
+        if word == "Chain" && line.contains(['(', ')']) {
+            return Some(DumpFormat::Listing);
+        }
+        if matches!(word, "-P" | "-N" | "-A") {
+            // `-S` has no table; neither has a piece of iptables-save.
+            let saved = text.lines().any(|line| line.trim_start().starts_with('*'));
+            return (!saved).then_some(DumpFormat::Listing);
+        }
+        if NFT.contains(&word)
+            && (matches!(second, "ruleset" | "table" | "chain" | "rule" | "set" | "map" | "element")
+                || matches!(word, "table" | "define" | "include"))
+        {
+            return Some(DumpFormat::NftText);
+        }
+        if word == "add" {
+            return Some(DumpFormat::IpsetSave);
+        }
+        if script::is_shell(line) {
+            return Some(DumpFormat::Script);
+        }
+    }
+    None
 }
 
 /// Whether a text without a header can only be ip6tables': some address is IPv6 and none IPv4.

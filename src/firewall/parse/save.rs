@@ -7,19 +7,11 @@ use crate::host::Backend;
 
 use super::Parsed;
 use super::error::{Fault, ParseError, Warning};
-use super::rule;
+use super::{quick, rule};
 use super::words::{self, Word};
 
 pub(super) fn read(text: &str, family: Family, backend: Backend, source: &str) -> Result<Parsed, ParseError> {
-    let mut reader = Reader {
-        ruleset: Ruleset::empty(backend, source),
-        warnings: Vec::new(),
-        family,
-        table: None,
-        names: HashMap::new(),
-        source,
-        crlf: false,
-    };
+    let mut reader = Reader::new(family, backend, source);
     for (number, line) in (1u32..).zip(text.split('\n')) {
         let line = reader.without_cr(number, line);
         reader.line(number, line).map_err(|fault| fault.at(source, number, line))?;
@@ -28,14 +20,14 @@ pub(super) fn read(text: &str, family: Family, backend: Backend, source: &str) -
     Ok(Parsed { ruleset: reader.ruleset, warnings: reader.warnings })
 }
 
-struct Reader<'a> {
-    ruleset: Ruleset,
-    warnings: Vec<Warning>,
-    family: Family,
+pub(super) struct Reader<'a> {
+    pub(super) ruleset: Ruleset,
+    pub(super) warnings: Vec<Warning>,
+    pub(super) family: Family,
     /// Index of the table being read.
-    table: Option<usize>,
+    pub(super) table: Option<usize>,
     /// Its chains by name: a table may have tens of thousands.
-    names: HashMap<String, usize>,
+    pub(super) names: HashMap<String, usize>,
     source: &'a str,
     crlf: bool,
 }
@@ -46,10 +38,29 @@ enum Command {
     Insert(usize),
 }
 
-impl Reader<'_> {
-    fn warn(&mut self, line: u32, column: u32, text: &str, message: impl Into<String>) {
+impl<'a> Reader<'a> {
+    pub(super) fn new(family: Family, backend: Backend, source: &'a str) -> Self {
+        Self {
+            ruleset: Ruleset::empty(backend, source),
+            warnings: Vec::new(),
+            family,
+            table: None,
+            names: HashMap::new(),
+            source,
+            crlf: false,
+        }
+    }
+
+    pub(super) fn warn(&mut self, line: u32, column: u32, text: &str, message: impl Into<String>) {
         let source = self.source.to_owned();
-        self.warnings.push(Warning { source, line, column, message: message.into(), text: text.to_owned() });
+        let message = message.into();
+        self.warnings.push(Warning { source, line, column, message, text: text.to_owned(), refused_by_restore: false });
+    }
+
+    /// A warning of what iptables-restore (legacy or nft) does not take.
+    pub(super) fn refused(&mut self, line: u32, column: u32, text: &str, message: impl Into<String>) {
+        self.warn(line, column, text, message);
+        self.warnings.iter_mut().next_back().into_iter().for_each(|warning| warning.refused_by_restore = true);
     }
 
     fn without_cr<'t>(&mut self, number: u32, line: &'t str) -> &'t str {
@@ -57,7 +68,7 @@ impl Reader<'_> {
         if !self.crlf {
             self.crlf = true;
             let column = u32::try_from(bare.chars().count() + 1).unwrap_or(u32::MAX);
-            self.warn(number, column, bare, "lines end with CR LF; iptables-restore refuses such a file");
+            self.refused(number, column, bare, "lines end with CR LF; iptables-restore refuses such a file");
         }
         bare
     }
@@ -67,7 +78,12 @@ impl Reader<'_> {
             let name = self.ruleset.tables.get(index).map_or(String::new(), |t| t.name.clone());
             let line = u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX);
             let last = text.lines().last().unwrap_or("").to_owned();
-            self.warn(line, 1, &last, format!("table {name} has no COMMIT: iptables-restore would not load it"));
+            self.refused(line, 1, &last, format!("table {name} has no COMMIT: iptables-restore would not load it"));
+        }
+        if !text.ends_with('\n') && text.trim_end().ends_with("COMMIT") {
+            let line = u32::try_from(text.lines().count().max(1)).unwrap_or(u32::MAX);
+            let message = "the last line has no line end: legacy iptables-restore refuses it";
+            self.refused(line, 7, "COMMIT", message);
         }
         // A target that is no extension and no chain of the table: only now are all chains known.
         for table in 0..self.ruleset.tables.len() {
@@ -75,7 +91,7 @@ impl Reader<'_> {
         }
     }
 
-    fn resolve_targets(&mut self, index: usize) {
+    pub(super) fn resolve_targets(&mut self, index: usize) {
         let Some(table) = self.ruleset.tables.get_mut(index) else { return };
         let users: HashSet<String> = table.chains.iter().filter(|c| c.base.is_none()).map(|c| c.name.clone()).collect();
         let mut bad = Vec::new();
@@ -92,7 +108,7 @@ impl Reader<'_> {
             let kind = if is_goto { "chain" } else { "chain or target" };
             let column =
                 text.find(&name).and_then(|at| u32::try_from(text[..at].chars().count() + 1).ok()).unwrap_or(1);
-            self.warn(
+            self.refused(
                 line.unwrap_or(1),
                 column,
                 &text,
@@ -101,13 +117,17 @@ impl Reader<'_> {
         }
     }
 
-    fn line(&mut self, number: u32, line: &str) -> Result<(), Fault> {
+    pub(super) fn line(&mut self, number: u32, line: &str) -> Result<(), Fault> {
         let trimmed = line.trim();
         if trimmed.is_empty() {
             return Ok(());
         }
         let indent = u32::try_from(line.chars().take_while(|c| c.is_whitespace()).count()).unwrap_or(0) + 1;
         if trimmed.starts_with('#') {
+            if indent > 1 {
+                let message = "a comment begins its line; iptables-restore refuses blanks before it";
+                self.refused(number, 1, line, message);
+            }
             if trimmed.contains("ip6tables-save") {
                 self.family = Family::Ip6;
             } else if trimmed.contains("iptables-save") {
@@ -119,6 +139,9 @@ impl Reader<'_> {
             return self.begin_table(number, line, name.trim(), indent + 1);
         }
         if trimmed == "COMMIT" {
+            if line != trimmed {
+                self.refused(number, indent, line, "blanks around COMMIT: iptables-restore refuses them");
+            }
             if self.table.take().is_none() {
                 return Err(
                     Fault::new(indent, "COMMIT without a table").hint("a table begins with a line such as `*filter`")
@@ -135,7 +158,8 @@ impl Reader<'_> {
             return self.rule_line(table, number, line);
         }
         if self.table.is_none() && looks_like_prompt(trimmed) {
-            self.warn(number, indent, line, "a line of a terminal, not of a ruleset: ignored");
+            let message = "a line of a terminal, not of a ruleset: ignored; iptables-restore refuses it";
+            self.refused(number, indent, line, message);
             return Ok(());
         }
         Err(Fault::new(indent, format!("`{}` begins no line of a ruleset", first_word(trimmed)))
@@ -151,7 +175,7 @@ impl Reader<'_> {
 
     fn begin_table(&mut self, number: u32, line: &str, name: &str, column: u32) -> Result<(), Fault> {
         if self.table.is_some() {
-            self.warn(
+            self.refused(
                 number,
                 column,
                 line,
@@ -177,7 +201,14 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn chain(&mut self, table: usize, number: u32, line: &str, rest: &str, indent: u32) -> Result<(), Fault> {
+    pub(super) fn chain(
+        &mut self,
+        table: usize,
+        number: u32,
+        line: &str,
+        rest: &str,
+        indent: u32,
+    ) -> Result<(), Fault> {
         let mut words = rest.split_whitespace();
         let name = words.next().ok_or_else(|| Fault::new(indent, "a chain's name is missing"))?;
         let policy_column = indent + 1 + u32::try_from(name.chars().count() + 1).unwrap_or(0);
@@ -199,7 +230,8 @@ impl Reader<'_> {
             }
             (None, None | Some("-")) => None,
             (Some(base), None) => {
-                self.warn(number, indent, line, "this chain has no policy; ACCEPT is taken");
+                let message = "this chain has no policy; ACCEPT is taken, iptables-restore refuses the line";
+                self.refused(number, indent, line, message);
                 Some(base)
             }
             (None, Some(policy)) => {
@@ -221,7 +253,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn rule_line(&mut self, table: usize, number: u32, line: &str) -> Result<(), Fault> {
+    pub(super) fn rule_line(&mut self, table: usize, number: u32, line: &str) -> Result<(), Fault> {
+        if let Some((chain, mut rule)) = quick::read(line, self.family)
+            && let Some(index) = self.names.get(chain)
+            && let Some(chain) = self.ruleset.tables.get_mut(table).and_then(|t| t.chains.get_mut(*index))
+        {
+            rule.line = Some(number);
+            line.trim().clone_into(&mut rule.text);
+            chain.rules.push(rule);
+            return Ok(());
+        }
         let mut words = words::split(line)?;
         let mut rule_counters = None;
         if let Some(first) = words.first()
@@ -233,16 +274,39 @@ impl Reader<'_> {
         if words.is_empty() {
             return Err(Fault::new(1, "counters without a rule"));
         }
-        let (command, chain, rest) = self.command(table, number, line, &words)?;
+        if line.contains('\'') {
+            let single = words.iter().find(|w| w.quoted && char_at(line, w.column) == Some('\''));
+            if let Some(column) = single.map(|w| w.column) {
+                self.refused(number, column, line, "iptables-restore knows only `\"` as a quote and refuses this");
+            }
+        }
+        self.words(table, number, line, &words, rule_counters, line.trim())
+    }
+
+    /// A rule line's words; `shown` becomes the rule's text.
+    pub(super) fn words(
+        &mut self,
+        table: usize,
+        number: u32,
+        line: &str,
+        words: &[Word],
+        rule_counters: Option<Counters>,
+        shown: &str,
+    ) -> Result<(), Fault> {
+        let (command, chain, rest) = self.command(table, number, line, words)?;
         let Some(command) = command else { return Ok(()) };
         let (rules, notes) = rule::read(rest, self.family, line)?;
         for (column, note) in notes {
-            self.warn(number, column, line, format!("{note}: this rule may or may not match"));
+            if note.starts_with('`') && note.contains("refuses it") {
+                self.refused(number, column, line, note);
+            } else {
+                self.warn(number, column, line, format!("{note}: this rule may or may not match"));
+            }
         }
         if !self.names.contains_key(&chain) {
             let base = Base::of_backend(self.ruleset.backend, &self.ruleset.tables[table].name, &chain);
             if base.is_none() {
-                self.warn(
+                self.refused(
                     number,
                     1,
                     line,
@@ -265,7 +329,7 @@ impl Reader<'_> {
         for (at, mut rule) in (at..).zip(rules) {
             rule.line = Some(number);
             rule.counters = rule.counters.or(rule_counters);
-            line.trim().clone_into(&mut rule.text);
+            shown.clone_into(&mut rule.text);
             chain.rules.insert(at, rule);
         }
         Ok(())
@@ -307,7 +371,15 @@ impl Reader<'_> {
             "-P" | "--policy" => {
                 let name = chain()?.clone();
                 let policy = words.get(2).ok_or_else(|| Fault::new(end, "`-P` needs a policy"))?;
+                // Other than a line `:CHAIN …`, this leaves the rules alone.
+                let known = self.names.get(&name.text).copied();
+                let chain = known.and_then(|index| self.ruleset.tables[table].chains.get_mut(index));
+                let rules = chain.map_or(Vec::new(), |chain| std::mem::take(&mut chain.rules));
                 self.chain(table, number, line, &format!("{} {}", name.text, policy.text), name.column)?;
+                let known = self.names.get(&name.text).copied();
+                if let Some(chain) = known.and_then(|index| self.ruleset.tables[table].chains.get_mut(index)) {
+                    chain.rules = rules;
+                }
                 Ok((None, name.text, &[]))
             }
             "-F" | "--flush" => {
@@ -323,6 +395,11 @@ impl Reader<'_> {
                 .hint("a rule of a chain is appended by `-A CHAIN …`")),
         }
     }
+}
+
+/// The character in a column, from 1.
+fn char_at(line: &str, column: u32) -> Option<char> {
+    line.chars().nth(usize::try_from(column).ok()?.checked_sub(1)?)
 }
 
 fn first_word(text: &str) -> &str {

@@ -76,11 +76,13 @@ impl Stack {
         // incompatible; iptables-save's are complete.
         let saved: Vec<(Family, String)> = rulesets
             .iter()
-            .filter(|(format, ruleset)| *format != DumpFormat::NftJson && ruleset.backend == Backend::Nft)
+            .filter(|(format, ruleset)| {
+                !matches!(format, DumpFormat::NftJson | DumpFormat::NftText) && ruleset.backend == Backend::Nft
+            })
             .flat_map(|(_, ruleset)| ruleset.tables.iter().map(|t| (t.family, t.name.clone())))
             .collect();
         let rulesets = rulesets.into_iter().map(|(format, mut ruleset)| {
-            if format == DumpFormat::NftJson {
+            if matches!(format, DumpFormat::NftJson | DumpFormat::NftText) {
                 let source = ruleset.source.clone();
                 ruleset.tables.retain(|table| {
                     let twice = table.is_iptables_shaped() && saved.contains(&(table.family, table.name.clone()));

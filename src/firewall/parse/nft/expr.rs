@@ -233,6 +233,7 @@ fn named(field: &Field, name: &str) -> Option<u64> {
             AddrTypes::NAMES.iter().position(|n| *n == upper).and_then(|n| u64::try_from(n).ok())
         }
         Field::Skuid | Field::Skgid => pick(&[("root", 0)]),
+        Field::Other(_) => name.parse().ok(),
         _ => None,
     }
 }

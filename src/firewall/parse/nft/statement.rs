@@ -9,6 +9,7 @@ use crate::firewall::ruleset::{
     VerdictMap,
 };
 
+use super::maps::{self, OfTable};
 use super::{expr, text};
 
 /// What one statement is to a rule.
@@ -19,7 +20,8 @@ pub(super) enum Read {
     Nothing,
 }
 
-pub(super) fn read(statement: &Value, family: Family) -> Read {
+pub(super) fn read(statement: &Value, maps: &OfTable<'_>) -> Read {
+    let family = maps.family;
     let Some((name, value)) = statement.as_object().and_then(|object| object.iter().next()) else {
         // `"accept"` as a plain word is not libnftables' way, yet plain.
         return match statement.as_str() {
@@ -58,9 +60,14 @@ pub(super) fn read(statement: &Value, family: Family) -> Read {
             let bypass = value.get("flags").is_some_and(|flags| flags.to_string().contains("bypass"));
             Read::Target(Target::Queue { number, bypass, options: text::statement(statement) })
         }
-        "mangle" => mangle(statement, value),
-        "dnat" | "snat" | "masquerade" | "redirect" => Read::Target(nat(name, value, statement)),
+        "mangle" => mangle(statement, value, maps),
+        "dnat" | "snat" | "masquerade" | "redirect" => Read::Target(nat(name, value, statement, maps)),
         "dup" | "flow" | "ct helper" | "ct timeout" | "ct expectation" | "secmark" => observe(),
+        // What the text reader could not read.
+        "unknown" => {
+            let text = value.as_str().unwrap_or_default();
+            Read::Target(Target::Unknown { name: text.to_owned(), options: String::new() })
+        }
         _ => Read::Target(Target::Unknown { name: name.clone(), options: text::expr(value) }),
     }
 }
@@ -176,7 +183,20 @@ fn reject(value: &Value, family: Family) -> RejectWith {
     }
 }
 
-fn mangle(statement: &Value, value: &Value) -> Read {
+fn mangle(statement: &Value, value: &Value, maps: &OfTable<'_>) -> Read {
+    if let Some(map) = value.get("value").and_then(|to| to.get("map")) {
+        let one = |data: &Value| {
+            let mut plain = value.clone();
+            *plain.get_mut("value")? = data.clone();
+            match mangle(statement, &plain, maps) {
+                Read::Target(Target::Unknown { .. } | Target::VerdictMap(_)) => None,
+                Read::Target(target) => Some(target),
+                _ => None,
+            }
+        };
+        let unknown = || Target::Unknown { name: text::statement(statement), options: String::new() };
+        return Read::Target(maps::lower(map, maps, one).unwrap_or_else(unknown));
+    }
     let unknown = || Read::Target(Target::Unknown { name: text::statement(statement), options: String::new() });
     let (Some(key), Some(to)) = (value.get("key"), value.get("value")) else { return unknown() };
     let mark = |value: &Value| matches!(expr::field(value), Field::Mark);
@@ -230,8 +250,27 @@ fn set_bits(value: &Value, own: impl Fn(&Value) -> bool) -> Option<(u32, u32)> {
     }
 }
 
-fn nat(name: &str, value: &Value, statement: &Value) -> Target {
+fn nat(name: &str, value: &Value, statement: &Value, maps: &OfTable<'_>) -> Target {
     let unknown = || Target::Unknown { name: name.to_owned(), options: text::statement(statement) };
+    for part in ["addr", "port"] {
+        let Some(map) = value.get(part).and_then(|v| v.get("map")) else { continue };
+        let one = |data: &Value| {
+            let mut plain = value.clone();
+            // `80 : 10.0.0.1 . 8080` gives both.
+            match data.get("concat").and_then(Value::as_array).map(Vec::as_slice) {
+                Some([addr, port]) if part == "addr" && value.get("port").is_none() => {
+                    plain["addr"] = addr.clone();
+                    plain["port"] = port.clone();
+                }
+                _ => plain[part] = data.clone(),
+            }
+            match nat(name, &plain, statement, maps) {
+                Target::Unknown { .. } | Target::VerdictMap(_) => None,
+                target => Some(target),
+            }
+        };
+        return maps::lower(map, maps, one).unwrap_or_else(unknown);
+    }
     let mut range = NatRange::default();
     if let Some(addr) = value.get("addr") {
         let read: Option<(IpAddr, IpAddr)> = expr::addresses(addr);
