@@ -7,8 +7,8 @@ use crate::host::Backend;
 
 use super::Parsed;
 use super::error::{Fault, ParseError, Warning};
-use super::{quick, rule};
 use super::words::{self, Word};
+use super::{quick, rule};
 
 pub(super) fn read(text: &str, family: Family, backend: Backend, source: &str) -> Result<Parsed, ParseError> {
     let mut reader = Reader::new(family, backend, source);

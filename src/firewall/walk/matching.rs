@@ -14,16 +14,16 @@ use super::stack::ChainAt;
 impl Run<'_> {
     /// Whether the match holds, its negation applied.
     pub(super) fn holds(&mut self, at: ChainAt, m: &Match) -> Truth {
-        // iptables-nft leaves a test of no flag at all out, and one of all ports, negated or not
-        // (iptables/nft.c, add_nft_tcpflags and add_nft_tcpudp).
+        // iptables-nft leaves a test of no flag at all out, and the negation of all ports; all ports
+        // not negated is as good as no option (iptables/nft.c, add_nft_tcpflags, add_nft_tcpudp).
         let left_out = match &m.test {
             Test::TcpFlags { mask, .. } => mask.0 == 0,
-            Test::Port { module: Transport::Tcp | Transport::Udp, range, .. } => range.from == 0 && range.to == u16::MAX,
+            Test::Port { module: Transport::Tcp | Transport::Udp, range, .. } => {
+                m.negated && range.from == 0 && range.to == u16::MAX
+            }
             _ => false,
         };
-        if left_out
-            && self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Nft)
-        {
+        if left_out && self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Nft) {
             return Truth::Yes;
         }
         self.test(at, &m.test).negate(m.negated)
