@@ -10,9 +10,12 @@ pub mod edit;
 pub mod explain;
 pub mod fix;
 pub mod names;
+pub mod overview;
 pub mod packet;
 pub mod parse;
+pub mod phases;
 pub mod ruleset;
+pub mod traps;
 pub mod walk;
 
 pub use packet::{BadPacket, Packet};
