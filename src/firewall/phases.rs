@@ -114,13 +114,27 @@ pub fn phases(stack: &Stack, packet: &Packet, outcome: &Outcome) -> Vec<Phase> {
             routed = true;
             phases.push(routing(phase.hook, packet, outcome));
         }
-        if number + 1 == last && matches!(outcome.verdict, Verdict::Drop | Verdict::Reject | Verdict::Queue) {
-            // A verdict that no rule gave fell between the chains.
-            phase.end = if outcome.decided_by.is_some() { PhaseEnd::Ends(outcome.verdict) } else { PhaseEnd::Passes };
+        if number + 1 == last {
+            phase.end = last_end(outcome);
         }
         phases.push(Phase::Chain(phase));
     }
     phases
+}
+
+/// How the last phase ends. The path is that of the last branch, so that its verdict counts there.
+fn last_end(outcome: &Outcome) -> PhaseEnd {
+    let (verdict, by) = match outcome.branches.last().filter(|_| outcome.verdict == Verdict::Unknown) {
+        Some(branch) => (branch.verdict, branch.decided_by.is_some()),
+        None => (outcome.verdict, outcome.decided_by.is_some()),
+    };
+    match verdict {
+        Verdict::Accept => PhaseEnd::Passes,
+        Verdict::Unknown => PhaseEnd::Ends(verdict),
+        // A verdict that no rule gave fell between the chains.
+        _ if !by => PhaseEnd::Passes,
+        _ => PhaseEnd::Ends(verdict),
+    }
 }
 
 /// The chain and the rule at a place; no rule for a policy.

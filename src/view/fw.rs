@@ -41,8 +41,7 @@ fn chain_title(chain: &ChainView) -> (String, String) {
             let kind = chain.kind.filter(|kind| *kind != "filter").map_or(String::new(), |kind| format!("{kind}, "));
             parts.push(format!("{hook} hook, {kind}priority {priority}"));
             let counters = chain.policy_counters.filter(|counters| counters.packets > 0);
-            let counters =
-                counters.map_or(String::new(), |c| format!(" ({} packets, {} octets)", c.packets, c.bytes));
+            let counters = counters.map_or(String::new(), |c| format!(" ({} packets, {} octets)", c.packets, c.bytes));
             parts.push(format!("policy {}{counters}", chain.policy.unwrap_or("accept")));
         }
         _ if chain.called_by.is_empty() => parts.push("called by no rule".to_owned()),

@@ -46,8 +46,7 @@ pub(super) fn line(source: &str, number: u32, line: &str) -> Result<Option<Packe
     Ok(Some(packet))
 }
 
-const JSON_HINT: &str =
-    "each line is one packet, such as {\"in\": \"eth0\", \"src\": \"192.168.1.5\", \"dst\": \"192.168.1.2\", \"proto\": \"udp\", \"dport\": 53}";
+const JSON_HINT: &str = "each line is one packet, such as {\"in\": \"eth0\", \"src\": \"192.168.1.5\", \"dst\": \"192.168.1.2\", \"proto\": \"udp\", \"dport\": 53}";
 const EXPR_HINT: &str = "a packet looks like `in=eth0 tcp 192.168.1.5:40000 > 192.168.1.2:53 syn`";
 
 /// Every line of a text.

@@ -29,7 +29,9 @@ pub(super) fn read(bytes: &[u8], source: &str, host: Option<&HostFacts>) -> Resu
     let reader = Reader::new(bytes).map_err(|error| format!("{source}: {error}"))?;
     let link = reader.link_type;
     if ![ETHERNET, RAW, SLL, SLL2].contains(&link) && !IP.contains(&link) {
-        return Err(format!("{source}: frames of link type {link} are not read (Ethernet, raw IP and Linux cooked are)"));
+        return Err(format!(
+            "{source}: frames of link type {link} are not read (Ethernet, raw IP and Linux cooked are)"
+        ));
     }
     let (mut packets, mut warnings) = (Vec::new(), Vec::new());
     let (mut others, mut short) = (0usize, 0usize);

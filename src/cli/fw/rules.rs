@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::read;
 use crate::cli::Failure;
@@ -18,13 +18,14 @@ const SHOWN: usize = 8;
 
 /// Where the rules come from.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["rules", "live"])))]
 pub(super) struct RulesArgs {
     /// A ruleset: iptables-save, ip6tables-save, nft, ipset save; the kind is detected. `-` is
     /// standard input. May be given several times: what one host has
-    #[arg(long, value_name = "FILE", required_unless_present = "live")]
+    #[arg(long, value_name = "FILE")]
     rules: Vec<PathBuf>,
     /// The rulesets in force on this host instead of files
-    #[arg(long, conflicts_with = "rules")]
+    #[arg(long)]
     live: bool,
     /// Sets that the rules name, as `ipset save` prints them
     #[arg(long, value_name = "FILE")]

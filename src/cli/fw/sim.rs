@@ -20,15 +20,13 @@ const LINE: u64 = 4 << 20;
 
 /// What `reachwhy fw sim` takes.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Packets: `in=eth0 tcp 192.168.1.5:40000 > 192.168.1.2:53 syn`, or as JSON\n\
+#[command(after_help = "Packets: `in=eth0 tcp 192.168.1.5:40000 > 192.168.1.2:53 syn`, or as JSON\n\
     {\"in\": \"eth0\", \"src\": \"192.168.1.5\", \"dst\": \"192.168.1.2\", \"proto\": \"udp\", \"dport\": 53}\n\
     A packet with in= starts at prerouting, one without at output; hook=input and the like start elsewhere.\n\
     A file is read whole before the first answer, so that a bad line means no answer at all; lines on\n\
     standard input are answered as they come, and a bad one ends the stream with exit 2.\n\
     Exit: 0 every packet has a certain verdict (a drop is an answer), 2 bad usage or input,\n\
-    3 some verdict is unknown"
-)]
+    3 some verdict is unknown")]
 pub(super) struct SimArgs {
     #[command(flatten)]
     rules: RulesArgs,
@@ -68,9 +66,7 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
     };
     let answer = |packet: &Packet, alone: bool, answers: &mut Answers<'_>| -> anyhow::Result<()> {
         let mut packet = packet.clone();
-        if packet.in_.is_none() && packet.start() != crate::firewall::Hook::Output {
-            packet.in_.clone_from(&args.in_);
-        } else if packet.hook.is_none() && packet.in_.is_none() && args.in_.is_some() {
+        if packet.in_.is_none() && packet.hook != Some(crate::firewall::Hook::Output) {
             packet.in_.clone_from(&args.in_);
         }
         let outcome = walk(&stack, &packet, &facts);
@@ -79,6 +75,7 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
     match &args.packets {
         None => {
             let list = given(&args.packet)?;
+            warn(&args.packet.iter().zip(&list).filter_map(bare_port).collect::<Vec<_>>(), global.verbose, style);
             for packet in &list {
                 answer(packet, list.len() == 1, &mut answers)?;
             }
@@ -112,6 +109,17 @@ fn given(texts: &[String]) -> anyhow::Result<Vec<Packet>> {
         }
     }
     Ok(list)
+}
+
+/// `fd00::2:443` is an address; whoever writes it after `tcp` may have meant a port.
+fn bare_port((text, packet): (&String, &Packet)) -> Option<String> {
+    if !packet.is_v6() || packet.dport.is_some() || !matches!(packet.protocol().0, 6 | 17) {
+        return None;
+    }
+    let word = text.split_whitespace().find(|word| word.parse() == Ok(packet.dst))?;
+    let (addr, port) = word.rsplit_once(':')?;
+    let meant = addr.parse::<std::net::Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok();
+    meant.then(|| format!("`{word}` is an address; with a port it is `[{addr}]:{port}`"))
 }
 
 fn bad(error: &ParseError) -> anyhow::Error {

@@ -21,9 +21,8 @@ pub fn explain(out: &mut dyn Write, page: &Overview, traps: &[Trap], style: Styl
             writeln!(out, "{}", style.paint(Paint::Bold, line))?;
         }
         for view in &table.chains {
-            let mine = |trap: &&Trap| {
-                trap.table == table.table && trap.family == table.family && trap.chain == view.chain
-            };
+            let mine =
+                |trap: &&Trap| trap.table == table.table && trap.family == table.family && trap.chain == view.chain;
             let mine: Vec<&Trap> = traps.iter().filter(mine).collect();
             chain(out, view, &mine, style)?;
         }

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use super::{clean, painted};
+use crate::firewall::Packet;
 use crate::firewall::phases::{ChainPhase, Phase, PhaseEnd, PhaseStep, phases};
 use crate::firewall::walk::{Branch, DecidedBy, Outcome, Stack, Verdict};
-use crate::firewall::Packet;
 use crate::view::text::hang;
 use crate::view::{Paint, Style};
 
@@ -19,8 +19,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    const ORDER: [Verdict; 5] =
-        [Verdict::Accept, Verdict::Drop, Verdict::Reject, Verdict::Queue, Verdict::Unknown];
+    const ORDER: [Verdict; 5] = [Verdict::Accept, Verdict::Drop, Verdict::Reject, Verdict::Queue, Verdict::Unknown];
 
     /// Counts one packet.
     pub fn count(&mut self, verdict: Verdict) {
@@ -138,13 +137,7 @@ pub fn brief(out: &mut dyn Write, packet: &Packet, outcome: &Outcome, style: Sty
 ///
 /// # Errors
 /// Those of `out`.
-pub fn outcome(
-    out: &mut dyn Write,
-    stack: &Stack,
-    packet: &Packet,
-    outcome: &Outcome,
-    style: Style,
-) -> io::Result<()> {
+pub fn outcome(out: &mut dyn Write, stack: &Stack, packet: &Packet, outcome: &Outcome, style: Style) -> io::Result<()> {
     headline(out, &sentence(packet, outcome), outcome.verdict, style)?;
     if let Some(by) = outcome.decided_by.as_ref().filter(|by| by.rule.is_some()) {
         write!(out, "{}", hang("    ", &clean(&by.text), style.width))?;
@@ -172,8 +165,10 @@ pub fn outcome(
     if let Some(miss) = &outcome.near_miss {
         heading(out, "Nearest miss", style)?;
         let rule = format!("{} ({})", place(&miss.rule), source(&miss.rule));
-        let text =
-            format!("{rule} would {} it, but for the {}: it wants {}, the packet has {}", miss.would, miss.field, miss.wanted, miss.had);
+        let text = format!(
+            "{rule} would {} it, but for the {}: it wants {}, the packet has {}",
+            miss.would, miss.field, miss.wanted, miss.had
+        );
         write!(out, "{}", hang("  • ", &clean(&text), style.width))?;
     }
     if !outcome.assumed.is_empty() {
@@ -243,13 +238,7 @@ impl Depth {
     }
 }
 
-fn one_step(
-    out: &mut dyn Write,
-    phase: &ChainPhase,
-    step: &PhaseStep,
-    depth: usize,
-    style: Style,
-) -> io::Result<()> {
+fn one_step(out: &mut dyn Write, phase: &ChainPhase, step: &PhaseStep, depth: usize, style: Style) -> io::Result<()> {
     let chain = if step.at.chain == phase.chain { String::new() } else { format!("{} ", step.at.chain) };
     let what = step.at.rule.map_or("policy".to_owned(), |rule| format!("rule {rule}"));
     let line = step.at.line.map_or(String::new(), |line| format!(", line {line}"));
@@ -311,24 +300,7 @@ fn branches(out: &mut dyn Write, branches: &[Branch], verdict: Verdict, style: S
     let title = if verdict == Verdict::Unknown { "It depends" } else { "Either way the same" };
     heading(out, title, style)?;
     let shown = branches.len().min(SHOWN);
-    for (number, branch) in branches.iter().take(shown).enumerate() {
-        let last = number + 1 == branches.len();
-        let (knee, bar) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        let given = if branch.given.is_empty() { "otherwise".to_owned() } else { branch.given.join(", and ") };
-        for (row, line) in hang("     ", &clean(&given), style.width).lines().enumerate() {
-            let lead = if row == 0 { knee } else { bar };
-            writeln!(out, "  {lead}{}", line.trim_start())?;
-        }
-        let (mark, paint) = look(branch.verdict);
-        let by = branch.decided_by.as_ref().map_or(String::new(), |by| format!(" by {}", place(by)));
-        let with = branch.reject_with.as_deref().map_or(String::new(), |with| format!(" with {with}"));
-        let text = format!("{mark} {}{with}{by}", past(branch.verdict));
-        for (row, line) in hang("       ", &clean(&text), style.width).lines().enumerate() {
-            let line = line.trim_start();
-            let line = if row == 0 { line.replacen(mark, &style.paint(paint, mark), 1) } else { format!("  {line}") };
-            writeln!(out, "  {bar}{line}")?;
-        }
-    }
+    tree(out, &branches[..shown], 0, "  ", style)?;
     if branches.len() > shown {
         let more = format!("… and {} more (--json has all)", branches.len() - shown);
         writeln!(out, "  {}", style.paint(Paint::Dim, more))?;
@@ -336,3 +308,46 @@ fn branches(out: &mut dyn Write, branches: &[Branch], verdict: Verdict, style: S
     Ok(())
 }
 
+/// Branches that agree in their first `depth` answers: the next question, and what follows from it.
+fn tree(out: &mut dyn Write, branches: &[Branch], depth: usize, lead: &str, style: Style) -> io::Result<()> {
+    let Some(first) = branches.first() else { return Ok(()) };
+    let Some(given) = first.given.get(depth) else {
+        return leaf(out, first, lead, style);
+    };
+    let question = given.strip_prefix("not: ").unwrap_or(given);
+    hung(out, lead, lead, question, style)?;
+    let holds = |branch: &Branch| branch.given.get(depth).is_some_and(|given| given == question);
+    let split = branches.iter().position(|branch| !holds(branch)).unwrap_or(branches.len());
+    let (yes, no) = branches.split_at(split);
+    for (part, knee, bar, says) in [(yes, "├─ ", "│  ", "if so"), (no, "└─ ", "   ", "if not")] {
+        if part.is_empty() {
+            continue;
+        }
+        let (knee, bar) = if no.is_empty() { ("└─ ", "   ") } else { (knee, bar) };
+        writeln!(out, "{lead}{knee}{}", style.paint(Paint::Bold, says))?;
+        // However deep it gets, some room is left for words.
+        let deeper = if depth < 5 { format!("{lead}{bar}") } else { lead.to_owned() };
+        tree(out, part, depth + 1, &deeper, style)?;
+    }
+    Ok(())
+}
+
+fn leaf(out: &mut dyn Write, branch: &Branch, lead: &str, style: Style) -> io::Result<()> {
+    let (mark, paint) = look(branch.verdict);
+    let by = branch.decided_by.as_ref().map_or(String::new(), |by| format!(" by {}", place(by)));
+    let with = branch.reject_with.as_deref().map_or(String::new(), |with| format!(" with {with}"));
+    let mut text = Vec::new();
+    let says = format!("{}{with}{by}", past(branch.verdict));
+    hung(&mut text, &format!("{lead}{mark} "), &format!("{lead}  "), &says, style)?;
+    let text = String::from_utf8_lossy(&text);
+    painted(out, &text, mark, paint, style)
+}
+
+/// `text` wrapped, with a lead of its own for the first line and one for the others.
+fn hung(out: &mut dyn Write, first: &str, others: &str, text: &str, style: Style) -> io::Result<()> {
+    let room = style.width.saturating_sub(first.chars().count()).max(20);
+    for (row, line) in crate::view::text::wrap(&clean(text), room).iter().enumerate() {
+        writeln!(out, "{}{line}", if row == 0 { first } else { others })?;
+    }
+    Ok(())
+}
