@@ -180,9 +180,8 @@ fn rewrite(action: &str, before: &Packet, after: &Packet) -> Option<Rewrite> {
     );
     let rewrite = match action.split_whitespace().next()? {
         "dnat" | "redirect" => destination,
-        "snat" | "masquerade" => source,
         "netmap" if destination.before != destination.after => destination,
-        "netmap" => source,
+        "snat" | "masquerade" | "netmap" => source,
         _ => return None,
     };
     (rewrite.before != rewrite.after).then_some(rewrite)

@@ -19,6 +19,11 @@ fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// A rule's text without the counters that `iptables-save -c` puts before it.
+fn bare(text: &str) -> &str {
+    if text.starts_with('[') { text.split_once("] ").map_or(text, |(_, rest)| rest) } else { text }
+}
+
 /// Writes hanging text whose first appearance of `word` is painted.
 fn painted(out: &mut dyn Write, text: &str, word: &str, paint: Paint, style: Style) -> io::Result<()> {
     write!(out, "{}", text.replacen(word, &style.paint(paint, word), 1))
@@ -49,7 +54,7 @@ fn chain_title(chain: &ChainView) -> (String, String) {
             let more = chain.called_by.len().saturating_sub(6);
             let mut list = chain.called_by.iter().take(6).cloned().collect::<Vec<_>>().join(", ");
             if more > 0 {
-                list += &format!(" and {more} more");
+                list = format!("{list} and {more} more");
             }
             parts.push(format!("called by {list}"));
         }

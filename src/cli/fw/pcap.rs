@@ -45,12 +45,9 @@ pub(super) fn read(bytes: &[u8], source: &str, host: Option<&HostFacts>) -> Resu
         };
         let (encapsulation, octets, outgoing) = strip(link, record.bytes);
         let decoded = Decoded::parse(encapsulation, octets);
-        match &decoded.network {
-            Some(Network::Ipv4(_) | Network::Ipv6(..)) => (),
-            _ => {
-                others += 1;
-                continue;
-            }
+        if !matches!(decoded.network, Some(Network::Ipv4(_) | Network::Ipv6(..))) {
+            others += 1;
+            continue;
         }
         match packet(&decoded, outgoing, host) {
             Some(packet) => packets.push(Packet { id: Some(number.into()), ..packet }),
@@ -86,7 +83,7 @@ fn packet(decoded: &Decoded<'_>, outgoing: Option<bool>, host: Option<&HostFacts
     packet.ttl = decoded.ttl();
     match decoded.network.as_ref()? {
         Network::Ipv4(ip) => {
-            packet.tos = Some(ip.tos);
+            packet.tos = Some(ip.tos).filter(|tos| *tos != 0);
             packet.length = Some(u32::from(ip.total_len)).filter(|length| *length > 0);
             if ip.is_fragment() {
                 packet.frag_offset = Some(ip.fragment_offset);
@@ -94,7 +91,7 @@ fn packet(decoded: &Decoded<'_>, outgoing: Option<bool>, host: Option<&HostFacts
             }
         }
         Network::Ipv6(ip, upper) => {
-            packet.tos = Some(ip.traffic_class);
+            packet.tos = Some(ip.traffic_class).filter(|tos| *tos != 0);
             packet.length = Some(40 + u32::from(ip.payload_len)).filter(|length| *length > 40);
             if upper.fragment_offset.is_some() {
                 packet.frag_offset = upper.fragment_offset;
@@ -116,7 +113,7 @@ fn packet(decoded: &Decoded<'_>, outgoing: Option<bool>, host: Option<&HostFacts
         packet.mac_src = Some(ether.src);
     }
     if !decoded.payload.is_empty() {
-        packet.payload = Some(decoded.payload.iter().map(|octet| format!("{octet:02x}")).collect());
+        packet.payload = Some(hex(decoded.payload));
     }
     let own = host.and_then(|host| host.addresses.as_deref()).map(|own| own.iter().any(|a| a.address == packet.src));
     let sent = outgoing.or(own).unwrap_or(false);
@@ -125,6 +122,14 @@ fn packet(decoded: &Decoded<'_>, outgoing: Option<bool>, host: Option<&HostFacts
         packet.mac_src = None;
     }
     Some(packet)
+}
+
+fn hex(octets: &[u8]) -> String {
+    use std::fmt::Write as _;
+    octets.iter().fold(String::with_capacity(2 * octets.len()), |mut text, octet| {
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Which rulesets a command is about: files, or those in force here.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, ValueEnum};
@@ -181,7 +180,7 @@ fn dump(file: &Path, format: Option<DumpFormat>, warnings: &mut Vec<String>) -> 
 
 fn named_v6(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    name.contains("ip6tables") || name.ends_with(".v6") || name.contains("rules6") || name.contains("rules.v6")
+    ["ip6tables", "rules6", "rules.v6", ".v6."].iter().any(|part| name.contains(part))
 }
 
 fn live(warnings: &mut Vec<String>) -> anyhow::Result<Vec<RulesetDump>> {
@@ -204,15 +203,17 @@ pub(super) fn clean(text: &str) -> String {
 
 /// Tells warnings on standard error: the first few, or all with `-v`.
 pub(super) fn warn(warnings: &[String], verbose: u8, style: Style) {
+    use std::fmt::Write as _;
+
     let shown = if verbose > 0 { warnings.len() } else { SHOWN };
     let mut text = String::new();
     for warning in warnings.iter().take(shown) {
-        text += &format!("{} {warning}\n", style.paint(Paint::Warn, "warning:"));
+        let _ = writeln!(text, "{} {warning}", style.paint(Paint::Warn, "warning:"));
     }
     if warnings.len() > shown {
         let more = format!("… and {} more warnings (-v shows all)", warnings.len() - shown);
-        text += &format!("{}\n", style.paint(Paint::Dim, more));
+        let _ = writeln!(text, "{}", style.paint(Paint::Dim, more));
     }
     // A closed standard error is no reason to withhold the answer.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
 }

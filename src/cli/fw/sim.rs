@@ -3,13 +3,13 @@
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::packets::{self, Kind};
 use super::rules::{Loaded, RulesArgs, clean, warn};
 use super::{pcap, read};
 use crate::cli::{Exit, Failure, Global};
-use crate::firewall::walk::{Facts, Outcome, Verdict, walk};
+use crate::firewall::walk::{Facts, Outcome, Stack, Verdict, walk};
 use crate::firewall::{Packet, ParseError};
 use crate::host::HostFacts;
 use crate::os::gather::{GatherOptions, Part, gather};
@@ -27,6 +27,7 @@ const LINE: u64 = 4 << 20;
     standard input are answered as they come, and a bad one ends the stream with exit 2.\n\
     Exit: 0 every packet has a certain verdict (a drop is an answer), 2 bad usage or input,\n\
     3 some verdict is unknown")]
+#[command(group(ArgGroup::new("what").required(true)))]
 pub(super) struct SimArgs {
     #[command(flatten)]
     rules: RulesArgs,
@@ -34,10 +35,10 @@ pub(super) struct SimArgs {
     #[arg(long, value_name = "FACTS.json")]
     host: Option<PathBuf>,
     /// A packet, as an expression or as JSON; may be given several times
-    #[arg(long, value_name = "EXPR", required_unless_present = "packets", conflicts_with = "packets")]
+    #[arg(long, value_name = "EXPR", group = "what")]
     packet: Vec<String>,
     /// Packets from a file, a line each, or from a pcap file; `-` is standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "what")]
     packets: Option<PathBuf>,
     /// The interface that packets came in by which do not say
     #[arg(long = "in", value_name = "IFACE")]
@@ -69,7 +70,11 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
         if packet.in_.is_none() && packet.hook != Some(crate::firewall::Hook::Output) {
             packet.in_.clone_from(&args.in_);
         }
-        let outcome = walk(&stack, &packet, &facts);
+        let mut outcome = walk(&stack, &packet, &facts);
+        if outcome.decided_by.is_none() && outcome.verdict == Verdict::Accept && !sees(&stack, packet.is_v6()) {
+            let family = if packet.is_v6() { "IPv6" } else { "IPv4" };
+            outcome.assumed.push(format!("this host has no rules for {family}: none were given"));
+        }
         answers.one(&stack, &packet, &outcome, alone)
     };
     match &args.packets {
@@ -155,7 +160,7 @@ fn file_packets(
 
 fn not_utf8(source: &str, bytes: &[u8], at: usize) -> anyhow::Error {
     let before = bytes.get(..at).unwrap_or_default();
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = before.split(|byte| *byte == b'\n').count();
     let column = before.len() - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1) + 1;
     Failure::usage(
         format!("{source}:{line}:{column}: this is no UTF-8 text and no capture"),
@@ -221,6 +226,11 @@ fn stream(
     Ok(())
 }
 
+/// Whether some table sees packets of this family at all.
+fn sees(stack: &Stack, v6: bool) -> bool {
+    stack.rulesets().iter().flat_map(|ruleset| &ruleset.tables).any(|table| table.family.sees(v6))
+}
+
 /// What is known of the host: a file's facts, or this host's where its rulesets are meant.
 fn host(args: &SimArgs) -> anyhow::Result<Option<HostFacts>> {
     let Some(file) = &args.host else {
@@ -247,13 +257,7 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    fn one(
-        &mut self,
-        stack: &crate::firewall::Stack,
-        packet: &Packet,
-        outcome: &Outcome,
-        alone: bool,
-    ) -> anyhow::Result<()> {
+    fn one(&mut self, stack: &Stack, packet: &Packet, outcome: &Outcome, alone: bool) -> anyhow::Result<()> {
         self.tally.count(outcome.verdict);
         if self.json {
             serde_json::to_writer(&mut self.out, outcome)?;

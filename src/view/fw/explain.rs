@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{chain_title, clean, painted, table_title};
+use super::{bare, chain_title, clean, painted, table_title};
 use crate::firewall::overview::{ChainView, Overview};
 use crate::firewall::traps::Trap;
 use crate::view::text::hang;
@@ -51,7 +51,7 @@ fn chain(out: &mut dyn Write, view: &ChainView, traps: &[&Trap], style: Style) -
         write!(out, "{}", hang(&first, &clean(&rule.sentence), style.width))?;
         let indent = " ".repeat(column + 4);
         let line = rule.line.map_or(String::new(), |line| format!("line {line}: "));
-        for line in hang(&indent, &clean(&format!("{line}{}", rule.text)), style.width).lines() {
+        for line in hang(&indent, &clean(&format!("{line}{}", bare(&rule.text))), style.width).lines() {
             writeln!(out, "{}", style.paint(Paint::Dim, line))?;
         }
         for trap in traps.iter().filter(|trap| trap.rule == Some(rule.rule)) {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{clean, painted};
+use super::{bare, clean, painted};
 use crate::firewall::Packet;
 use crate::firewall::phases::{ChainPhase, Phase, PhaseEnd, PhaseStep, phases};
 use crate::firewall::walk::{Branch, DecidedBy, Outcome, Stack, Verdict};
@@ -123,7 +123,10 @@ fn headline(out: &mut dyn Write, text: &str, verdict: Verdict, style: Style) -> 
 /// Those of `out`.
 pub fn brief(out: &mut dyn Write, packet: &Packet, outcome: &Outcome, style: Style) -> io::Result<()> {
     let (mark, paint) = look(outcome.verdict);
-    let text = sentence(packet, outcome).replace("the branches below differ", "its branches differ");
+    // Fields that a capture fills in and people do not ask about.
+    let mut asked = packet.clone();
+    (asked.ttl, asked.tos, asked.length, asked.mac_src, asked.payload) = (None, None, None, None, None);
+    let text = sentence(&asked, outcome).replace("the branches below differ", "its branches differ");
     let id = match &outcome.id {
         Some(serde_json::Value::String(id)) => format!("{id}: "),
         Some(id) => format!("{id}: "),
@@ -140,7 +143,7 @@ pub fn brief(out: &mut dyn Write, packet: &Packet, outcome: &Outcome, style: Sty
 pub fn outcome(out: &mut dyn Write, stack: &Stack, packet: &Packet, outcome: &Outcome, style: Style) -> io::Result<()> {
     headline(out, &sentence(packet, outcome), outcome.verdict, style)?;
     if let Some(by) = outcome.decided_by.as_ref().filter(|by| by.rule.is_some()) {
-        write!(out, "{}", hang("    ", &clean(&by.text), style.width))?;
+        write!(out, "{}", hang("    ", &clean(bare(&by.text)), style.width))?;
     }
     branches(out, &outcome.branches, outcome.verdict, style)?;
     let way = phases(stack, packet, outcome);
@@ -267,9 +270,7 @@ fn action_paint(action: &str) -> Paint {
 
 /// The rule's text without the `-A CHAIN` that the place has said.
 fn short(at: &DecidedBy) -> String {
-    let text = at.text.as_str();
-    // A counter pair may stand before it.
-    let text = if text.starts_with('[') { text.split_once("] ").map_or(text, |(_, rest)| rest) } else { text };
+    let text = bare(&at.text);
     let rest = text.strip_prefix("-A ").and_then(|rest| rest.strip_prefix(&at.chain));
     match rest.map(str::trim) {
         Some("") => "(every packet)".to_owned(),
