@@ -234,6 +234,21 @@ fn rules_come_from_standard_input_too() {
 }
 
 #[test]
+fn packets_are_one_history_only_when_asked() {
+    let arguments = ["fw", "sim", "--json", "--rules", "tests/cli_fw/stateful.rules", "--packets"];
+    let verdicts = |more: &[&str]| -> Vec<String> {
+        let output = program(&[&arguments[..], &["tests/cli_fw/handshake.jsonl"], more].concat(), b"");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let verdict = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["verdict"].as_str().unwrap().to_owned()
+        };
+        text.lines().map(verdict).collect()
+    };
+    assert_eq!(verdicts(&["--stateful"]), ["accept", "accept", "drop", "accept", "accept", "drop"]);
+    assert_eq!(verdicts(&[]), ["accept", "drop", "drop", "unknown", "unknown", "unknown"]);
+}
+
+#[test]
 fn a_capture_is_replayed() {
     let (src, dst) = ("192.168.1.5".parse().unwrap(), "192.168.1.2".parse().unwrap());
     let mut file = Writer::new(RAW);

@@ -15,10 +15,12 @@ pub mod packet;
 pub mod parse;
 pub mod phases;
 pub mod ruleset;
+pub mod state;
 pub mod traps;
 pub mod walk;
 
 pub use packet::{BadPacket, Packet};
 pub use parse::{ParseError, Warning};
 pub use ruleset::{Chain, Family, Hook, Match, Rule, Ruleset, Table, Target, Test};
-pub use walk::{DecidedBy, Facts, Issue, Outcome, Stack, Step, Verdict, walk};
+pub use state::History;
+pub use walk::{DecidedBy, Facts, Issue, Outcome, Stack, Step, Verdict, walk, walk_with};

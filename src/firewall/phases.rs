@@ -1,5 +1,7 @@
 //! A packet's way in phases: the path of an answer, one phase for each base chain it went through.
 
+use crate::host::Backend;
+
 use super::packet::{Packet, To};
 use super::ruleset::{Base, Chain, Counters, Family, Hook, Rule, Target};
 use super::walk::{DecidedBy, Outcome, Stack, Verdict};
@@ -27,6 +29,10 @@ pub struct ChainPhase {
     pub table: String,
     /// The base chain's name.
     pub chain: String,
+    /// Which code in the kernel runs it.
+    pub backend: Backend,
+    /// The file or command it came from.
+    pub source: String,
     /// Where the packet met it.
     pub hook: Hook,
     /// The chain's priority, where it is a base chain of the rulesets.
@@ -80,14 +86,18 @@ pub fn phases(stack: &Stack, packet: &Packet, outcome: &Outcome) -> Vec<Phase> {
         let found = find(stack, at);
         let base = found.and_then(|(chain, _)| chain.base.as_ref());
         let open = out.last().is_some_and(|last| {
-            let same = (last.family, &last.table, last.hook) == (at.family, &at.table, at.hook);
-            same && (base.is_none() || last.chain == at.chain)
+            let same = (last.family, &last.table, last.hook) == (at.family, &at.table, at.hook)
+                && (last.backend, &last.source) == (at.backend, &at.source);
+            let over = last.steps.last().is_some_and(|step| step.at.rule.is_none());
+            same && !over && (base.is_none() || last.chain == at.chain)
         });
         if !open {
             out.push(ChainPhase {
                 family: at.family,
                 table: at.table.clone(),
                 chain: at.chain.clone(),
+                backend: at.backend,
+                source: at.source.clone(),
                 hook: at.hook,
                 priority: base.map(|base| base.priority),
                 steps: Vec::new(),
@@ -191,7 +201,16 @@ fn rewrite(action: &str, before: &Packet, after: &Packet) -> Option<Rewrite> {
 mod tests {
     use super::*;
     use crate::firewall::{Facts, parse, walk};
-    use crate::host::Backend;
+
+    #[test]
+    fn two_tables_of_one_name_are_two_phases() {
+        let read = |text: &str, backend| parse::iptables_save(text, Family::Ip, backend, "t").unwrap().ruleset;
+        let (one, two) = ("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n", "*filter\n:INPUT DROP [0:0]\nCOMMIT\n");
+        let stack = Stack::from_rulesets([read(two, Backend::Legacy), read(one, Backend::Nft)]);
+        let packet: Packet = "hook=input in=eth0 udp 10.0.0.9 > 10.0.0.1:53".parse().unwrap();
+        let outcome = walk(&stack, &packet, &Facts::none());
+        assert_eq!(phases(&stack, &packet, &outcome).len(), 2, "{outcome:#?}");
+    }
 
     #[test]
     fn each_base_chain_is_a_phase_with_its_own_chains_and_rewrites() {

@@ -29,12 +29,17 @@ fn painted(out: &mut dyn Write, text: &str, word: &str, paint: Paint, style: Sty
     write!(out, "{}", text.replacen(word, &style.paint(paint, word), 1))
 }
 
-/// `Table ip filter (iptables-legacy) from rules.v4`
-fn table_title(table: &TableView) -> String {
-    let backend = match table.backend {
+/// What tells a table of iptables-legacy from one of the same name in `nf_tables`.
+fn legacy(backend: Backend) -> &'static str {
+    match backend {
         Backend::Legacy => " (legacy)",
         Backend::Nft => "",
-    };
+    }
+}
+
+/// `Table ip filter (iptables-legacy) from rules.v4`
+fn table_title(table: &TableView) -> String {
+    let backend = legacy(table.backend);
     clean(&format!("Table {} {}{backend}, from {}", table.family, table.table, table.source))
 }
 

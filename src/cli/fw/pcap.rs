@@ -1,5 +1,7 @@
 //! Captured frames as packets to ask about.
 
+use std::time::Duration;
+
 use crate::firewall::packet::Proto;
 use crate::firewall::{Hook, Packet, ruleset};
 use crate::host::HostFacts;
@@ -15,8 +17,9 @@ const IP: [u32; 2] = [228, 229];
 
 /// The packets of a capture.
 pub(super) struct Captured {
-    /// The packets, each with its frame's number (from 1) as id.
-    pub(super) packets: Vec<Packet>,
+    /// The packets, each with its frame's number (from 1) as id, and when it was seen, measured from
+    /// 1970-01-01 UTC.
+    pub(super) packets: Vec<(Packet, Duration)>,
     /// What was left out or broken off.
     pub(super) warnings: Vec<String>,
 }
@@ -50,7 +53,10 @@ pub(super) fn read(bytes: &[u8], source: &str, host: Option<&HostFacts>) -> Resu
             continue;
         }
         match packet(&decoded, outgoing, host) {
-            Some(packet) => packets.push(Packet { id: Some(number.into()), ..packet }),
+            Some(packet) => {
+                let at = Duration::from_nanos(record.at_ns);
+                packets.push((Packet { id: Some(number.into()), ..packet }, at));
+            }
             None => short += 1,
         }
     }
@@ -150,7 +156,7 @@ mod tests {
         let bytes = file.finish();
         let captured = read(&bytes, "c.pcap", None).unwrap();
         assert_eq!(captured.packets.len(), 1);
-        assert!(captured.packets[0].to_string().contains("tcp 10.0.0.9:40000 > 10.0.0.1:22 syn"));
+        assert!(captured.packets[0].0.to_string().contains("tcp 10.0.0.9:40000 > 10.0.0.1:22 syn"));
         assert_eq!(captured.warnings.len(), 1, "{:?}", captured.warnings);
         assert!(read(&bytes[..bytes.len() - 3], "c.pcap", None).is_err(), "a file that ends early");
     }

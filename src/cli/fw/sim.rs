@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 
@@ -9,8 +10,8 @@ use super::packets::{self, Kind};
 use super::rules::{Loaded, RulesArgs, clean, warn};
 use super::{pcap, read};
 use crate::cli::{Exit, Failure, Global};
-use crate::firewall::walk::{Facts, Outcome, Stack, Verdict, walk};
-use crate::firewall::{Packet, ParseError};
+use crate::firewall::walk::{Facts, Outcome, Stack, Verdict, walk_with};
+use crate::firewall::{History, Packet, ParseError};
 use crate::host::HostFacts;
 use crate::os::gather::{GatherOptions, Part, gather};
 use crate::view::{Style, fw as view};
@@ -40,6 +41,10 @@ pub(super) struct SimArgs {
     /// Packets from a file, a line each, or from a pcap file; `-` is standard input
     #[arg(long, value_name = "FILE", group = "what")]
     packets: Option<PathBuf>,
+    /// The packets are one history: connection tracking, translation, limits and lists live on. Time
+    /// passes between the frames of a capture, and not between others
+    #[arg(long)]
+    stateful: bool,
     /// The interface that packets came in by which do not say
     #[arg(long = "in", value_name = "IFACE")]
     in_: Option<String>,
@@ -65,12 +70,16 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
         verbose: global.verbose > 0,
         tally: view::Tally::default(),
     };
-    let answer = |packet: &Packet, alone: bool, answers: &mut Answers<'_>| -> anyhow::Result<()> {
-        let mut packet = packet.clone();
+    let mut history = args.stateful.then(History::new);
+    let mut answer = |asked: &Asked, alone: bool, answers: &mut Answers<'_>| -> anyhow::Result<()> {
+        if let (Some(history), Some(at)) = (&mut history, asked.1) {
+            history.at(at);
+        }
+        let mut packet = asked.0.clone();
         if packet.in_.is_none() && packet.hook != Some(crate::firewall::Hook::Output) {
             packet.in_.clone_from(&args.in_);
         }
-        let mut outcome = walk(&stack, &packet, &facts);
+        let mut outcome = walk_with(&stack, &packet, &facts, history.as_mut());
         if outcome.decided_by.is_none() && outcome.verdict == Verdict::Accept && !sees(&stack, packet.is_v6()) {
             let family = if packet.is_v6() { "IPv6" } else { "IPv4" };
             outcome.assumed.push(format!("this host has no rules for {family}: none were given"));
@@ -81,12 +90,12 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
         None => {
             let list = given(&args.packet)?;
             warn(&args.packet.iter().zip(&list).filter_map(bare_port).collect::<Vec<_>>(), global.verbose, style);
-            for packet in &list {
-                answer(packet, list.len() == 1, &mut answers)?;
+            for asked in &list {
+                answer(asked, list.len() == 1, &mut answers)?;
             }
         }
-        Some(file) if stdin => stream(file, host.as_ref(), global, style, &mut |packet, flush| {
-            answer(packet, false, &mut answers)?;
+        Some(file) if stdin => stream(file, host.as_ref(), global, style, &mut |asked, flush| {
+            answer(asked, false, &mut answers)?;
             if flush {
                 answers.out.flush()?;
             }
@@ -95,21 +104,24 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
         Some(file) => {
             let bytes = read::whole(file)?;
             let list = file_packets(file, &bytes, host.as_ref(), global, style)?;
-            for packet in &list {
-                answer(packet, list.len() == 1, &mut answers)?;
+            for asked in &list {
+                answer(asked, list.len() == 1, &mut answers)?;
             }
         }
     }
     answers.end()
 }
 
+/// A packet, and when it was seen, where a capture says: measured from 1970-01-01 UTC.
+type Asked = (Packet, Option<Duration>);
+
 /// The packets of `--packet`.
-fn given(texts: &[String]) -> anyhow::Result<Vec<Packet>> {
+fn given(texts: &[String]) -> anyhow::Result<Vec<Asked>> {
     let mut list = Vec::new();
     for text in texts {
         let line = text.replace(['\n', '\r'], " ");
         match packets::line("--packet", 1, &line).map_err(|error| bad(&error))? {
-            Some(packet) => list.push(packet),
+            Some(packet) => list.push((packet, None)),
             None => return Err(Failure::usage("--packet: there is no packet in it", None)),
         }
     }
@@ -117,7 +129,7 @@ fn given(texts: &[String]) -> anyhow::Result<Vec<Packet>> {
 }
 
 /// `fd00::2:443` is an address; whoever writes it after `tcp` may have meant a port.
-fn bare_port((text, packet): (&String, &Packet)) -> Option<String> {
+fn bare_port((text, (packet, _)): (&String, &Asked)) -> Option<String> {
     if !packet.is_v6() || packet.dport.is_some() || !matches!(packet.protocol().0, 6 | 17) {
         return None;
     }
@@ -138,14 +150,14 @@ fn file_packets(
     host: Option<&HostFacts>,
     global: &Global,
     style: Style,
-) -> anyhow::Result<Vec<Packet>> {
+) -> anyhow::Result<Vec<Asked>> {
     let source = read::name(file);
     match packets::kind(bytes) {
         Kind::Pcapng => Err(packets::pcapng(file)),
         Kind::Pcap => {
             let captured = pcap::read(bytes, &source, host).map_err(|what| Failure::usage(what, None))?;
             warn(&captured.warnings, global.verbose, style);
-            Ok(captured.packets)
+            Ok(captured.packets.into_iter().map(|(packet, at)| (packet, Some(at))).collect())
         }
         Kind::Lines => {
             let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(&source, bytes, error.valid_up_to()))?;
@@ -153,7 +165,7 @@ fn file_packets(
             if list.is_empty() {
                 return Err(Failure::usage(format!("{source}: there is no packet in it"), None));
             }
-            Ok(list)
+            Ok(list.into_iter().map(|packet| (packet, None)).collect())
         }
     }
 }
@@ -169,7 +181,7 @@ fn not_utf8(source: &str, bytes: &[u8], at: usize) -> anyhow::Error {
 }
 
 /// What takes each packet; the flag says whether its answer must be seen at once.
-type Take<'t> = dyn FnMut(&Packet, bool) -> anyhow::Result<()> + 't;
+type Take<'t> = dyn FnMut(&Asked, bool) -> anyhow::Result<()> + 't;
 
 /// Answers the lines of standard input as they come.
 fn stream(
@@ -186,8 +198,8 @@ fn stream(
     if !matches!(packets::kind(head), Kind::Lines) {
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(cannot)?;
-        for packet in &file_packets(file, &bytes, host, global, style)? {
-            take(packet, false)?;
+        for asked in &file_packets(file, &bytes, host, global, style)? {
+            take(asked, false)?;
         }
         return Ok(());
     }
@@ -216,7 +228,7 @@ fn stream(
         })?;
         if let Some(packet) = packets::line(&source, number, text).map_err(|error| ended(bad(&error)))? {
             // Whoever types, or a program that asks and waits, sees each answer at once.
-            take(&packet, input.buffer().is_empty())?;
+            take(&(packet, None), input.buffer().is_empty())?;
             answered += 1;
         }
     }

@@ -143,11 +143,29 @@ impl Run<'_> {
     /// Whether all of a rule's matches hold.
     fn rule_matches(&mut self, at: ChainAt, number: usize, rule: &Rule) -> bool {
         let mut maybe: Vec<(usize, String)> = Vec::new();
-        for (index, m) in rule.matches.iter().enumerate() {
+        // x_tables looks at addresses, interfaces and protocol before it asks any module; with a
+        // history the order tells which modules are asked at all.
+        let (core, modules): (Vec<usize>, Vec<usize>) =
+            (0..rule.matches.len()).partition(|index| self.session.is_none() || is_core(&rule.matches[*index].test));
+        for index in core.into_iter().chain(modules) {
+            let m = &rule.matches[index];
+            self.here = (number, index);
+            if self.session.is_some() && matches!(m.test, Test::Stateful { .. }) {
+                // It must not remember a packet that never came to it.
+                for (index, why) in std::mem::take(&mut maybe) {
+                    let m = &rule.matches[index];
+                    let (key, says) = self.question(at, number, m, &why);
+                    if self.choose(key, says) == m.negated {
+                        return false;
+                    }
+                }
+            }
             match self.holds(at, m) {
                 Truth::Yes => (),
                 Truth::No | Truth::Absent => {
+                    self.musing = true;
                     self.note_miss(at, number, rule);
+                    self.musing = false;
                     return false;
                 }
                 Truth::Maybe(why) => maybe.push((index, why)),
@@ -270,6 +288,10 @@ impl Run<'_> {
 
     /// Targets that change the packet or its flow and go on.
     fn change(&mut self, target: &Target) {
+        // A packet without a flow has no connection mark to change or to take (xt_connmark.c).
+        if matches!(target, Target::Connmark(_)) && !self.live.has_flow() {
+            return;
+        }
         let live = &mut self.live;
         match target {
             Target::Mark { value, mask } => live.mark = (live.mark & !mask) ^ value,
@@ -321,6 +343,19 @@ impl Run<'_> {
         }
         Next::Go
     }
+}
+
+/// Whether x_tables itself looks at it, before any module.
+fn is_core(test: &Test) -> bool {
+    matches!(
+        test,
+        Test::Source(_)
+            | Test::Destination(_)
+            | Test::InInterface(_)
+            | Test::OutInterface(_)
+            | Test::Protocol(_)
+            | Test::Fragment
+    )
 }
 
 fn unknown(why: &str) -> End {

@@ -1,14 +1,13 @@
 //! The way through the hooks, and the branches where something is not known.
 
-use std::net::IpAddr;
-
 use crate::firewall::packet::{Packet, To};
-use crate::firewall::ruleset::Hook;
-use crate::host::{Address, HostFacts, Route, RouteKind};
+use crate::firewall::ruleset::{ChainKind, Hook};
+use crate::firewall::state::{History, Session};
 
 use super::live::Live;
 use super::near::Misses;
 use super::stack::Stack;
+use super::track::{nat_point, runs_at};
 use super::{Branch, DecidedBy, Facts, NearMiss, Outcome, Step, Verdict};
 
 /// More alternatives than this are not followed.
@@ -19,6 +18,9 @@ const MAX_RULES: u32 = 2_000_000;
 const MAX_RULES_IN_ALL: u32 = 10_000_000;
 /// Rules that matched in one walk; only chains in a circle have so many.
 const MAX_STEPS: usize = 50_000;
+
+/// Where conntrack looks at a packet (`NF_IP_PRI_CONNTRACK`).
+const CONNTRACK: i32 = -200;
 
 /// How a walk ends early.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,12 @@ pub(super) struct Run<'a> {
     pub(super) misses: Misses,
     /// The accept that would be named if nothing stops the packet, and its weight.
     pub(super) accepted: Option<(u8, DecidedBy)>,
+    /// What the host remembers, where the walk has a history.
+    pub(super) session: Option<Session<'a>>,
+    /// The rule and the match being looked at: from 1, from 0.
+    pub(super) here: (usize, usize),
+    /// What is asked now is only of interest; nothing may remember it.
+    pub(super) musing: bool,
     budget: u32,
     choices: Vec<Choice>,
     /// Choices already made for this branch.
@@ -62,11 +70,17 @@ struct Ended {
     near: Option<NearMiss>,
 }
 
-pub(super) fn run(stack: &Stack, packet: &Packet, facts: Facts<'_>, one_hook: bool) -> Outcome {
+pub(super) fn run(
+    stack: &Stack,
+    packet: &Packet,
+    facts: Facts<'_>,
+    one_hook: bool,
+    mut history: Option<&mut History>,
+) -> Outcome {
     let mut ended: Vec<Ended> = Vec::new();
     let mut choices: Vec<Choice> = Vec::new();
     let (mut cut, mut spent) = (false, 0u32);
-    loop {
+    let draft = loop {
         let mut run = Run {
             stack,
             facts,
@@ -74,11 +88,16 @@ pub(super) fn run(stack: &Stack, packet: &Packet, facts: Facts<'_>, one_hook: bo
             path: Vec::new(),
             misses: Misses::default(),
             accepted: None,
+            session: history.as_deref().map(Session::new),
+            here: (0, 0),
+            musing: false,
             budget: MAX_RULES,
             preset: choices.len(),
             choices,
         };
         let end = run.go(one_hook);
+        run.settle();
+        let draft = run.session.take().map(Session::draft);
         let near = run.misses.nearest(&end);
         choices = run.choices;
         spent = spent.saturating_add(MAX_RULES - run.budget);
@@ -87,7 +106,7 @@ pub(super) fn run(stack: &Stack, packet: &Packet, facts: Facts<'_>, one_hook: bo
             before.path = Vec::new();
         }
         ended.push(Ended {
-            out: run.live.leaving(packet),
+            out: run.live.leaving(packet, draft.is_some()),
             path: run.path,
             assumed: run.live.assumed,
             given: choices.iter().map(said).collect(),
@@ -100,14 +119,26 @@ pub(super) fn run(stack: &Stack, packet: &Packet, facts: Facts<'_>, one_hook: bo
         }
         match choices.last_mut() {
             Some(last) => last.holds = false,
-            None => break,
+            None => break draft,
         }
         if ended.len() >= MAX_BRANCHES || spent > MAX_RULES_IN_ALL {
             cut = true;
-            break;
+            break draft;
         }
+    };
+    // Where branches differ the history goes on with the last, in which the fewest undecidable
+    // rules apply.
+    let passed = ended.last().is_some_and(|e| e.end.verdict == Verdict::Accept);
+    let several = ended.len() > 1;
+    let with_history = draft.is_some();
+    if let (Some(history), Some(draft)) = (history.as_deref_mut(), draft) {
+        history.keep(draft, passed);
     }
-    conclude(packet, ended, cut)
+    let mut outcome = conclude(packet, ended, cut);
+    if with_history && several && outcome.verdict == Verdict::Unknown {
+        outcome.assumed.push("the history goes on as in the last branch".to_owned());
+    }
+    outcome
 }
 
 fn said(choice: &Choice) -> String {
@@ -182,6 +213,9 @@ fn conclude(packet: &Packet, mut ended: Vec<Ended>, cut: bool) -> Outcome {
 impl Run<'_> {
     fn go(&mut self, one_hook: bool) -> End {
         let start = self.live.hook;
+        if !matches!(start, Hook::Ingress | Hook::Prerouting | Hook::Output) {
+            self.track();
+        }
         let stopped = if one_hook { self.hook(start) } else { self.all_hooks(start) };
         if let Some(end) = stopped {
             return end;
@@ -209,20 +243,25 @@ impl Run<'_> {
                     return Some(end);
                 }
             }
-            hook = match self.route() {
+            hook = match self.route_in() {
                 Ok(To::Local) => Hook::Input,
                 Ok(To::Forward) => Hook::Forward,
                 Err(end) => return Some(*end),
             };
         }
-        if hook == Hook::Output {
-            self.find_out();
+        if hook == Hook::Output
+            && let Some(end) = self.route_out()
+        {
+            return Some(end);
         }
+        let before = (self.live.packet.dst, self.live.mark, self.live.tos);
         if let Some(end) = self.hook(hook) {
             return Some(end);
         }
-        if hook == Hook::Forward {
-            self.live.ttl = self.live.ttl.saturating_sub(1);
+        if hook == Hook::Output
+            && let Some(end) = self.route_again(before)
+        {
+            return Some(end);
         }
         if matches!(hook, Hook::Forward | Hook::Output) {
             return self.hook(Hook::Postrouting).or_else(|| self.hook(Hook::Egress));
@@ -232,8 +271,20 @@ impl Run<'_> {
 
     fn hook(&mut self, hook: Hook) -> Option<End> {
         self.live.hook = hook;
+        let mut tracked = !matches!(hook, Hook::Prerouting | Hook::Output);
+        let point = nat_point(hook).map(|(at, _)| at);
+        let mut translated = point.is_none();
         for (at, base) in self.stack.base_chains(hook, self.live.v6) {
-            self.live.priority = base.priority;
+            let (priority, _) = runs_at(base);
+            self.live.priority = priority;
+            if !tracked && priority >= CONNTRACK {
+                tracked = true;
+                self.track();
+            }
+            if !translated && base.kind != ChainKind::Nat && point.is_some_and(|point| priority > point) {
+                translated = true;
+                self.finish_nat();
+            }
             if !base.devices.is_empty() {
                 let device = if hook == Hook::Egress { &self.live.packet.out } else { &self.live.packet.in_ };
                 if device.as_ref().is_none_or(|device| !base.devices.contains(device)) {
@@ -243,6 +294,12 @@ impl Run<'_> {
             if let Some(end) = self.base_chain(at, base) {
                 return Some(end);
             }
+        }
+        if !tracked {
+            self.track();
+        }
+        if !translated {
+            self.finish_nat();
         }
         None
     }
@@ -263,74 +320,4 @@ impl Run<'_> {
         self.choices.push(Choice { key, says, holds: true });
         true
     }
-
-    /// The routing decision for a packet that came in.
-    fn route(&mut self) -> Result<To, Box<End>> {
-        if let Some(to) = self.live.routed() {
-            return Ok(to);
-        }
-        let dst = self.live.packet.dst;
-        if let Some(host) = self.facts.host.filter(|host| host.addresses.is_some()) {
-            if is_local(host, dst) {
-                return Ok(To::Local);
-            }
-            let sysctl = if self.live.v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" };
-            if host.sysctl(sysctl) == Some(0) {
-                let reason = format!("routing: {dst} is not this host's and it does not forward ({sysctl} = 0)");
-                return Err(Box::new(End {
-                    verdict: Verdict::Drop,
-                    reject_with: None,
-                    by: None,
-                    reason: Some(reason),
-                }));
-            }
-            if self.live.packet.out.is_none() {
-                self.live.packet.out = out_by_routes(host, dst);
-            }
-            return Ok(To::Forward);
-        }
-        if self.live.packet.out.is_some() {
-            return Ok(To::Forward);
-        }
-        self.live.assume("routing delivers it to this host");
-        Ok(To::Local)
-    }
-
-    /// Fills in the outgoing interface of a packet of this host, where the routes tell it.
-    fn find_out(&mut self) {
-        let Some(host) = self.facts.host else { return };
-        if self.live.packet.out.is_none() {
-            let dst = self.live.packet.dst;
-            self.live.packet.out = if host.addresses.is_some() && is_local(host, dst) && !dst.is_multicast() {
-                Some("lo".to_owned())
-            } else {
-                out_by_routes(host, dst)
-            };
-        }
-    }
-}
-
-/// Whether a packet to this address is delivered here.
-pub(super) fn is_local(host: &HostFacts, dst: IpAddr) -> bool {
-    let own = |a: &Address| a.address == dst || a.broadcast == Some(dst);
-    let broadcast = matches!(dst, IpAddr::V4(a) if a.is_broadcast());
-    dst.is_loopback()
-        || broadcast
-        || dst.is_multicast()
-        || host.addresses.as_deref().unwrap_or(&[]).iter().any(own)
-        || host.routes.as_deref().unwrap_or(&[]).iter().any(|route| {
-            matches!(route.kind, RouteKind::Local | RouteKind::Broadcast) && route.destination.contains(dst)
-        })
-}
-
-/// The interface of the longest matching route of the main table.
-fn out_by_routes(host: &HostFacts, dst: IpAddr) -> Option<String> {
-    // Policy rules beyond the three that every host has may choose another table.
-    if host.rules.as_deref().is_some_and(|rules| rules.iter().any(|rule| !matches!(rule.priority, 0 | 32766 | 32767))) {
-        return None;
-    }
-    let routes = host.routes.as_deref()?;
-    let fits = |r: &&Route| r.table == 254 && r.kind == RouteKind::Unicast && !r.dead && r.destination.contains(dst);
-    let best = routes.iter().filter(fits).max_by_key(|r| (r.destination.prefix(), std::cmp::Reverse(r.metric)))?;
-    best.interface.clone()
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::packet::{Packet, Proto, To};
+use crate::firewall::packet::{Packet, Proto};
 use crate::firewall::ruleset::{CtStates, Hook, PktType, TcpFlags};
 
 /// Whether a test holds.
@@ -58,6 +58,8 @@ pub(super) struct Live {
     pub(super) tos: u8,
     /// Addresses and ports before NAT.
     pub(super) original: (IpAddr, IpAddr, Option<u16>, Option<u16>),
+    /// REDIRECT sent it to this host itself.
+    pub(super) redirected: bool,
     /// What was used without being given.
     pub(super) assumed: Vec<String>,
 }
@@ -79,6 +81,7 @@ impl Live {
             ttl: packet.ttl.unwrap_or(64),
             tos: packet.tos.unwrap_or(0),
             original: (packet.src, packet.dst, packet.sport, packet.dport),
+            redirected: false,
             assumed: Vec::new(),
             packet: packet.clone(),
         };
@@ -219,13 +222,8 @@ impl Live {
         kind
     }
 
-    /// The routing decision that was given, or that an earlier REDIRECT made.
-    pub(super) fn routed(&self) -> Option<To> {
-        self.packet.to
-    }
-
     /// The packet as it leaves.
-    pub(super) fn leaving(&self, given: &Packet) -> Packet {
+    pub(super) fn leaving(&self, given: &Packet, tracked: bool) -> Packet {
         let mut out = self.packet.clone();
         out.proto = given.proto.or(out.proto);
         if self.mark != given.mark.unwrap_or(0) {
@@ -240,7 +238,7 @@ impl Live {
         if self.tos != given.tos.unwrap_or(0) {
             out.tos = Some(self.tos);
         }
-        if given.ctstate.is_some() || self.state.intersects(CtStates::UNTRACKED) {
+        if tracked || given.ctstate.is_some() || self.state.intersects(CtStates::UNTRACKED) {
             out.ctstate = Some(self.state);
         }
         out.hook = given.hook;

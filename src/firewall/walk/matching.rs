@@ -106,8 +106,12 @@ impl Run<'_> {
             Test::PktType(kind) => Truth::of(live.pkttype() == *kind),
             Test::Set { name, sides, options } => self.ipset(name, sides, options),
             // xt_recent.c: --set returns true whatever it found.
-            Test::Stateful { module, options } if module == "recent" && is_plain_set(options) => Truth::Yes,
-            Test::Stateful { module, .. } => Truth::Maybe(format!("{module} rests on history, chance or time")),
+            Test::Stateful { module, options }
+                if self.session.is_none() && module == "recent" && is_plain_set(options) =>
+            {
+                Truth::Yes
+            }
+            Test::Stateful { module, options } => self.stateful(at, module, options),
             Test::Compare(comparison) => self.compare(at, comparison),
             Test::Unknown { .. } => Truth::Maybe("this program does not know it".to_owned()),
         }
@@ -193,6 +197,9 @@ impl Run<'_> {
     }
 
     fn ct_test(&mut self, test: &CtTest) -> Truth {
+        if let Some(truth) = self.ct_of_flow(test) {
+            return truth;
+        }
         let live = &mut self.live;
         let fresh = live.state.intersects(CtStates::NEW);
         let (src, dst, sport, dport) = live.original;

@@ -12,8 +12,10 @@ mod live;
 mod matching;
 mod nat;
 mod near;
+mod route;
 mod sets;
 mod stack;
+mod track;
 
 use serde::Serialize;
 
@@ -21,6 +23,7 @@ use crate::host::{Backend, HostFacts};
 
 use super::packet::Packet;
 use super::ruleset::{Family, Hook};
+use super::state::History;
 
 pub use near::NearMiss;
 pub use stack::{ChainAt, Issue, Stack};
@@ -174,10 +177,16 @@ pub struct Outcome {
 /// Walks the packet from its first hook to its last: prerouting → input, or prerouting → forward →
 /// postrouting, or output → postrouting.
 pub fn walk(stack: &Stack, packet: &Packet, facts: &Facts<'_>) -> Outcome {
-    flow::run(stack, packet, *facts, false)
+    flow::run(stack, packet, *facts, false, None)
+}
+
+/// Walks the packet as [`walk()`] does, with what the host remembers: the packet's state is that of
+/// its flow, and what the packet changes is kept.
+pub fn walk_with(stack: &Stack, packet: &Packet, facts: &Facts<'_>, history: Option<&mut History>) -> Outcome {
+    flow::run(stack, packet, *facts, false, history)
 }
 
 /// Walks the packet through its first hook only.
 pub fn walk_hook(stack: &Stack, packet: &Packet, facts: &Facts<'_>) -> Outcome {
-    flow::run(stack, packet, *facts, true)
+    flow::run(stack, packet, *facts, true, None)
 }

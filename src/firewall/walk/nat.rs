@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::firewall::packet::To;
 use crate::firewall::ruleset::{CtStates, Hook, NatRange, Net, Target};
 
 use super::flow::Run;
@@ -12,6 +11,9 @@ impl Run<'_> {
     /// Whether a nat chain sees this packet: the first of its flow only
     /// (`net/netfilter/nf_nat_core.c`, `nf_nat_inet_fn`).
     pub(super) fn nat_applies(&mut self, at: ChainAt) -> bool {
+        if let Some(session) = &self.session {
+            return self.nat_undecided(session);
+        }
         if self.live.state.intersects(CtStates(CtStates::NEW.0 | CtStates::RELATED.0)) {
             return true;
         }
@@ -24,12 +26,16 @@ impl Run<'_> {
     }
 
     pub(super) fn translate(&mut self, target: &Target) {
+        if self.session.is_some() {
+            self.bind_target(target);
+            return;
+        }
         match target {
             Target::Dnat(range) => self.destination(range),
             Target::Snat(range) => self.source(range),
             Target::Masquerade(range) => {
                 let out = self.live.packet.out.clone();
-                if let Some(addr) = self.own_address(out.as_deref()) {
+                if let Some(addr) = self.masquerade_address() {
                     self.live.packet.src = addr;
                 } else {
                     let out = out.unwrap_or_else(|| "its interface".to_owned());
@@ -38,17 +44,11 @@ impl Run<'_> {
                 self.source(range);
             }
             Target::Redirect(range) => {
-                let local = if self.live.hook == Hook::Output {
-                    Some(if self.live.v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { IpAddr::V4(Ipv4Addr::LOCALHOST) })
-                } else {
-                    let in_ = self.live.packet.in_.clone();
-                    self.own_address(in_.as_deref())
-                };
-                match local {
+                match self.redirect_address() {
                     Some(addr) => self.live.packet.dst = addr,
                     None => self.live.assume("the destination becomes this host's own address, which is not known"),
                 }
-                self.live.packet.to = Some(To::Local);
+                self.live.redirected = true;
                 self.destination(range);
             }
             Target::Netmap(net) => {
@@ -66,10 +66,6 @@ impl Run<'_> {
             self.live.packet.dst = from;
             if from != to {
                 self.live.assume(format!("the destination becomes one of {from}-{to}; the first is taken"));
-            }
-            if self.live.hook == Hook::Output {
-                // The kernel routes it again (nf_nat_proto.c, nf_nat_ipv4_local_fn).
-                self.live.packet.out = None;
             }
         }
         if let Some(ports) = range.ports {
@@ -100,6 +96,19 @@ impl Run<'_> {
         self.live.state.0 |= CtStates::SNAT.0;
     }
 
+    /// The source that MASQUERADE gives.
+    pub(super) fn masquerade_address(&self) -> Option<IpAddr> {
+        self.own_address(self.live.packet.out.as_deref())
+    }
+
+    /// The destination that REDIRECT gives (`nf_nat_redirect.c`).
+    pub(super) fn redirect_address(&self) -> Option<IpAddr> {
+        if self.live.hook == Hook::Output {
+            return Some(if self.live.v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() });
+        }
+        self.own_address(self.live.packet.in_.as_deref())
+    }
+
     /// The first address of an interface, where the host is known.
     fn own_address(&self, interface: Option<&str>) -> Option<IpAddr> {
         let addresses = self.facts.host?.addresses.as_deref()?;
@@ -110,7 +119,7 @@ impl Run<'_> {
 }
 
 /// The address with its network bits replaced.
-fn mapped(addr: IpAddr, net: &Net) -> IpAddr {
+pub(super) fn mapped(addr: IpAddr, net: &Net) -> IpAddr {
     match (addr, net.addr, net.mask) {
         (IpAddr::V4(a), IpAddr::V4(n), IpAddr::V4(m)) => {
             IpAddr::V4(Ipv4Addr::from(a.to_bits() & !m.to_bits() | n.to_bits()))

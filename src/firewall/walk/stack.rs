@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::firewall::parse::{self, ParseError, Warning};
-use crate::firewall::ruleset::{Base, Chain, Family, Hook, Ruleset, Set, Table};
+use crate::firewall::ruleset::{Base, Chain, ChainKind, Family, Hook, Ruleset, Set, Table};
 use crate::host::{Backend, DumpFormat, RulesetDump};
+
+use super::track::runs_at;
 
 /// All rulesets of one host (one network namespace), as the kernel runs them together.
 #[derive(Debug, Clone, Default)]
@@ -163,8 +165,15 @@ impl Stack {
             .filter(|(_, base)| base.hook == hook)
             .collect();
         found.reverse();
-        found.sort_by_key(|(_, base)| base.priority);
+        found.sort_by_key(|(_, base)| runs_at(base));
         found
+    }
+
+    /// Whether packets of a family are translated at all: there is a nat chain that sees them.
+    pub(crate) fn translates(&self, v6: bool) -> bool {
+        self.chains().any(|(_, _, table, chain)| {
+            table.family.sees(v6) && chain.base.as_ref().is_some_and(|base| base.kind == ChainKind::Nat)
+        })
     }
 
     /// An ipset by name.

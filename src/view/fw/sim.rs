@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{bare, clean, painted};
+use super::{bare, clean, legacy, painted};
 use crate::firewall::Packet;
 use crate::firewall::phases::{ChainPhase, Phase, PhaseEnd, PhaseStep, phases};
 use crate::firewall::walk::{Branch, DecidedBy, Outcome, Stack, Verdict};
@@ -73,7 +73,7 @@ fn past(verdict: Verdict) -> &'static str {
 
 /// `rule 2 of chain INPUT, table ip filter`
 fn place(by: &DecidedBy) -> String {
-    let table = format!("table {} {}", by.family, by.table);
+    let table = format!("table {} {}{}", by.family, by.table, legacy(by.backend));
     match by.rule {
         Some(rule) => format!("rule {rule} of chain {}, {table}", by.chain),
         None => format!("the policy of chain {}, {table}", by.chain),
@@ -198,7 +198,8 @@ fn chain(out: &mut dyn Write, number: usize, phase: &ChainPhase, style: Style) -
     let first = format!("{number:>3}  ");
     let priority = phase.priority.map_or(String::new(), |priority| format!(", priority {priority}"));
     let name = clean(&phase.chain);
-    let title = format!("{}{priority} · table {} {} · chain {name}", phase.hook, phase.family, clean(&phase.table));
+    let table = format!("{} {}{}", phase.family, clean(&phase.table), legacy(phase.backend));
+    let title = format!("{}{priority} · table {table} · chain {name}", phase.hook);
     painted(out, &hang(&first, &title, style.width), phase.hook.name(), Paint::Name, style)?;
     let mut depth = Depth::new(&phase.chain);
     for step in phase.steps.iter().take(SHOWN) {

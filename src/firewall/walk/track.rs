@@ -1,0 +1,300 @@
+//! The packet and its flow, where the walk has a history.
+
+use std::net::IpAddr;
+
+use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, Net, NatRange, Side, Target};
+use crate::firewall::state::{
+    Ask, Chosen, Dir, Look, Manip, Seen, Session, Status, Tracked, Tuple, Wanted, is_icmp_error,
+};
+use crate::wire::{HexBytes, IcmpFamily, Quoted};
+
+use super::flow::Run;
+use super::live::Truth;
+use super::nat::mapped;
+use super::stack::ChainAt;
+
+/// At which priority a hook translates (`NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`), and which end.
+pub(super) fn nat_point(hook: Hook) -> Option<(i32, Manip)> {
+    match hook {
+        Hook::Prerouting | Hook::Output => Some((-100, Manip::Destination)),
+        Hook::Input | Hook::Postrouting => Some((100, Manip::Source)),
+        _ => None,
+    }
+}
+
+/// When a base chain runs: nat chains run where their hook translates, in the order of their own
+/// priorities (`net/netfilter/nf_nat_core.c`, `nf_nat_register_fn`).
+pub(super) fn runs_at(base: &Base) -> (i32, i32) {
+    match nat_point(base.hook) {
+        Some((at, _)) if base.kind == ChainKind::Nat => (at, base.priority),
+        _ => (base.priority, base.priority),
+    }
+}
+
+impl Run<'_> {
+    /// Finds the packet's flow, or begins one.
+    pub(super) fn track(&mut self) {
+        if self.session.is_none() || self.live.state.intersects(CtStates::UNTRACKED) {
+            return;
+        }
+        let tuple = self.tuple();
+        let flags = if tuple.proto == 6 { self.live.tcp_flags() } else { crate::firewall::ruleset::TcpFlags(0) };
+        // What a packet's size is matters to few rules; those name it when they look at it.
+        let assumed = self.live.assumed.len();
+        let length = u64::from(self.live.length());
+        self.live.assumed.truncate(assumed);
+        let quoted = self.quoted(tuple);
+        let loose = self.facts.host.and_then(|h| h.sysctl("net.netfilter.nf_conntrack_tcp_loose")) != Some(0);
+        let by_lo = self.live.hook == Hook::Prerouting && self.live.packet.in_.as_deref() == Some("lo");
+        let given = self.live.packet.ctstate;
+        let seen = Seen { flags, quoted, length, loose, given, by_lo };
+        let Some(session) = &mut self.session else { return };
+        let tracked = session.track(tuple, &seen);
+        self.live.state = match tracked {
+            Tracked::New => CtStates::NEW,
+            Tracked::Established => CtStates::ESTABLISHED,
+            Tracked::Related => CtStates::RELATED,
+            Tracked::Invalid => CtStates::INVALID,
+            Tracked::Untracked => CtStates::UNTRACKED,
+        };
+        if let Some(current) = &mut session.current {
+            if let (None, Some(mark)) = (current.id, self.live.packet.connmark) {
+                current.flow.mark = mark;
+            }
+            self.live.connmark = current.flow.mark;
+        }
+        self.translated_states();
+    }
+
+    /// The packet's own tuple.
+    fn tuple(&mut self) -> Tuple {
+        let (src, dst, proto) = (self.live.packet.src, self.live.packet.dst, self.live.proto);
+        let (sport, dport) = match proto {
+            1 | 58 => {
+                let (kind, code) = self.live.icmp();
+                (self.live.packet.sport.unwrap_or(0), u16::from(kind) << 8 | u16::from(code))
+            }
+            6 | 17 | 33 | 132 | 136 => {
+                if self.live.packet.dport.is_none() {
+                    self.live.assume("destination port 0");
+                }
+                (self.live.sport(), self.live.packet.dport.unwrap_or(0))
+            }
+            _ => (0, 0),
+        };
+        Tuple { src, dst, proto, sport, dport }
+    }
+
+    /// The tuple of the packet that an ICMP error quotes. Where the quote is not given, it may be
+    /// any packet that this host saw from the one whom the error is for.
+    fn quoted(&mut self, tuple: Tuple) -> Option<Tuple> {
+        if !is_icmp_error(tuple.proto, tuple.icmp_type()) {
+            return None;
+        }
+        if let Some(hex) = &self.live.packet.payload {
+            let bytes: HexBytes = serde_json::from_value(serde_json::Value::String(hex.clone())).ok()?;
+            let family = if self.live.v6 { IcmpFamily::V6 } else { IcmpFamily::V4 };
+            let quoted = Quoted::parse(family, &bytes.0)?;
+            let (sport, dport) = match (quoted.protocol, quoted.ports, quoted.upper.0.as_slice()) {
+                // Packets have no identifier here: it is 0 for all.
+                (1 | 58, _, [kind, code, ..]) => (0, u16::from(*kind) << 8 | u16::from(*code)),
+                (_, Some(ports), _) => ports,
+                (_, None, [a, b, c, d, ..]) if matches!(quoted.protocol, 6 | 17 | 33 | 132 | 136) => {
+                    (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))
+                }
+                _ => (0, 0),
+            };
+            return Some(Tuple { src: quoted.src, dst: quoted.dst, proto: quoted.protocol, sport, dport });
+        }
+        let session = self.session.as_ref()?;
+        let about = session.flows().find_map(|(_, flow)| {
+            let dir = [Dir::Original, Dir::Reply].into_iter().find(|dir| flow.tuple(*dir).dst == tuple.dst)?;
+            flow.tuple(dir).invert()
+        })?;
+        self.live.assume(format!(
+            "the ICMP error quotes a packet {} > {} (its payload is not given)",
+            about.src, about.dst
+        ));
+        Some(about)
+    }
+
+    /// SNAT and DNAT are states that are OR-ed in (`conntrack_mt`).
+    fn translated_states(&mut self) {
+        let Some(current) = self.session.as_ref().and_then(|session| session.current.as_ref()) else { return };
+        for (status, state) in [(Status::SRC_NAT, CtStates::SNAT), (Status::DST_NAT, CtStates::DNAT)] {
+            if current.flow.status.has(status) {
+                self.live.state.0 |= state.0;
+            }
+        }
+    }
+
+    /// Whether nat chains of this hook see the packet: its flow is new and this end not yet bound.
+    pub(super) fn nat_undecided(&self, session: &Session<'_>) -> bool {
+        let fresh = self.live.state.intersects(CtStates(CtStates::NEW.0 | CtStates::RELATED.0));
+        let error = session.current.as_ref().is_none_or(|current| current.error);
+        fresh && !error && nat_point(self.live.hook).is_some_and(|(_, manip)| !session.bound(manip))
+    }
+
+    /// After the nat chains of a hook: a flow that none of them bound is bound as it is, and the
+    /// packet gets the addresses of its flow's binding.
+    pub(super) fn finish_nat(&mut self) {
+        let Some((_, manip)) = nat_point(self.live.hook) else { return };
+        let Some(session) = &self.session else { return };
+        if !self.stack.translates(self.live.v6) {
+            return;
+        }
+        if self.nat_undecided(session) {
+            self.bind(manip, &Wanted::default());
+        }
+        let Some(session) = &self.session else { return };
+        let Some(tuple) = session.translated(manip) else { return };
+        let error = session.current.as_ref().is_some_and(|current| current.error);
+        let ports = tuple.has_ports() && !error;
+        let packet = &mut self.live.packet;
+        match manip {
+            Manip::Source => {
+                packet.src = tuple.src;
+                if ports {
+                    packet.sport = Some(tuple.sport);
+                }
+            }
+            Manip::Destination => {
+                packet.dst = tuple.dst;
+                if ports {
+                    packet.dport = Some(tuple.dport);
+                }
+            }
+        }
+        if error && self.live.packet.payload.is_some() {
+            self.live.assume("the packet that the ICMP error quotes is translated too, which is not shown");
+        }
+    }
+
+    fn bind(&mut self, manip: Manip, wanted: &Wanted) {
+        let Some(session) = &mut self.session else { return };
+        let chosen = session.bind(manip, wanted);
+        match chosen {
+            Chosen::Sure => (),
+            Chosen::OneOf(range) => {
+                let end = if manip == Manip::Source { "source" } else { "destination" };
+                self.live.assume(format!("the {end} port becomes any free one of {range}; the first is taken"));
+            }
+            Chosen::NoneFree => self.live.assume("no free port is left to translate to"),
+        }
+        self.translated_states();
+    }
+
+    /// What a nat target does to a new flow. The packet itself changes after the chain.
+    pub(super) fn bind_target(&mut self, target: &Target) {
+        let Some((_, manip)) = nat_point(self.live.hook) else { return };
+        let (range, own) = match target {
+            Target::Dnat(range) | Target::Snat(range) => (range.clone(), None),
+            Target::Masquerade(range) => {
+                let out = self.live.packet.out.clone();
+                let own = self.masquerade_address();
+                if own.is_none() {
+                    let out = out.unwrap_or_else(|| "its interface".to_owned());
+                    self.live.assume(format!("the source becomes the address of {out}, which is not known"));
+                }
+                (range.clone(), own)
+            }
+            Target::Redirect(range) => {
+                let own = self.redirect_address();
+                if own.is_none() {
+                    self.live.assume("the destination becomes this host's own address, which is not known");
+                }
+                self.live.redirected = true;
+                (range.clone(), own)
+            }
+            Target::Netmap(net) => (NatRange::default(), Some(self.mapped_end(manip, net))),
+            _ => return,
+        };
+        let addr = own.or_else(|| self.address_of(manip, &range));
+        let random = range.flags.contains("--random") || range.flags.split(' ').any(|flag| flag == "random");
+        self.bind(manip, &Wanted { addr, ports: range.ports, random });
+    }
+
+    fn mapped_end(&self, manip: Manip, net: &Net) -> IpAddr {
+        mapped(if manip == Manip::Source { self.live.packet.src } else { self.live.packet.dst }, net)
+    }
+
+    /// One address of a range (`find_best_ips_proto`).
+    fn address_of(&mut self, manip: Manip, range: &NatRange) -> Option<IpAddr> {
+        let (from, to) = range.addrs?;
+        let own = if manip == Manip::Source { self.live.packet.src } else { self.live.packet.dst };
+        if from != to && manip == Manip::Source && (from..=to).contains(&own) {
+            return Some(own);
+        }
+        if from != to {
+            let end = if manip == Manip::Source { "source" } else { "destination" };
+            self.live.assume(format!("the {end} becomes one of {from}-{to}; the first is taken"));
+        }
+        Some(from)
+    }
+
+    /// What one option of `-m conntrack` says of the packet's flow, where there is a history.
+    pub(super) fn ct_of_flow(&self, test: &CtTest) -> Option<Truth> {
+        let session = self.session.as_ref()?;
+        let Some(current) = &session.current else { return Some(Truth::Absent) };
+        let flow = &current.flow;
+        Some(Truth::of(match test {
+            CtTest::State(_) => return Some(Truth::Yes),
+            CtTest::Proto(number) => flow.tuples[0].proto == *number,
+            CtTest::Status(statuses) => flow.status.0 & u16::from(statuses.0) != 0,
+            CtTest::Direction(reply) => (current.dir == Dir::Reply) == *reply,
+            CtTest::Expire(text) => {
+                let left = flow.expires.saturating_sub(session.now()).as_secs();
+                let (from, to) = text.split_once(':').unwrap_or((text, text));
+                let number = |text: &str, empty| if text.is_empty() { Some(empty) } else { text.parse::<u64>().ok() };
+                match (number(from, 0), number(to, u64::MAX)) {
+                    (Some(from), Some(to)) => (from..=to).contains(&left),
+                    _ => return None,
+                }
+            }
+            CtTest::Addr { reply, side, net } => {
+                let tuple = flow.tuples[usize::from(*reply)];
+                net.contains(if *side == Side::Source { tuple.src } else { tuple.dst })
+            }
+            CtTest::Port { reply, side, range } => {
+                let tuple = flow.tuples[usize::from(*reply)];
+                range.contains(if *side == Side::Source { tuple.sport } else { tuple.dport })
+            }
+        }))
+    }
+
+    /// Whether a match that remembers holds; without a history that is not known.
+    pub(super) fn stateful(&mut self, at: ChainAt, module: &str, options: &str) -> Truth {
+        if self.session.is_none() || self.musing {
+            return Truth::Maybe(format!("{module} rests on history, chance or time"));
+        }
+        let assumed = self.live.assumed.len();
+        let look = Look {
+            src: self.live.packet.src,
+            dst: self.live.packet.dst,
+            sport: self.live.packet.sport.unwrap_or(40_000),
+            dport: self.live.packet.dport.unwrap_or(0),
+            proto: self.live.proto,
+            ttl: self.live.ttl,
+            length: u64::from(self.live.length()),
+        };
+        if !matches!(module, "quota" | "connbytes") {
+            self.live.assumed.truncate(assumed);
+        }
+        let (rule, index) = self.here;
+        let Some(session) = &mut self.session else { return Truth::No };
+        match session.ask((at, rule, index), module, options, &look) {
+            Ask::Yes => Truth::Yes,
+            Ask::No => Truth::No,
+            Ask::Maybe(why) => Truth::Maybe(why),
+        }
+    }
+
+    /// The walk is over: what the packet's flow keeps.
+    pub(super) fn settle(&mut self) {
+        let Some(current) = self.session.as_mut().and_then(|session| session.current.as_mut()) else { return };
+        current.flow.mark = self.live.connmark;
+        if self.live.packet.out.as_deref() == Some("lo") && !self.live.came_in {
+            current.flow.by_lo = true;
+        }
+    }
+}
