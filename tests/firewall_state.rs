@@ -191,3 +191,71 @@ fn answers_are_translated_back() {
     assert!(clash.assumed.iter().any(|a| a.contains("any free one")), "{clash:#?}");
     leaves(&host.send("in=wan out=lan to=forward udp 9.9.9.9:53 > 203.0.113.1:1024"), "accept 9.9.9.9:53 > 192.168.1.6:6000");
 }
+
+mod flows {
+    use super::{Facts, Packet, input, stack};
+    use reachwhy::firewall::flow::{FlowOutcome, Host, run};
+    use reachwhy::firewall::{Stack, Verdict};
+
+    fn through(stacks: &[&Stack], packet: &str) -> FlowOutcome {
+        let packet: Packet = packet.parse().unwrap();
+        let names = ["client", "server"];
+        let names = if stacks.len() == 1 { &names[1..] } else { &names };
+        let hosts: Vec<_> =
+            stacks.iter().zip(names).map(|(stack, name)| Host { name, stack, facts: Facts::none() }).collect();
+        run(&packet, &hosts)
+    }
+
+    fn first_blocked(outcome: &FlowOutcome) -> Option<(u32, String, String)> {
+        outcome.first_blocked.as_ref().map(|p| {
+            let by = p.decided_by.as_ref().map_or(String::new(), |by| format!("{} {:?}", by.chain, by.rule));
+            (p.n, p.host.clone(), by)
+        })
+    }
+
+    #[test]
+    fn the_missing_reply_rule_is_found() {
+        let stateless = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT DROP [0:0]\n-A INPUT -p tcp --dport 80 -j ACCEPT\nCOMMIT\n";
+        let outcome = through(&[&stack(stateless)], "in=eth0 tcp 10.0.0.9:4000 > 10.0.0.1:80");
+        assert!(!outcome.works);
+        assert_eq!(first_blocked(&outcome), Some((2, "server".to_owned(), "OUTPUT None".to_owned())));
+        let mended = stateless.replace("COMMIT", "-A OUTPUT -p tcp --sport 80 -j ACCEPT\nCOMMIT");
+        let outcome = through(&[&stack(&mended)], "in=eth0 tcp 10.0.0.9:4000 > 10.0.0.1:80");
+        assert!(outcome.works && outcome.packets.len() == 10, "{outcome:#?}");
+        let keys = serde_json::to_value(&outcome).unwrap();
+        assert_eq!(keys["packets"][1]["flags"], serde_json::json!(["syn", "ack"]));
+        assert!(keys["first_blocked"].is_null() && keys["works"] == true && keys["packets"][1]["dir"] == "reply");
+    }
+
+    #[test]
+    fn through_two_hosts() {
+        let client = stack("*filter\n:INPUT DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -m state --state ESTABLISHED -j ACCEPT\nCOMMIT\n");
+        let server = input("-A INPUT -m state --state ESTABLISHED -j ACCEPT\n-A INPUT -p tcp --dport 22 --syn -j ACCEPT");
+        let outcome = through(&[&client, &server], "tcp 10.0.0.9:4000 > 10.0.0.1:22");
+        assert!(outcome.works && outcome.packets.len() == 20, "{outcome:#?}");
+        let outcome = through(&[&client, &server], "tcp 10.0.0.9:4000 > 10.0.0.1:23");
+        assert_eq!(first_blocked(&outcome), Some((1, "server".to_owned(), "INPUT None".to_owned())));
+        let deaf = stack("*filter\n:INPUT DROP [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n");
+        let outcome = through(&[&deaf, &server], "tcp 10.0.0.9:4000 > 10.0.0.1:22");
+        assert_eq!(first_blocked(&outcome), Some((2, "client".to_owned(), "INPUT None".to_owned())));
+        for packet in ["icmp 10.0.0.9 > 10.0.0.1", "udp 10.0.0.9:5 > 10.0.0.1:53"] {
+            let all = input("-A INPUT -j ACCEPT");
+            assert!(through(&[&client, &all], packet).works, "{packet}");
+        }
+    }
+
+    #[test]
+    fn through_a_router_and_over_loopback() {
+        let outcome = through(&[&stack(super::NAT)], "in=wan out=lan tcp 198.51.100.7:5000 > 203.0.113.1:80");
+        assert!(outcome.works, "{outcome:#?}");
+        let outcome = through(&[&stack(super::NAT)], "in=lan out=wan udp 192.168.1.5:6000 > 9.9.9.9:53");
+        assert!(outcome.works, "{outcome:#?}");
+        let closed = "*filter\n:INPUT DROP [0:0]\n:OUTPUT DROP [0:0]\n-A OUTPUT -o lo -j ACCEPT\n-A INPUT -i lo -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n";
+        let outcome = through(&[&stack(closed)], "tcp 127.0.0.1:4000 > 127.0.0.1:80");
+        assert_eq!(first_blocked(&outcome), Some((2, "server".to_owned(), "INPUT None".to_owned())));
+        let open = closed.replace("NEW", "NEW,ESTABLISHED");
+        let outcome = through(&[&stack(&open)], "tcp 127.0.0.1:4000 > 127.0.0.1:80");
+        assert!(outcome.works && outcome.packets.len() == 20, "{outcome:#?}");
+        assert_eq!(outcome.packets[0].verdict, Verdict::Accept);
+    }
+}

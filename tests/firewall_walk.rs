@@ -219,8 +219,12 @@ fn all_tables_in_the_order_of_the_kernel() {
             "nat POSTROUTING Some(1) snat",
         ]
     );
-    let outcome = ask(&stack, "in=eth0 udp 10.0.0.9:40000 > 10.0.0.1:53");
+    let outcome = ask(&stack, "in=eth0 to=local udp 10.0.0.9:40000 > 10.0.0.1:53");
     assert_eq!(short(&outcome), "accept INPUT 1");
+    // Both INPUT and FORWARD have rules, and nothing says where it goes.
+    let outcome = ask(&stack, "in=eth0 udp 10.0.0.9:40000 > 10.0.0.1:53");
+    assert_eq!((short(&outcome).as_str(), outcome.branches.len()), ("unknown", 2));
+    assert!(outcome.assumed.iter().any(|a| a.contains("both ways")), "{:?}", outcome.assumed);
     let outcome = ask(&stack, "in=eth0 tcp 10.0.0.9:40000 > 10.0.0.1:81 syn");
     assert_eq!(short(&outcome), "accept INPUT 2", "{outcome:#?}");
     // nat rules see only the first packet of a flow.

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod edit;
 pub mod explain;
 pub mod fix;
+pub mod flow;
 pub mod names;
 pub mod overview;
 pub mod packet;
