@@ -59,6 +59,7 @@ fn help() {
     for (name, arguments) in [
         ("help", &["fw", "--help"][..]),
         ("help_sim", &["fw", "sim", "--help"]),
+        ("help_flow", &["fw", "flow", "--help"]),
         ("help_explain", &["fw", "explain", "--help"]),
         ("help_show", &["fw", "show", "--help"]),
     ] {
@@ -246,6 +247,35 @@ fn packets_are_one_history_only_when_asked() {
     };
     assert_eq!(verdicts(&["--stateful"]), ["accept", "accept", "drop", "accept", "accept", "drop"]);
     assert_eq!(verdicts(&[]), ["accept", "drop", "drop", "unknown", "unknown", "unknown"]);
+}
+
+#[test]
+fn a_connection_is_run_both_ways() {
+    let lost = "rules/api-server-reply-missing.rules";
+    let ask = "in=eth0 tcp 192.168.1.2 > 192.168.1.3:8080";
+    for (name, arguments, exit) in [
+        ("flow_lost_reply", &["--rules", lost, "--packet", ask][..], 1),
+        ("flow_works", &["--rules", "rules/api-server.rules", "--packet", ask], 0),
+        ("flow_nat", &["--rules", ROUTER, "--packet", "in=eth0 out=eth1 tcp 10.0.0.9:40000 > 10.0.0.1:80"], 0),
+        (
+            "flow_both_ends",
+            &["--rules", DNS, "--to-rules", lost, "--packet", "out=eth0 tcp 192.168.1.2 > 192.168.1.3:8080"],
+            1,
+        ),
+        ("flow_unknown", &["--rules", "tests/cli_fw/unknown.rules", "--packet", ask], 3),
+        ("flow_no_port", &["--rules", lost, "--packet", "tcp 192.168.1.2 > 192.168.1.3"], 2),
+    ] {
+        let text = told(&[&["fw", "flow"], arguments].concat());
+        assert!(text.starts_with(&format!("exit: {exit}\n")), "{name}: {text}");
+        insta::assert_snapshot!(name, text);
+    }
+    let output = program(&["fw", "flow", "--json", "--rules", lost, "--packet", ask], b"");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&answer["works"], &answer["first_blocked"]["n"]), (&false.into(), &2.into()));
+    assert_eq!(answer["fix"]["command"], "iptables -A OUTPUT -p tcp --sport 8080 -j ACCEPT");
+    for key in ["n", "dir", "flags", "host", "verdict", "decided_by"] {
+        assert!(answer["packets"][0].get(key).is_some(), "{key}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `reachwhy fw …`: what a packet filter does with a packet, and what its rules say.
 
 mod explain;
+mod flow;
 mod packets;
 mod pcap;
 mod read;
@@ -24,6 +25,8 @@ pub(super) struct FwArgs {
 enum FwCommand {
     /// Say what a packet filter does with a packet, and by which rule
     Sim(Box<sim::SimArgs>),
+    /// Run a whole connection, both ways, and say which packet is stopped by which rule
+    Flow(Box<flow::FlowArgs>),
     /// Say every rule in a sentence, and name the traps
     Explain(explain::ExplainArgs),
     /// Show rulesets as tables with their counters
@@ -37,6 +40,7 @@ enum FwCommand {
 pub(super) fn run(args: &FwArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     match &args.command {
         FwCommand::Sim(args) => sim::run(args, global, style),
+        FwCommand::Flow(args) => flow::run(args, global, style),
         FwCommand::Explain(args) => explain::run(args, global, style),
         FwCommand::Show(args) => show::run(args, global, style),
     }

@@ -1,6 +1,7 @@
 //! What people see of rulesets and of packets' ways through them.
 
 mod explain;
+mod flow;
 mod show;
 mod sim;
 
@@ -11,6 +12,7 @@ use crate::firewall::overview::{ChainView, TableView};
 use crate::host::Backend;
 
 pub use explain::explain;
+pub use flow::flow;
 pub use show::show;
 pub use sim::{Tally, brief, outcome, tally};
 

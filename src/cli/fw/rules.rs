@@ -82,11 +82,22 @@ impl RulesArgs {
             return Err(Failure::usage("standard input can be read once only", None));
         }
         let mut warnings = Vec::new();
-        let mut dumps = if self.live { live(&mut warnings)? } else { Vec::new() };
-        for file in &self.rules {
+        let dumps = if self.live { live(&mut warnings)? } else { Vec::new() };
+        self.read(dumps, &self.rules, &self.ipset, warnings)
+    }
+
+    /// Reads these files and puts them together with the dumps that are there.
+    fn read(
+        &self,
+        mut dumps: Vec<RulesetDump>,
+        rules: &[PathBuf],
+        ipset: &[PathBuf],
+        mut warnings: Vec<String>,
+    ) -> anyhow::Result<Loaded> {
+        for file in rules {
             dumps.push(dump(file, None, &mut warnings)?);
         }
-        for file in &self.ipset {
+        for file in ipset {
             dumps.push(dump(file, Some(DumpFormat::IpsetSave), &mut warnings)?);
         }
         if let Some(backend) = self.backend {
@@ -102,7 +113,7 @@ impl RulesArgs {
         if let Some(error) = unread.first() {
             return Err(Failure::usage(clean(&error.to_string()), None));
         }
-        self.only_once(&stack)?;
+        only_once(&stack)?;
         let odd = issues.iter().map(|issue| clean(&issue.to_string()));
         if self.strict {
             strict(&issues, &stack)?;
@@ -111,35 +122,40 @@ impl RulesArgs {
         for ruleset in stack.rulesets().iter().filter(|r| r.tables.is_empty() && r.sets.is_empty()) {
             warnings.push(format!("{}: there is no table in it, so that every packet passes", ruleset.source));
         }
-        if self.live && stack.rulesets().is_empty() {
+        if stack.rulesets().is_empty() {
             warnings.push("this host has no ruleset, so that every packet passes".to_owned());
         }
         Ok(Loaded { stack, warnings })
     }
+}
 
-    /// A host has one table of a name, family and backend.
-    fn only_once(&self, stack: &Stack) -> anyhow::Result<()> {
-        if self.live {
-            return Ok(());
-        }
-        let mut seen: Vec<(Backend, crate::firewall::Family, &str, &str)> = Vec::new();
-        for ruleset in stack.rulesets() {
-            for table in &ruleset.tables {
-                let twice = seen
-                    .iter()
-                    .find(|(b, f, name, _)| (*b, *f, *name) == (ruleset.backend, table.family, table.name.as_str()));
-                if let Some((.., first)) = twice {
-                    let what = format!(
-                        "table {} {} is both in {first} and in {}; a host has only one",
-                        table.family, table.name, ruleset.source
-                    );
-                    return Err(Failure::usage(what, Some("simulate one at a time, or put their rules into one file")));
-                }
-                seen.push((ruleset.backend, table.family, &table.name, &ruleset.source));
+/// A host has one table of a name, family and backend.
+fn only_once(stack: &Stack) -> anyhow::Result<()> {
+    let mut seen: Vec<(Backend, crate::firewall::Family, &str, &str)> = Vec::new();
+    for ruleset in stack.rulesets() {
+        for table in &ruleset.tables {
+            let twice = seen
+                .iter()
+                .find(|(b, f, name, _)| (*b, *f, *name) == (ruleset.backend, table.family, table.name.as_str()));
+            if let Some((.., first)) = twice {
+                let what = format!(
+                    "table {} {} is both in {first} and in {}; a host has only one",
+                    table.family, table.name, ruleset.source
+                );
+                return Err(Failure::usage(what, Some("simulate one at a time, or put their rules into one file")));
             }
+            seen.push((ruleset.backend, table.family, &table.name, &ruleset.source));
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Reads another host's rulesets by the same backend and strictness.
+///
+/// # Errors
+/// Usage where a file cannot be read or understood.
+pub(super) fn load_files(files: &[PathBuf], like: &RulesArgs) -> anyhow::Result<Loaded> {
+    like.read(Vec::new(), files, &[], Vec::new())
 }
 
 /// What `--strict` refuses.

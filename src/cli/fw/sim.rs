@@ -245,13 +245,25 @@ fn sees(stack: &Stack, v6: bool) -> bool {
 
 /// What is known of the host: a file's facts, or this host's where its rulesets are meant.
 fn host(args: &SimArgs) -> anyhow::Result<Option<HostFacts>> {
-    let Some(file) = &args.host else {
-        let parts = [Part::Links, Part::Addresses, Part::Routes, Part::Rules, Part::Sysctls];
-        return Ok(args.rules.is_live().then(|| gather(&GatherOptions::only(parts))));
-    };
+    match &args.host {
+        Some(file) => facts_of(file).map(Some),
+        None => Ok(args.rules.is_live().then(live_facts)),
+    }
+}
+
+/// This host's facts, as far as the walk asks for them.
+pub(super) fn live_facts() -> HostFacts {
+    gather(&GatherOptions::only([Part::Links, Part::Addresses, Part::Routes, Part::Rules, Part::Sysctls]))
+}
+
+/// The facts in a file.
+///
+/// # Errors
+/// Usage: it cannot be read, or holds something else.
+pub(super) fn facts_of(file: &Path) -> anyhow::Result<HostFacts> {
     let hint = Some("a host's facts are what `reachwhy facts --json` prints");
     let bytes = read::whole(file)?;
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+    serde_json::from_slice(&bytes).map_err(|error| {
         let place = format!("{}:{}:{}", read::name(file), error.line(), error.column());
         let told = error.to_string();
         let why = told.split(" at line ").next().unwrap_or(&told).to_owned();

@@ -52,7 +52,7 @@ pub fn tally(out: &mut dyn Write, tally: &Tally, style: Style) -> io::Result<()>
     writeln!(out, "\n{} packets: {}", tally.total(), parts.join(", "))
 }
 
-fn look(verdict: Verdict) -> (&'static str, Paint) {
+pub(super) fn look(verdict: Verdict) -> (&'static str, Paint) {
     match verdict {
         Verdict::Accept => ("✓", Paint::Good),
         Verdict::Drop | Verdict::Reject => ("✗", Paint::Bad),
@@ -61,7 +61,7 @@ fn look(verdict: Verdict) -> (&'static str, Paint) {
     }
 }
 
-fn past(verdict: Verdict) -> &'static str {
+pub(super) fn past(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Accept => "accepted",
         Verdict::Drop => "dropped",
@@ -72,7 +72,7 @@ fn past(verdict: Verdict) -> &'static str {
 }
 
 /// `rule 2 of chain INPUT, table ip filter`
-fn place(by: &DecidedBy) -> String {
+pub(super) fn place(by: &DecidedBy) -> String {
     let table = format!("table {} {}{}", by.family, by.table, legacy(by.backend));
     match by.rule {
         Some(rule) => format!("rule {rule} of chain {}, {table}", by.chain),
@@ -81,7 +81,7 @@ fn place(by: &DecidedBy) -> String {
 }
 
 /// `rules.v4:12`; the source alone where a dump has no lines worth naming.
-fn source(by: &DecidedBy) -> String {
+pub(super) fn source(by: &DecidedBy) -> String {
     match by.line {
         Some(line) => format!("{}:{line}", by.source),
         None => by.source.clone(),
@@ -183,7 +183,7 @@ pub fn outcome(out: &mut dyn Write, stack: &Stack, packet: &Packet, outcome: &Ou
     Ok(())
 }
 
-fn heading(out: &mut dyn Write, text: &str, style: Style) -> io::Result<()> {
+pub(super) fn heading(out: &mut dyn Write, text: &str, style: Style) -> io::Result<()> {
     writeln!(out, "\n{}", style.paint(Paint::Bold, text))
 }
 
