@@ -29,10 +29,17 @@ pub fn flow(
             let count = outcome.packets.last().map_or(0, |packet| packet.n);
             (format!("{first}: the connection works, all its {count} packets pass"), Verdict::Accept)
         }
-        Some(blocked) => {
-            let works = if blocked.verdict == Verdict::Unknown { "may work" } else { "does not work" };
+        Some(blocked) if blocked.verdict == Verdict::Unknown => {
+            let packet = format!("packet {}, {}", blocked.n, kind(blocked));
             let text = format!(
-                "{first}: the connection {works}: packet {}, {}, is {} at the {}{}",
+                "{first}: whether the connection works is not known: {packet}, may be stopped at the {}",
+                blocked.host
+            );
+            (text, blocked.verdict)
+        }
+        Some(blocked) => {
+            let text = format!(
+                "{first}: the connection does not work: packet {}, {}, is {} at the {}{}",
                 blocked.n,
                 kind(blocked),
                 past(blocked.verdict),

@@ -88,9 +88,15 @@ pub(super) fn source(by: &DecidedBy) -> String {
     }
 }
 
+/// What to say where the branches agree on the verdict and not on the rule.
+fn either_way(outcome: &Outcome) -> &'static str {
+    let differ = outcome.branches.iter().any(|branch| branch.decided_by != outcome.decided_by);
+    if differ { "whichever branch it takes, in the last one " } else { "" }
+}
+
 /// The verdict in one sentence, without its full stop.
 fn sentence(packet: &Packet, outcome: &Outcome) -> String {
-    let by = outcome.decided_by.as_ref().map(|by| format!("by {} ({})", place(by), source(by)));
+    let by = outcome.decided_by.as_ref().map(|by| format!("{}by {} ({})", either_way(outcome), place(by), source(by)));
     let reason = || outcome.reason.clone().unwrap_or_else(|| "no chain looks at this packet".to_owned());
     let by = by.unwrap_or_else(|| format!("because: {}", reason()));
     match outcome.verdict {
@@ -148,11 +154,7 @@ pub fn outcome(out: &mut dyn Write, stack: &Stack, packet: &Packet, outcome: &Ou
     branches(out, &outcome.branches, outcome.verdict, style)?;
     let way = phases(stack, packet, outcome);
     if !way.is_empty() {
-        let title = if outcome.verdict == Verdict::Unknown && outcome.branches.len() > 1 {
-            "The way, as the last branch has it"
-        } else {
-            "The way"
-        };
+        let title = if outcome.branches.len() > 1 { "The way, as the last branch has it" } else { "The way" };
         heading(out, title, style)?;
         for (number, phase) in (1..).zip(&way) {
             match phase {
@@ -290,7 +292,8 @@ fn leaves(out: &mut dyn Write, packet: &Packet, outcome: &Outcome, style: Style)
     if given == outcome.packet_out {
         return Ok(());
     }
-    heading(out, "As it leaves", style)?;
+    let title = if outcome.branches.len() > 1 { "As it leaves, in the last branch" } else { "As it leaves" };
+    heading(out, title, style)?;
     write!(out, "{}", hang("  ", &clean(&outcome.packet_out.to_string()), style.width))
 }
 
