@@ -309,6 +309,10 @@ fn rules_are_said_in_sentences_with_their_traps() {
     assert_eq!(answer["traps"][0]["code"], "shadowed");
     assert_eq!(answer["traps"][0]["because"], serde_json::json!([5]));
     assert!(answer["tables"][0]["chains"][0]["rules"][0]["sentence"].is_string());
+    insta::assert_snapshot!(
+        "explain_half_open",
+        told(&["fw", "explain", "--rules", "rules/api-server-reply-missing.rules", "--chain", "INPUT"])
+    );
     let text = told(&["fw", "explain", "--rules", DNS, "--chain", "INPUT"]);
     assert!(text.contains("port 53 (DNS)") && !text.contains("OUTPUT"), "{text}");
 }

@@ -4,6 +4,7 @@
 //! history, chance, marks or unknown parts prove nothing about others, and no trap is built on them.
 
 mod cover;
+mod half_open;
 
 use std::collections::HashSet;
 
@@ -14,15 +15,20 @@ use super::ruleset::{Chain, Family, Hook, Policy, PortRange, Rule, Side, Table, 
 use super::walk::Stack;
 
 use cover::{Coverer, decides};
+use half_open::half_open;
 
 /// Chains longer than this are not searched for rules that hide each other: the search compares
 /// every rule with all before it.
 const MAX_PAIRED: usize = 20_000;
 
+/// So many rules of a chain are tried with a connection, and so many of them told.
+const MAX_RUN: usize = 200;
+const MAX_TOLD: usize = 20;
+
 /// One trap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trap {
-    /// What kind: `shadowed`, `redundant`, `dns-udp-only`, `dns-tcp-only`, `accepts-all`,
+    /// What kind: `half-open-flow`, `shadowed`, `redundant`, `dns-udp-only`, `dns-tcp-only`, `accepts-all`,
     /// `policy-accept`, `unused-chain`, `not-known`.
     pub code: &'static str,
     /// The table's family.
@@ -39,6 +45,8 @@ pub struct Trap {
     pub message: String,
     /// Lines of the rules that make it so.
     pub because: Vec<u32>,
+    /// A packet that shows it, as an expression.
+    pub example: Option<String>,
 }
 
 /// The traps of all rulesets, in the order of their rules.
@@ -49,7 +57,7 @@ pub fn traps(stack: &Stack) -> Vec<Trap> {
             let used: HashSet<&str> =
                 table.chains.iter().flat_map(|c| &c.rules).flat_map(|rule| called(rule, table)).collect();
             for chain in &table.chains {
-                let looker = Looker { table, chain, found: &mut found };
+                let looker = Looker { stack, table, chain, found: &mut found };
                 looker.look(used.contains(chain.name.as_str()));
             }
         }
@@ -58,6 +66,7 @@ pub fn traps(stack: &Stack) -> Vec<Trap> {
 }
 
 struct Looker<'a> {
+    stack: &'a Stack,
     table: &'a Table,
     chain: &'a Chain,
     found: &'a mut Vec<Trap>,
@@ -78,7 +87,31 @@ impl Looker<'_> {
                 self.dns(index, rule);
             }
         }
+        self.half_open(&reached);
         self.open_door();
+    }
+
+    /// Connections that are let in and never answered. Each is run, so that the example is true.
+    fn half_open(&mut self, reached: &[bool]) {
+        let told = self.found.len();
+        for (index, _) in reached.iter().enumerate().filter(|(_, reached)| **reached).take(MAX_RUN) {
+            let Some(half) = half_open(self.stack, self.table, self.chain, index) else { continue };
+            let Some(by) = half.blocked.decided_by.as_ref() else { continue };
+            let message = format!(
+                "connections come in by this rule and their answers do not go out: {} stops the {} of {}",
+                by.place(),
+                half.blocked.flags.join(","),
+                half.example
+            );
+            self.tell("half-open-flow", Some(index), message, &[]);
+            if let Some(trap) = self.found.last_mut() {
+                trap.because = by.line.into_iter().collect();
+                trap.example = Some(half.example.to_string());
+            }
+            if self.found.len() - told >= MAX_TOLD {
+                break;
+            }
+        }
     }
 
     fn tell(&mut self, code: &'static str, index: Option<usize>, message: String, because: &[usize]) {
@@ -92,6 +125,7 @@ impl Looker<'_> {
             line: if index.is_some() { rule.and_then(|rule| rule.line) } else { self.chain.line },
             message,
             because: because.iter().filter_map(|index| self.chain.rules.get(*index)?.line).collect(),
+            example: None,
         });
     }
 
@@ -290,6 +324,26 @@ mod tests {
             "-A INPUT -p tcp --sport 22 -j ACCEPT\n-A INPUT -p tcp --dport 22 -j DROP",
         ] {
             assert_eq!(codes("DROP", rules), Vec::<String>::new(), "{rules}");
+        }
+    }
+
+    #[test]
+    fn a_door_that_lets_in_and_not_out_is_half_open() {
+        let check = |output: &str| {
+            let text = format!(
+                "*filter\n:INPUT DROP [0:0]\n:OUTPUT DROP [0:0]\n\
+                -A INPUT -s 10.1.0.0/16 -i eth1 -p tcp --dport 8080 -j ACCEPT\n{output}COMMIT\n"
+            );
+            let parsed = parse::iptables_save(&text, Family::Ip, Backend::Nft, "t").unwrap();
+            traps(&Stack::from_rulesets([parsed.ruleset]))
+        };
+        let found = check("");
+        assert_eq!((found.len(), found[0].code, found[0].because.as_slice()), (1, "half-open-flow", &[3][..]));
+        assert_eq!(found[0].example.as_deref(), Some("in=eth1 to=local tcp 10.1.0.2:40000 > 192.0.2.1:8080 syn"));
+        for output in
+            ["-A OUTPUT -p tcp --sport 8080 -j ACCEPT\n", "-A OUTPUT -m state --state ESTABLISHED -j ACCEPT\n"]
+        {
+            assert_eq!(check(output), [], "{output}");
         }
     }
 
