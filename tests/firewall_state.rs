@@ -259,3 +259,32 @@ mod flows {
         assert_eq!(outcome.packets[0].verdict, Verdict::Accept);
     }
 }
+
+#[test]
+fn rules_fill_sets() {
+    let ipset = RulesetDump {
+        format: DumpFormat::IpsetSave,
+        backend: Backend::Legacy,
+        via: "s".to_owned(),
+        text: "create bad hash:ip family inet hashsize 1024 maxelem 65536 timeout 0\nadd bad 10.0.0.77 timeout 5\ncreate knock hash:ip,port family inet hashsize 1024 maxelem 65536\n".to_owned(),
+    };
+    let rules = "*filter\n:INPUT DROP [0:0]\n-A INPUT -m set --match-set bad src -j DROP\n\
+                 -A INPUT -p tcp --dport 23 -j SET --add-set bad src --timeout 10 --exist\n-A INPUT -p tcp --dport 23 -j DROP\n\
+                 -A INPUT -p udp --dport 9 -j SET --del-set bad dst\n-A INPUT -j ACCEPT\nCOMMIT\n";
+    let rules = RulesetDump {
+        format: DumpFormat::IptablesSave,
+        backend: Backend::Legacy,
+        via: "t".to_owned(),
+        text: rules.to_owned(),
+    };
+    let mut host = Host::new(Stack::from_dumps(&[ipset, rules]).0);
+    let to = |from: &str, port: u16| format!("in=eth0 to=local tcp {from}:4000 > 10.0.0.1:{port} syn");
+    let (ssh, telnet, old) = (to("10.0.0.9", 22), to("10.0.0.9", 23), to("10.0.0.77", 22));
+    assert_eq!(host.verdicts(&[&ssh, &telnet, &ssh, &old]), "a5 d3 d1 d1");
+    host.secs(6);
+    assert_eq!(host.verdicts(&[&ssh, &old]), "d1 a5", "the dump's element had 5 seconds left");
+    host.secs(11);
+    assert_eq!(host.verdicts(&[&ssh, &telnet, &ssh]), "a5 d3 d1");
+    host.send("in=eth0 to=local udp 10.0.0.1:5 > 10.0.0.9:9");
+    assert_eq!(host.verdicts(&[&ssh]), "a5");
+}

@@ -25,18 +25,19 @@ pub use conntrack::{Flow, Status};
 pub use tcp::{Tcp, TcpState};
 pub use tuple::{Dir, Tuple};
 
-pub(crate) use memory::Key;
+pub(crate) use memory::{Key, SetChange, Value};
 pub(crate) use nat::{Chosen, Manip, Wanted};
 pub(crate) use rules::{Ask, Look};
 pub(crate) use session::{Seen, Session, Tracked, is_icmp_error};
 
-use memory::Value;
 use session::Draft;
 
 /// What one host remembers. It begins with nothing, as after a reboot.
 #[derive(Debug, Clone, Default)]
 pub struct History {
     now: Duration,
+    /// When the first packet came.
+    began: Option<Duration>,
     table: conntrack::Table,
     memory: HashMap<Key, Value>,
 }
@@ -74,6 +75,7 @@ impl History {
     /// Keeps what a packet changed. `passed`: it left the host or arrived, so that a flow which it
     /// began is one (`nf_conntrack_confirm`).
     pub(crate) fn keep(&mut self, draft: Draft, passed: bool) {
+        self.began.get_or_insert(self.now);
         for id in draft.killed {
             self.table.remove(id);
         }

@@ -101,6 +101,11 @@ impl<'h> Session<'h> {
         self.base.now
     }
 
+    /// How long ago the first packet came, when sets were as the dump has them.
+    pub(crate) fn age(&self) -> Duration {
+        self.base.now.saturating_sub(self.base.began.unwrap_or(self.base.now))
+    }
+
     pub(crate) fn get(&self, key: &Key) -> Option<&Value> {
         self.values.get(key).or_else(|| self.base.memory.get(key))
     }

@@ -93,7 +93,7 @@ impl Kind {
 
 /// Whether a flag combination is one that TCP sends (`tcp_valid_flags`); any other is INVALID.
 /// PSH, ECE and CWR go with all.
-pub fn valid_flags(flags: TcpFlags) -> bool {
+pub(super) fn valid_flags(flags: TcpFlags) -> bool {
     let (fin, syn, rst, ack, urg) = (0x01, 0x02, 0x04, 0x10, 0x20);
     let looked_at = flags.0 & (fin | syn | rst | ack | urg);
     [syn, syn | urg, syn | ack, rst, rst | ack, fin | ack, fin | ack | urg, ack, ack | urg].contains(&looked_at)
@@ -162,8 +162,14 @@ pub struct Tcp {
     pub state: TcpState,
     last: Kind,
     last_reply: bool,
+    /// The last segment was let through and changed nothing.
+    ignored: bool,
     /// One side began to close it (`IP_CT_TCP_FLAG_CLOSE_INIT`).
     closing: bool,
+    /// The server's window is known.
+    heard: bool,
+    /// Windows are not compared: the connection was picked up in its middle.
+    liberal: bool,
     /// Both sides sent SYN (`IP_CT_TCP_SIMULTANEOUS_OPEN`).
     simultaneous: bool,
     /// A SYN was let through in LAST_ACK, the answer to which may be an ACK (RFC 5961).
@@ -190,6 +196,10 @@ impl Tcp {
         if !valid_flags(flags) || old == TcpState::None && kind == Kind::Ack && !loose {
             return Fate::Invalid;
         }
+        if old == TcpState::None {
+            // Picked up in its middle, its windows are not known (`IP_CT_TCP_FLAG_BE_LIBERAL`).
+            self.liberal = kind == Kind::Ack;
+        }
         let keep = Fate::Belongs { timeout: None, assured: false, killed: false };
         let mut to = match cell(dir, kind, old) {
             Cell::Invalid => return Fate::Invalid,
@@ -205,10 +215,10 @@ impl Tcp {
         if to.is_none() && kind == Kind::SynAck && self.last == Kind::Syn && self.last_reply != reply {
             // It answers a SYN that was let through: client and server agree, so does conntrack.
             (old, to) = (TcpState::SynSent, Some(TcpState::SynRecv));
-            self.closing = false;
+            (self.closing, self.liberal) = (false, false);
         }
         let Some(mut to) = to else {
-            (self.last, self.last_reply) = (kind, reply);
+            (self.last, self.last_reply, self.ignored) = (kind, reply, true);
             if kind == Kind::Syn && !reply {
                 self.challenge = old == TcpState::LastAck;
             }
@@ -229,7 +239,17 @@ impl Tcp {
             TcpState::SynRecv if reply && kind == Kind::Ack && self.simultaneous => to = TcpState::Established,
             _ => (),
         }
-        (self.last, self.last_reply) = (kind, reply);
+        // A RST to what is closing, or that answers what was let through, is not compared with windows.
+        let closing = (TcpState::FinWait..=TcpState::Close).contains(&old);
+        let let_through = seen_reply && self.last == Kind::Syn && self.ignored || !assured && self.last == Kind::Ack;
+        let answers = kind == Kind::Rst && (closing || self.last_reply != reply && let_through);
+        // Whatever the client acknowledges: the server has sent nothing yet that counts.
+        let acks = flags.0 & TcpFlags::ACK.0 != 0;
+        if acks && !reply && !self.heard && !self.liberal && !answers && old != TcpState::None {
+            return Fate::Invalid;
+        }
+        self.heard |= reply && !answers;
+        (self.last, self.last_reply, self.ignored) = (kind, reply, false);
         self.state = to;
         if old != to && to == TcpState::FinWait {
             self.closing = true;

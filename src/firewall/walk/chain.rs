@@ -224,6 +224,10 @@ impl Run<'_> {
     }
 
     fn target(&mut self, at: ChainAt, place: &DecidedBy, target: &Target, base: &Base) -> Next {
+        if self.changes_set(target) {
+            self.step(place.clone(), "set");
+            return Next::Go;
+        }
         let action = action(target, self.live.v6);
         if !matches!(target, Target::VerdictMap(_) | Target::Unknown { .. }) {
             self.step(place.clone(), action);

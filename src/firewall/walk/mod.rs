@@ -6,6 +6,7 @@
 //! is the verdict, otherwise it is unknown and the branches are the alternatives.
 
 mod chain;
+mod changing;
 mod compare;
 mod flow;
 mod live;

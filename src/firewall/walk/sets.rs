@@ -22,7 +22,7 @@ impl Run<'_> {
     }
 
     fn in_set(&mut self, name: &str, sides: &[Side], return_nomatch: bool, depth: usize) -> Truth {
-        let Some(set) = self.stack.set(name) else {
+        let Some(set) = self.set_now(name) else {
             return Truth::Maybe(format!("set {name} is not given"));
         };
         if depth > MAX_NESTING {
@@ -35,7 +35,7 @@ impl Run<'_> {
         // Of hash:net and its like the longest prefix decides, and it may say "nomatch".
         let mut best: Option<(u32, bool)> = None;
         for element in &set.elements {
-            match self.element(set, element, sides, return_nomatch, depth) {
+            match self.element(&set, element, sides, return_nomatch, depth) {
                 Truth::Yes => {
                     let length = prefix_sum(element);
                     if best.is_none_or(|(old, _)| length > old) {
