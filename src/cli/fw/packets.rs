@@ -130,7 +130,7 @@ mod tests {
     fn faults_have_their_place() {
         for (text, column, says) in [
             ("{\"src\": \"10.0.0.1\", \"dst\": \"fd00::1\"}", 21, "not of one family"),
-            ("  {\"src\": \"10.0.0.1\", \"dst\": }", 31, "expected value"),
+            ("  {\"src\": \"10.0.0.1\", \"dst\": }", 30, "expected value"),
             ("{\"src\": \"10.0.0.1\"", 19, "EOF"),
             ("{\"src\": \"1.1.1.1\", \"dst\": \"1.1.1.2\", \"proto\": \"icmp\", \"dport\": 3}", 56, "no ports"),
             ("{\"src\": \"1.1.1.1\", \"dst\": \"1.1.1.2\", \"payload\": \"abc\"}", 38, "hexadecimal"),

@@ -33,7 +33,7 @@ pub(super) fn whole(file: &Path) -> anyhow::Result<Vec<u8>> {
     if file.is_dir() {
         return Err(Failure::usage(
             format!("cannot read {}: it is a directory", name(file)),
-            Some("give its files one by one: --rules FILE --rules FILE"),
+            Some("name the files in it one by one"),
         ));
     }
     files::read_whole(file).map_err(|error| cannot(error.to_string()))

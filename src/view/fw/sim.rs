@@ -98,7 +98,7 @@ fn either_way(outcome: &Outcome) -> &'static str {
 fn sentence(packet: &Packet, outcome: &Outcome) -> String {
     let by = outcome.decided_by.as_ref().map(|by| format!("{}by {} ({})", either_way(outcome), place(by), source(by)));
     let reason = || outcome.reason.clone().unwrap_or_else(|| "no chain looks at this packet".to_owned());
-    let by = by.unwrap_or_else(|| format!("because: {}", reason()));
+    let by = by.unwrap_or_else(|| format!("by no rule: {}", reason()));
     match outcome.verdict {
         Verdict::Accept if outcome.decided_by.is_none() => format!("{packet} passes: {}", reason()),
         Verdict::Accept => format!("{packet} is accepted {by}"),
@@ -163,7 +163,7 @@ pub fn outcome(out: &mut dyn Write, stack: &Stack, packet: &Packet, outcome: &Ou
             }
         }
     }
-    if let Some(reason) = outcome.reason.as_ref().filter(|_| outcome.verdict == Verdict::Drop) {
+    if let Some(reason) = outcome.reason.as_ref().filter(|_| outcome.verdict == Verdict::Drop && !way.is_empty()) {
         write!(out, "{}", hang("  → ", &clean(reason), style.width))?;
     }
     leaves(out, packet, outcome, style)?;
