@@ -33,8 +33,10 @@ pub(super) fn line(source: &str, number: u32, line: &str) -> Result<Option<Packe
             let column = trimmed.as_bytes()[..octets].iter().filter(|byte| (**byte & 0xc0) != 0x80).count() + 1;
             let told = error.to_string();
             let message = told.split(" at line ").next().unwrap_or(&told).to_owned();
-            let hint = if message.starts_with("EOF") { JSON_HINT } else { "" };
-            fault(column, message, hint)
+            if message.starts_with("EOF") {
+                return fault(trimmed.chars().count() + 1, message, JSON_HINT);
+            }
+            fault(column, message, "")
         })?
     } else {
         trimmed.parse::<Packet>().map_err(|error| fault(error.column, error.message, EXPR_HINT))?
@@ -132,7 +134,7 @@ mod tests {
             ("{\"src\": \"10.0.0.1\", \"dst\": \"fd00::1\"}", 21, "not of one family"),
             ("  {\"src\": \"10.0.0.1\", \"dst\": }", 30, "expected value"),
             ("{\"src\": \"10.0.0.1\"", 19, "EOF"),
-            ("{\"src\": \"1.1.1.1\", \"dst\": \"1.1.1.2\", \"proto\": \"icmp\", \"dport\": 3}", 56, "no ports"),
+            ("{\"src\": \"1.1.1.1\", \"dst\": \"1.1.1.2\", \"proto\": \"icmp\", \"dport\": 3}", 55, "no ports"),
             ("{\"src\": \"1.1.1.1\", \"dst\": \"1.1.1.2\", \"payload\": \"abc\"}", 38, "hexadecimal"),
             ("[1]", 1, "a list"),
             ("tcp 1.1.1.1 > 1.1.1.300", 15, "no address"),
