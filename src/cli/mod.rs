@@ -7,6 +7,7 @@ mod agent;
 mod doctor;
 mod error;
 mod facts;
+mod fw;
 mod lab;
 
 use std::io::{IsTerminal, Write};
@@ -53,6 +54,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print this host's network facts
     Facts(facts::FactsArgs),
+    /// Packet filters: simulate, explain, show
+    Fw(fw::FwArgs),
     /// Real hosts in private network namespaces: demo, classroom, test bed
     Lab(lab::LabArgs),
     /// Print a completion script for a shell
@@ -96,6 +99,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
+        Command::Fw(args) => fw::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),
         Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {

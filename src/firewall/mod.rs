@@ -11,10 +11,13 @@ pub mod explain;
 pub mod fix;
 pub mod flow;
 pub mod names;
+pub mod overview;
 pub mod packet;
 pub mod parse;
+pub mod phases;
 pub mod ruleset;
 pub mod state;
+pub mod traps;
 pub mod walk;
 
 pub use packet::{BadPacket, Packet};

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 mod facts;
+pub mod fw;
 #[cfg(target_os = "linux")]
 pub mod lab;
 mod progress;

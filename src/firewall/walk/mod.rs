@@ -165,7 +165,6 @@ pub struct Branch {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
     /// The packet's id.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<serde_json::Value>,
     /// What becomes of it.
     pub verdict: Verdict,
@@ -184,10 +183,8 @@ pub struct Outcome {
     /// What the answer rests on that was not given.
     pub assumed: Vec<String>,
     /// The alternatives, where something undecidable was met.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub branches: Vec<Branch>,
     /// The rule that would have decided otherwise but for one field.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub near_miss: Option<NearMiss>,
 }
 
