@@ -308,7 +308,7 @@ fn rules_fill_sets() {
 fn no_time_and_no_number_is_too_large() {
     let rules = "-A INPUT -m limit --limit 10000/s --limit-burst 4294967295 -j ACCEPT\n\
                  -A INPUT -m quota --quota 18446744073709551615 -j ACCEPT\n-A INPUT -m connbytes --connbytes 18446744073709551615: \
-                 --connbytes-dir both --connbytes-mode avgpkt -j ACCEPT\n-A INPUT -m statistic --mode nth --every 0 --packet 9 -j ACCEPT";
+                 --connbytes-dir both --connbytes-mode avgpkt -j ACCEPT\n-A INPUT -m statistic --mode nth --every 4294967295 --packet 9 -j ACCEPT";
     let mut host = Host::new(input(rules));
     for seconds in [0, 5, u64::MAX] {
         host.history.at(Duration::from_secs(seconds));
