@@ -121,6 +121,23 @@ fn matches_hold_as_in_the_kernel() {
     }
 }
 
+/// An address that a rule's branch takes for this host's own is taken for it by routing too.
+#[test]
+fn branches_do_not_contradict_themselves() {
+    let nat = "*nat\n:PREROUTING ACCEPT [0:0]\n:PUB - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j PUB\n\
+               -A PUB -p tcp --dport 80 -j RETURN\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n\
+               -A FORWARD -s 10.9.9.9 -j DROP\nCOMMIT\n";
+    let stack = save(nat);
+    let (stack, _) = Stack::from_dumps(&[stack]);
+    for (to, expect) in [("to=local ", Verdict::Accept), ("to=forward ", Verdict::Drop)] {
+        let outcome = ask(&stack, &format!("in=eth0 {to}tcp 10.0.0.9:5 > 10.0.0.1:80 syn"));
+        assert_eq!((outcome.verdict, outcome.branches.len()), (expect, 0), "{outcome:#?}");
+    }
+    let outcome = ask(&stack, "in=eth0 tcp 10.0.0.9:5 > 10.0.0.1:80 syn");
+    let verdicts: Vec<Verdict> = outcome.branches.iter().map(|branch| branch.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Accept, Verdict::Drop], "{outcome:#?}");
+}
+
 #[test]
 fn what_is_not_known_forks_and_never_passes() {
     for (rules, expect) in [
@@ -131,10 +148,12 @@ fn what_is_not_known_forks_and_never_passes() {
         ("-A INPUT -m limit --limit 1/s -j LOG\n-A INPUT -j ACCEPT", "accept INPUT 2"),
         ("-A INPUT -j STEAL --all", "unknown"),
         ("-A INPUT -m set --match-set gone src -j ACCEPT", "unknown"),
-        ("-A INPUT -m addrtype --dst-type LOCAL -j ACCEPT", "unknown"),
+        ("-A INPUT -m addrtype --src-type LOCAL -j ACCEPT", "unknown"),
+        // Input is where packets for this host's own addresses come.
+        ("-A INPUT -m addrtype --dst-type LOCAL -j ACCEPT", "accept INPUT 1"),
         // One fact is one fact: asked twice, it has one answer.
         (
-            "-A INPUT -m addrtype --dst-type LOCAL -j DROP\n-A INPUT -m addrtype ! --dst-type LOCAL -j DROP\n-A INPUT -j ACCEPT",
+            "-A INPUT -m addrtype --src-type LOCAL -j DROP\n-A INPUT -m addrtype ! --src-type LOCAL -j DROP\n-A INPUT -j ACCEPT",
             "drop",
         ),
         ("-A INPUT -s host.example.net -j ACCEPT", "unknown"),

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::names;
 use super::ruleset::{
-    Chain, CtStates, CtTest, Ext, Hook, Match, NatRange, Net, Order, OwnerTest, Policy, PortRange, Rule, Side, Target,
-    TargetExt, TcpFlags, Test,
+    Base, Chain, CtStates, CtTest, Ext, Hook, Match, NatRange, Net, Order, OwnerTest, Policy, PortRange, Rule, Side,
+    Target, TargetExt, TcpFlags, Test,
 };
 
 /// A rule of a chain: `TCP packets for this host from 192.168.1.5 to port 53 (DNS) are dropped.`
@@ -19,7 +19,11 @@ pub fn rule(chain: &Chain, rule: &Rule) -> String {
             _ => parts.push(of(m)),
         }
     }
-    let place = chain.base.as_ref().map_or(String::new(), |base| format!(" {}", whither(base.hook)));
+    // "Coming in by eth0" says both: at which hook, and by which device.
+    let by_name = |part: &String| part.starts_with("arriving by") || part.starts_with("leaving by");
+    let said = |base: &Base| matches!(base.hook, Hook::Prerouting | Hook::Postrouting) && parts.iter().any(by_name);
+    let base = chain.base.as_ref().filter(|base| !said(base));
+    let place = base.map_or(String::new(), |base| format!(" {}", whither(base.hook)));
     let mut sentence = format!("{what}{place}");
     for part in parts {
         sentence.push(' ');
@@ -51,11 +55,11 @@ pub fn policy(chain: &Chain) -> Option<String> {
 fn whither(hook: Hook) -> &'static str {
     match hook {
         Hook::Ingress => "from the device",
-        Hook::Prerouting => "that comes in",
+        Hook::Prerouting => "coming in",
         Hook::Input => "for this host",
         Hook::Forward => "through this host",
         Hook::Output => "from this host",
-        Hook::Postrouting => "that goes out",
+        Hook::Postrouting => "going out",
         Hook::Egress => "to the device",
     }
 }
@@ -105,10 +109,10 @@ pub fn test(test: &Test) -> String {
     match test {
         Test::Source(n) => format!("from {}", net(n)),
         Test::Destination(n) => format!("to {}", net(n)),
-        Test::InInterface(iface) => format!("that arrive by {iface}"),
-        Test::OutInterface(iface) => format!("that leave by {iface}"),
+        Test::InInterface(iface) => format!("arriving by {iface}"),
+        Test::OutInterface(iface) => format!("leaving by {iface}"),
         Test::Protocol(number) => format!("of {}", protocol(*number)),
-        Test::Fragment => "that are later fragments".to_owned(),
+        Test::Fragment => "being later fragments".to_owned(),
         Test::Header(module) => format!("with a {} header", module.module()),
         Test::Port { side, range, .. } => format!("{} port {}", ends(*side).0, port(*range)),
         Test::Multiport { side, ranges } => {
@@ -116,7 +120,7 @@ pub fn test(test: &Test) -> String {
             format!("{} one of the ports {}", ends(*side).0, list.join(", "))
         }
         Test::TcpFlags { mask, set } if (mask.0, *set) == (0x17, TcpFlags::SYN) => {
-            "that open a connection (SYN)".to_owned()
+            "opening a connection (SYN)".to_owned()
         }
         Test::TcpFlags { mask, set } => format!("with exactly {} set of {}", set.names(), mask.names()),
         Test::TcpOption(option) => format!("with TCP option {option}"),
@@ -197,8 +201,8 @@ fn extension(ext: &Ext) -> String {
         Ext::Nfacct(name) => return format!("counted in {name}"),
         Ext::Cgroup(_) | Ext::Groups(..) => "by the process that sends them",
         Ext::Connlabel(_) => "by the label of their flow",
-        Ext::String(test) if test.negated => "that do not have a certain text in them",
-        Ext::String(_) => "that have a certain text in them",
+        Ext::String(test) if test.negated => "without a certain text in them",
+        Ext::String(_) => "with a certain text in them",
         Ext::U32(_) | Ext::Bpf(_) => "by a computation over their octets",
         Ext::Time(_) => "at certain times",
     };

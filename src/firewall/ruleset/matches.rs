@@ -498,6 +498,9 @@ impl PktType {
 pub struct AddrTypes(pub u16);
 
 impl AddrTypes {
+    /// An address of this host.
+    pub const LOCAL: Self = Self(1 << 2);
+
     /// Names, `RTN_UNSPEC` first.
     pub const NAMES: [&'static str; 12] = [
         "UNSPEC",

@@ -2,11 +2,12 @@
 //! `ipt_do_table`; `net/netfilter/nf_tables_core.c`, `nft_do_chain`).
 
 use crate::firewall::ruleset::{
-    Base, ChainKind, ConnmarkOp, CtStates, Family, Hook, Match, Policy, Rule, Target, Test, TtlOp, VerdictMap,
+    AddrTypes, Base, ChainKind, ConnmarkOp, CtStates, Family, Hook, Match, Policy, Rule, Side, Target, Test, TtlOp,
+    VerdictMap,
 };
 use crate::host::Backend;
 
-use super::flow::{End, Run};
+use super::flow::{End, Run, local_key};
 use super::live::Truth;
 use super::stack::ChainAt;
 use super::target_ext::Done;
@@ -232,6 +233,9 @@ impl Run<'_> {
         // What rests on history or chance is a question of its own at each rule; a fact is one fact.
         let key = match &m.test {
             Test::Stateful { .. } | Test::Unknown { .. } => format!("{at:?} {number} {text}"),
+            Test::AddrType { side, types: AddrTypes::LOCAL, limit_iface: None } => {
+                local_key(if *side == Side::Source { self.live.packet.src } else { self.live.packet.dst })
+            }
             _ => format!("{module}{text}"),
         };
         (key, says)

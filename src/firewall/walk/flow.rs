@@ -61,6 +61,8 @@ pub(super) struct Run<'a> {
     choices: Vec<Choice>,
     /// Choices already made for this branch.
     preset: usize,
+    /// What this branch takes for granted contradicts itself: no packet goes this way.
+    pub(super) impossible: bool,
 }
 
 /// What one branch gave.
@@ -83,7 +85,8 @@ pub(super) fn run(
     let mut ended: Vec<Ended> = Vec::new();
     let mut choices: Vec<Choice> = Vec::new();
     let (mut cut, mut spent) = (false, 0u32);
-    let draft = loop {
+    let mut kept = None;
+    loop {
         let mut run = Run {
             stack,
             facts,
@@ -97,6 +100,7 @@ pub(super) fn run(
             budget: MAX_RULES,
             preset: choices.len(),
             choices,
+            impossible: false,
         };
         let end = run.go(one_hook);
         run.settle();
@@ -104,37 +108,41 @@ pub(super) fn run(
         let near = run.misses.nearest(&end);
         choices = run.choices;
         spent = spent.saturating_add(MAX_RULES - run.budget);
-        // Only the last branch's path is told.
-        if let Some(before) = ended.last_mut() {
-            before.path = Vec::new();
+        let no_more = !choices.iter().any(|choice| choice.holds);
+        if !run.impossible || no_more && ended.is_empty() {
+            // Only the last branch's path is told.
+            if let Some(before) = ended.last_mut() {
+                before.path = Vec::new();
+            }
+            ended.push(Ended {
+                out: run.live.leaving(packet, draft.is_some()),
+                path: run.path,
+                assumed: run.live.assumed,
+                given: choices.iter().map(said).collect(),
+                near,
+                end,
+            });
+            kept = draft;
         }
-        ended.push(Ended {
-            out: run.live.leaving(packet, draft.is_some()),
-            path: run.path,
-            assumed: run.live.assumed,
-            given: choices.iter().map(said).collect(),
-            near,
-            end,
-        });
         // The next branch: the last question answered "yes" is answered "no".
         while choices.last().is_some_and(|choice| !choice.holds) {
             choices.pop();
         }
         match choices.last_mut() {
             Some(last) => last.holds = false,
-            None => break draft,
+            None => break,
         }
         if ended.len() >= MAX_BRANCHES || spent > MAX_RULES_IN_ALL {
             cut = true;
-            break draft;
+            break;
         }
-    };
+    }
     // Where branches differ the history goes on with the last, in which the fewest undecidable
     // rules apply.
     let passed = ended.last().is_some_and(|e| e.end.verdict == Verdict::Accept);
     let several = ended.len() > 1;
-    let with_history = draft.is_some();
-    if let (Some(history), Some(draft)) = (history, draft) {
+    let with_history = kept.is_some();
+    if let (Some(history), Some(draft)) = (history, kept) {
         history.keep(draft, passed);
     }
     let mut outcome = conclude(packet, ended, cut);
@@ -313,6 +321,12 @@ impl Run<'_> {
         self.budget > 0 && self.path.len() < MAX_STEPS
     }
 
+    /// Whether this branch has the address for one of this host's; `None` where it was not asked.
+    pub(super) fn taken_for_local(&self, addr: IpAddr) -> Option<bool> {
+        let key = local_key(addr);
+        self.choices.iter().find(|choice| choice.key == key).map(|choice| choice.holds)
+    }
+
     /// Answers a question that the facts do not: as this branch has it. The same question gets the
     /// same answer within a branch.
     pub(super) fn choose(&mut self, key: String, says: String) -> bool {
@@ -323,6 +337,11 @@ impl Run<'_> {
         self.choices.push(Choice { key, says, holds: true });
         true
     }
+}
+
+/// The question whether an address is this host's own, whoever asks it.
+pub(super) fn local_key(addr: IpAddr) -> String {
+    format!("local {addr}")
 }
 
 /// Whether a packet to this address is delivered here.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::firewall::ruleset::{
-    AddrTypes, CtStates, CtTest, Hook, Iface, Match, Order, OwnerTest, PortRange, Side, Test, Transport,
+    AddrTypes, CtStates, CtTest, Hook, Iface, Match, Order, OwnerTest, PktType, PortRange, Side, Test, Transport,
 };
 use crate::host::{Backend, HostFacts, RouteKind};
 
@@ -254,6 +254,16 @@ impl Run<'_> {
             Some(kind) => Truth::of(types.0 & kind != 0),
             // LOCAL, BROADCAST and MULTICAST are what a host takes for itself.
             None if side == Side::Destination && self.live.hook == Hook::Input && types.0 & 0b10_1100 == 0b10_1100 => {
+                Truth::Yes
+            }
+            None if side == Side::Destination
+                && self.live.hook == Hook::Input
+                && device.is_none()
+                && !self.live.redirected
+                && types == AddrTypes::LOCAL
+                && self.pkttype() == PktType::Unicast =>
+            {
+                self.live.assume(format!("{addr} is an address of this host: it takes the packet in"));
                 Truth::Yes
             }
             None => Truth::Maybe(format!("the type of {addr} needs this host's addresses")),

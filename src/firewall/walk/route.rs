@@ -27,6 +27,14 @@ impl Run<'_> {
                 None => self.route_by_rules(),
             },
         };
+        // What a rule's branch took the address for holds for routing too. A packet for all is taken
+        // in though its address is nobody's own.
+        let for_one = matches!(self.live.packet.pkttype, None | Some(PktType::Unicast));
+        match self.taken_for_local(self.live.packet.dst) {
+            Some(true) if to == To::Forward => self.impossible = true,
+            Some(false) if to == To::Local && for_one && !self.live.redirected => self.impossible = true,
+            _ => (),
+        }
         if to == To::Forward {
             // ip_forward, ip6_forward: before the FORWARD hook.
             if let Some(kind) = self.live.packet.pkttype.filter(|kind| *kind != PktType::Unicast) {
@@ -194,6 +202,9 @@ impl Run<'_> {
         let dst = self.live.packet.dst;
         if self.live.packet.out.is_some() {
             return To::Forward;
+        }
+        if let Some(local) = self.taken_for_local(dst) {
+            return if local { To::Local } else { To::Forward };
         }
         let moved = dst != self.live.original.1;
         let for_all = dst.is_multicast() || dst.is_loopback() || matches!(dst, IpAddr::V4(a) if a.is_broadcast());
