@@ -158,6 +158,8 @@ fn one(module: &str, opt: &Opt, family: Family) -> Result<Read, Fault> {
                     fault
                 }
             })?;
+            let strict = matches!(module, Transport::Tcp | Transport::Sctp);
+            let range = if strict { values::no_empty(range, arg.column)? } else { range };
             Test::Port { module, side, range }
         }
         ("tcp", "tcp-flags") => {
@@ -290,7 +292,7 @@ fn one(module: &str, opt: &Opt, family: Family) -> Result<Read, Fault> {
 fn port_list(word: &Word) -> Result<Vec<PortRange>, Fault> {
     let (mut ranges, mut slots, mut at) = (Vec::new(), 0, word.column);
     for part in word.text.split(',') {
-        let range = values::port_range(part, at)?;
+        let range = values::no_empty(values::port_range(part, at)?, at)?;
         slots += if range.from == range.to && !part.contains(':') { 1 } else { 2 };
         ranges.push(range);
         at += u32::try_from(part.chars().count() + 1).unwrap_or(0);
@@ -314,9 +316,7 @@ fn length_range(word: &Word) -> Result<PortRange, Fault> {
             (if from.is_empty() { 0 } else { part(from)? }, if to.is_empty() { u16::MAX } else { part(to)? })
         }
     };
-    if from > to {
-        return Err(Fault::new(word.column, format!("the range {from}:{to} is empty")));
-    }
+    // A range without a length is loaded, and never matches.
     Ok(PortRange { from, to })
 }
 
@@ -327,14 +327,8 @@ pub(super) fn addr_range(text: &str, column: u32, family: Family) -> Result<(IpA
         _ => Err(Fault::new(column, format!("`{part}` is no address of this ruleset's family"))),
     };
     let (from, to) = text.split_once('-').unwrap_or((text, text));
-    let (from, to) = (read(from)?, read(to)?);
-    if from > to {
-        return Err(Fault::new(
-            column,
-            format!("the address range {from}-{to} is empty: its first address is the larger one"),
-        ));
-    }
-    Ok((from, to))
+    // A reversed range is loaded with a warning, and never matches (libxt_iprange.c).
+    Ok((read(from)?, read(to)?))
 }
 
 fn conntrack(instance: &Instance, family: Family) -> Result<Match, Fault> {

@@ -105,20 +105,25 @@ pub(super) fn port(text: &str, column: u32) -> Result<u16, Fault> {
     })
 }
 
-/// `22`, `1:1024`, `:1024`, `1024:`.
+/// `22`, `1:1024`, `:1024`, `1024:`. A range whose first port is the larger one holds no port; some
+/// modules take it so ([`no_empty`] is for the others).
 pub(super) fn port_range(text: &str, column: u32) -> Result<PortRange, Fault> {
     let Some((from, to)) = text.split_once(':') else { return port(text, column).map(PortRange::one) };
     let low = if from.is_empty() { 0 } else { port(from, column)? };
     let shift = u32::try_from(from.chars().count() + 1).unwrap_or(0);
     let high = if to.is_empty() { u16::MAX } else { port(to, column + shift)? };
-    if low > high {
-        return Err(Fault::new(
-            column,
-            format!("the port range {low}:{high} is empty: its first port is the larger one"),
-        )
-        .hint(format!("write {high}:{low}")));
-    }
     Ok(PortRange { from: low, to: high })
+}
+
+/// Refuses a range without a port, as iptables does for `tcp`, `sctp` and `multiport`, and not for
+/// `udp`, `dccp` and `conntrack`.
+pub(super) fn no_empty(range: PortRange, column: u32) -> Result<PortRange, Fault> {
+    let PortRange { from, to } = range;
+    if from <= to {
+        return Ok(range);
+    }
+    let fault = Fault::new(column, format!("the port range {from}:{to} is empty: its first port is the larger one"));
+    Err(fault.hint(format!("write {to}:{from}")))
 }
 
 /// A list of TCP flag names; `ALL`, `NONE`.
