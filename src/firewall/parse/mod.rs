@@ -132,8 +132,11 @@ fn kind(text: &str) -> Option<DumpFormat> {
         let word = line.split_whitespace().next().unwrap_or("");
         if script::is_prompted(line) {
             // `# iptables -L` is followed by a listing.
-            let shows =
-                line.split_whitespace().any(|w| w.starts_with("-L") || w.starts_with("-S") || w.starts_with("--list"));
+            // Short options may stand together: `-nvL`.
+            let lists = |w: &str| {
+                w.starts_with("--list") || !w.starts_with("--") && w.starts_with('-') && w.contains(['L', 'S'])
+            };
+            let shows = line.split_whitespace().take_while(|w| !matches!(*w, "-A" | "-I")).any(lists);
             return Some(if shows { DumpFormat::Listing } else { DumpFormat::Script });
         }
         if word.starts_with('#') {
