@@ -12,7 +12,7 @@
 //!  ├─ lab                   private hosts, services, faults
 //!  ├─ doctor                facts of one or two hosts + probe results → the one root cause
 //!  │   └─ vantage           the doctor's agents; with cli and lab the only caller of os
-//!  ├─ firewall              rulesets, the walk, explanations; pure
+//!  ├─ firewall              rulesets, the walk of a packet or a connection, explanations; pure
 //!  ├─ probe                 one engine for every probe, sans-IO; what a conversation is
 //!  ├─ host                  what a host is: serialisable facts, pure parsers of its files
 //!  └─ wire                  bytes ↔ typed headers; pure
