@@ -11,12 +11,18 @@ pub(super) struct AgentArgs {
     /// Enter this named network namespace first, as `ip netns exec` does
     #[arg(long, value_name = "NAME")]
     netns: Option<String>,
+    /// Enter the namespaces of this process first
+    #[arg(long, value_name = "PID", conflicts_with = "netns")]
+    pid: Option<u32>,
 }
 
 /// Enters the namespace, then answers until the input ends.
 pub(super) fn run(args: &AgentArgs) -> anyhow::Result<u8> {
     if let Some(name) = &args.netns {
         netns::become_host(name).map_err(|error| Failure::unknown(error, None))?;
+    }
+    if let Some(pid) = args.pid {
+        netns::join_process(pid).map_err(|error| Failure::unknown(error, None))?;
     }
     agent::serve(std::io::stdin().lock(), std::io::stdout().lock())?;
     Ok(0)

@@ -13,7 +13,7 @@ use crate::view::{self, Progress, Style};
 
 /// What to reach, from where, and where else to look.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Vantages: local, netns:NAME, ssh:[USER@]HOST[:PORT]\n\
+#[command(after_help = "Vantages: local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, kubectl:[NAMESPACE/]POD\n\
     Exit: 0 it works, 1 a fault was found, 2 bad usage or input, 3 could not find out")]
 pub(super) struct DoctorArgs {
     /// HOST:PORT, tcp://…, udp://…, http://…, https://… or HOST

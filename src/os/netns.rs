@@ -93,19 +93,43 @@ impl NetNs {
 /// When the namespace does not exist or may not be entered. The mounts are done as far as they are
 /// allowed: without them the network is still the right one.
 pub fn become_host(name: &str) -> Result<(), NetNsError> {
-    use nix::mount::{MntFlags, MsFlags, mount, umount2};
     NetNs::named(name)?.enter()?;
+    let own = std::fs::read_dir(Path::new("/etc/netns").join(name)).into_iter().flatten().flatten();
+    let own = own.map(|entry| (entry.path(), Path::new("/etc").join(entry.file_name()))).collect::<Vec<_>>();
+    dress(name, &own);
+    Ok(())
+}
+
+/// Moves the whole process to where the process `pid` lives: its network, a `/sys` that shows it, and
+/// its files that say how names resolve. The program stays this one, so that a container needs nothing.
+///
+/// Must be called while the process has one thread.
+///
+/// # Errors
+/// When that process does not exist or its namespace may not be entered.
+pub fn join_process(pid: u32) -> Result<(), NetNsError> {
+    let proc = Path::new("/proc").join(pid.to_string());
+    NetNs::open(&proc.join("ns/net"))?.enter()?;
+    let own = ["hosts", "resolv.conf", "nsswitch.conf", "gai.conf", "host.conf"]
+        .map(|name| (proc.join("root/etc").join(name), Path::new("/etc").join(name)));
+    dress("container", &own);
+    Ok(())
+}
+
+/// Puts a `/sys` of this network namespace in place, and each first file over its second, for this
+/// process alone. What is not allowed or not there is left as it is: the network is the right one.
+fn dress(name: &str, files: &[(PathBuf, PathBuf)]) {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
     let none: Option<&str> = None;
     if unshare(CloneFlags::CLONE_NEWNS).is_err()
         || mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).is_err()
     {
-        return Ok(());
+        return;
     }
     if umount2("/sys", MntFlags::MNT_DETACH).is_ok() {
         let _ = mount(Some(name), "/sys", Some("sysfs"), MsFlags::empty(), none);
     }
-    for entry in std::fs::read_dir(Path::new("/etc/netns").join(name)).into_iter().flatten().flatten() {
-        let _ = mount(Some(&entry.path()), &Path::new("/etc").join(entry.file_name()), none, MsFlags::MS_BIND, none);
+    for (own, over) in files {
+        let _ = mount(Some(own), over, none, MsFlags::MS_BIND, none);
     }
-    Ok(())
 }

@@ -19,6 +19,19 @@ pub fn own_program() -> io::Result<PathBuf> {
     std::env::current_exe()
 }
 
+/// Runs a program to its end: what it printed, or what it complained of where it failed.
+///
+/// # Errors
+/// When it cannot be started; `NotFound` where it is not installed.
+pub fn ask_program(program: &str, arguments: &[&str]) -> io::Result<Result<String, String>> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    die_with_parent(&mut command);
+    let done = command.output()?;
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).trim().chars().take(500).collect::<String>();
+    Ok(if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) })
+}
+
 /// The child and its pipes. Dropping it closes its input, waits for it to end, and at last kills it.
 #[derive(Debug)]
 pub struct Peer {

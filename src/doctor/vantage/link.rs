@@ -1,10 +1,11 @@
 //! The doctor's side of an agent: starting it at a vantage, asking, waiting.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::Vantage;
 use super::protocol::{Answer, Ask};
-use crate::os::peer::{Peer, Silence, own_program};
+use crate::os::peer::{Peer, Silence, ask_program, own_program};
 
 /// An agent could not be started, or did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,18 @@ impl Agent {
             }
             Vantage::NetNs(name) => own_program().and_then(|me| Peer::start(me, &words(&["agent", "--netns", name]))),
             Vantage::Local => own_program().and_then(|me| Peer::start(me, &words(&["agent"]))),
+            Vantage::Docker(name) => {
+                let pid = container(name).map_err(|(why, hint)| fail(why, Some(hint)))?;
+                own_program().and_then(|me| Peer::start(me, &words(&["agent", "--pid", &pid.to_string()])))
+            }
+            Vantage::Kubectl { namespace, pod } => {
+                let mut arguments = words(&["exec", "-i"]);
+                if let Some(namespace) = namespace {
+                    arguments.extend(words(&["-n", namespace]));
+                }
+                arguments.extend(words(&[pod, "--", "reachwhy", "agent"]));
+                Peer::start("kubectl", &arguments)
+            }
         };
         let peer = started.map_err(|error| fail(format!("cannot start the agent: {error}"), None))?;
         let mut agent = Self { vantage: vantage.clone(), peer };
@@ -96,6 +109,13 @@ impl Agent {
                         let port = port.map_or(String::new(), |port| format!("-p {port} "));
                         Some(format!(
                             "`ssh {port}{destination} reachwhy --version` must work without a password: install reachwhy and a key there"
+                        ))
+                    }
+                    Vantage::Docker(_) => Some("entering a container needs root: run it with sudo".to_owned()),
+                    Vantage::Kubectl { namespace, pod } => {
+                        let namespace = namespace.as_ref().map_or(String::new(), |name| format!("-n {name} "));
+                        Some(format!(
+                            "`kubectl exec {namespace}{pod} -- reachwhy --version` must work: reachwhy must be in the image"
                         ))
                     }
                     Vantage::Local => None,
@@ -155,5 +175,27 @@ impl Agent {
         let said = self.peer.last_words();
         let lines = said.lines().map(|line| line.trim().trim_start_matches("error: ")).filter(|line| !line.is_empty());
         lines.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The first process of a running container, as seen from here; else why not, and what to do.
+fn container(name: &str) -> Result<u32, (String, String)> {
+    let arguments = ["inspect", "--type", "container", "--format", "{{.State.Pid}}", name];
+    let (program, asked) = match ask_program("docker", &arguments) {
+        Err(error) if error.kind() == ErrorKind::NotFound => ("podman", ask_program("podman", &arguments)),
+        asked => ("docker", asked),
+    };
+    let shown = "`docker ps` (or `podman ps`) shows the containers that run here".to_owned();
+    match asked {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(("neither docker nor podman is installed here".to_owned(), shown))
+        }
+        Err(error) => Err((format!("cannot run {program}: {error}"), shown)),
+        Ok(Err(said)) => Err((format!("{program} says: {said}"), shown)),
+        Ok(Ok(said)) => match said.trim().parse() {
+            Ok(0) => Err((format!("container {name} is not running"), format!("`{program} start {name}` starts it"))),
+            Ok(pid) => Ok(pid),
+            Err(_) => Err((format!("{program} gave no process id but `{}`", said.trim()), shown)),
+        },
     }
 }

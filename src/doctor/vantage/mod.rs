@@ -1,4 +1,4 @@
-//! Where to look from: this host, a network namespace, another machine.
+//! Where to look from: this host, a network namespace, another machine, a container, a pod.
 //!
 //! At each vantage reachwhy runs itself ([`agent`]) and speaks with the doctor over that process's
 //! standard input and output ([`protocol`]), one JSON document a line. This is the only part of
@@ -27,6 +27,16 @@ pub enum Vantage {
         /// `-p`.
         port: Option<u16>,
     },
+    /// A container of this machine's Docker (or podman), by name or id. Its namespaces are entered from
+    /// outside, so that nothing need be in the image.
+    Docker(String),
+    /// A pod of the cluster that `kubectl` is set up for; reachwhy must be in its image.
+    Kubectl {
+        /// `-n`.
+        namespace: Option<String>,
+        /// The pod, or what `kubectl exec` takes for one (`deploy/api`).
+        pod: String,
+    },
 }
 
 /// The text named no vantage.
@@ -46,6 +56,9 @@ impl fmt::Display for Vantage {
             Self::NetNs(name) => write!(f, "netns:{name}"),
             Self::Ssh { destination, port: None } => write!(f, "ssh:{destination}"),
             Self::Ssh { destination, port: Some(port) } => write!(f, "ssh:{destination}:{port}"),
+            Self::Docker(name) => write!(f, "docker:{name}"),
+            Self::Kubectl { namespace: None, pod } => write!(f, "kubectl:{pod}"),
+            Self::Kubectl { namespace: Some(namespace), pod } => write!(f, "kubectl:{namespace}/{pod}"),
         }
     }
 }
@@ -76,7 +89,23 @@ impl FromStr for Vantage {
                 }
                 Ok(Self::Ssh { destination: destination.to_owned(), port })
             }
-            _ => Err(bad("use local, netns:NAME or ssh:[USER@]HOST[:PORT]")),
+            // What begins with a dash would be read as an option by docker or kubectl.
+            Some(("docker", name))
+                if name.is_empty() || name.starts_with('-') || name.contains(char::is_whitespace) =>
+            {
+                Err(bad("docker needs the name or id of a container, as `docker ps` shows it"))
+            }
+            Some(("docker", name)) => Ok(Self::Docker(name.to_owned())),
+            Some(("kubectl", rest)) => {
+                let (namespace, pod) =
+                    rest.split_once('/').map_or((None, rest), |(namespace, pod)| (Some(namespace.to_owned()), pod));
+                let wrong = |name: &str| name.is_empty() || name.starts_with('-') || name.contains(char::is_whitespace);
+                if wrong(pod) || namespace.as_deref().is_some_and(wrong) {
+                    return Err(bad("kubectl needs [NAMESPACE/]POD"));
+                }
+                Ok(Self::Kubectl { namespace, pod: pod.to_owned() })
+            }
+            _ => Err(bad("use local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME or kubectl:[NAMESPACE/]POD")),
         }
     }
 }
@@ -87,10 +116,19 @@ mod tests {
 
     #[test]
     fn reads_and_writes_itself() {
-        for text in ["local", "netns:api", "ssh:api", "ssh:root@10.0.0.1:2222"] {
+        for text in [
+            "local",
+            "netns:api",
+            "ssh:api",
+            "ssh:root@10.0.0.1:2222",
+            "docker:web_1",
+            "kubectl:api-0",
+            "kubectl:prod/api-0",
+        ] {
             assert_eq!(text.parse::<Vantage>().unwrap().to_string(), text);
         }
-        for text in ["", "api", "netns:", "netns:../x", "ssh:", "ssh:-oProxyCommand=x", "ssh:h:0", "ssh:h:x", "vm:x"] {
+        let no = ["", "api", "netns:", "netns:../x", "ssh:", "ssh:-oProxyCommand=x", "ssh:h:0", "ssh:h:x", "vm:x"];
+        for text in no.into_iter().chain(["docker:", "docker:--help", "kubectl:", "kubectl:/x", "kubectl:a/-x"]) {
             assert!(text.parse::<Vantage>().is_err(), "{text}");
         }
     }
