@@ -87,6 +87,30 @@ fn what_people_see() {
 }
 
 #[test]
+fn a_report_is_one_page_that_needs_nothing_besides_itself() {
+    for (name, _) in CASES {
+        let diagnosis = judge(&case(name));
+        let page = view::doctor_html::page(&diagnosis);
+        for tag in ["html", "body", "table", "svg", "ul", "td", "tr", "pre", "details"] {
+            let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+            assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "{name}: <{tag}>");
+        }
+        for outside in ["<script", "src=", "href=", "url(", "@import"] {
+            assert!(!page.contains(outside), "{name}: {outside}");
+        }
+        if let Some(cause) = &diagnosis.root_cause {
+            assert!(page.contains(cause.code.as_str()), "{name}");
+            assert!(
+                cause.fix.iter().all(|fix| fix.command.contains(['<', '&', '"', '\'']) || page.contains(&fix.command))
+            );
+        }
+    }
+    let mut hostile = judge(&case("port-closed.both"));
+    hostile.target = "<script>alert(1)</script>".to_owned();
+    assert!(!view::doctor_html::page(&hostile).contains("<script"));
+}
+
+#[test]
 fn the_answer_survives_its_own_json() {
     for (name, _) in CASES {
         let diagnosis = judge(&case(name));

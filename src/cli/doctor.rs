@@ -28,11 +28,14 @@ pub(super) struct DoctorArgs {
     /// Write everything that was seen to a case file
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
+    /// Write the answer as one HTML page too
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Judge a case file instead of looking
     #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "to", "save"])]
     replay: Option<PathBuf>,
     /// List the catalogue of causes
-    #[arg(long, conflicts_with_all = ["target", "to", "save", "replay"])]
+    #[arg(long, conflicts_with_all = ["target", "to", "save", "replay", "report"])]
     list_causes: bool,
 }
 
@@ -51,6 +54,11 @@ pub(super) fn run(args: &DoctorArgs, global: &Global, style: Style) -> anyhow::R
         files::write_whole(file, &text).with_context(|| format!("cannot save the case to {}", file.display()))?;
     }
     let diagnosis = judge(&case);
+    if let Some(file) = &args.report {
+        let page = view::doctor_html::page(&diagnosis);
+        files::write_whole(file, page.as_bytes())
+            .with_context(|| format!("cannot write the report to {}", file.display()))?;
+    }
     show(&diagnosis, global, style)?;
     Ok(diagnosis.exit_code())
 }

@@ -202,7 +202,8 @@ fn script(first: &Packet) -> Vec<(Way, Vec<String>)> {
     match proto {
         6 => words(&tcp),
         1 | 58 => words(&[(Original, "echo-request"), (Reply, "echo-reply")]),
-        _ => words(&[(Original, ""), (Reply, ""), (Original, ""), (Reply, "")]),
+        // A question and its answer: what a datagram service needs to be of use.
+        _ => words(&[(Original, ""), (Reply, "")]),
     }
 }
 

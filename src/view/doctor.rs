@@ -53,7 +53,7 @@ fn headline(out: &mut dyn Write, diagnosis: &Diagnosis, style: Style) -> io::Res
     Ok(())
 }
 
-fn place(place: Where) -> &'static str {
+pub(super) fn place(place: Where) -> &'static str {
     match place {
         Where::Client => "client",
         Where::Server => "server",
@@ -96,11 +96,11 @@ fn walk(out: &mut dyn Write, checks: &[Check], style: Style, details: bool) -> i
 }
 
 /// `server.firewall.input` as `server firewall input`.
-fn label(check: &Check) -> String {
+pub(super) fn label(check: &Check) -> String {
     check.id.replace('.', " ")
 }
 
-fn duration(ms: f64) -> String {
+pub(super) fn duration(ms: f64) -> String {
     if ms < 0.1 {
         format!("{:.0} µs", ms * 1e3)
     } else if ms < 10.0 {
@@ -170,7 +170,7 @@ fn ruled_out(out: &mut dyn Write, cause: &RootCause, style: Style) -> io::Result
 }
 
 /// Causes ruled out by one observation share a line.
-fn grouped(cause: &RootCause) -> Vec<String> {
+pub(super) fn grouped(cause: &RootCause) -> Vec<String> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for out in &cause.ruled_out {
         match groups.iter_mut().find(|(because, _)| *because == out.because) {
@@ -207,7 +207,7 @@ fn fixes(out: &mut dyn Write, cause: &RootCause, style: Style) -> io::Result<()>
     Ok(())
 }
 
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
