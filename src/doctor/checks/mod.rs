@@ -5,6 +5,7 @@ mod address;
 mod application;
 mod client_firewall;
 mod firewall;
+mod gateway;
 mod link;
 mod name;
 mod neighbour;

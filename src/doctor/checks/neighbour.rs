@@ -95,6 +95,7 @@ fn by_the_table(round: &mut Round<'_>, hop: IpAddr, who: &str, interface: &str) 
 fn silent(round: &Round<'_>, hop: IpAddr, interface: &str, confidence: Confidence) -> Finding {
     let known = round.known;
     if known.routed() {
+        let right = super::gateway::of(&known.client, hop, Some(hop), None, Some(interface));
         return Finding::new(
             Code::RouteGatewaySilent,
             Where::Client,
@@ -102,8 +103,8 @@ fn silent(round: &Round<'_>, hop: IpAddr, interface: &str, confidence: Confidenc
             format!("Gateway {hop} of the client does not answer for its address on {interface}, so nothing gets past the first link."),
         )
         .fix(
-            "check that the gateway runs and that this is its address; if not, correct the route",
-            format!("ip route replace default via GATEWAY dev {interface}"),
+            format!("check that the gateway runs and that this is its address; if not, correct the route{}", right.because),
+            format!("ip route replace default via {} dev {}", right.address, right.device),
             format!("ip route replace default via {hop} dev {interface}"),
         )
         .but(confidence, &[Code::RouteWrongGateway], Some(format!("ip addr  # on the gateway: is {hop} there?")));

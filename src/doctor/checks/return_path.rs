@@ -3,7 +3,7 @@
 use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Status, Where};
 use super::super::evidence::Direction;
-use super::{Finding, Round, address, neighbour};
+use super::{Finding, Round, address, gateway, neighbour};
 use crate::host::{NudState, Route, RouteKind, RouteResult, fib};
 
 /// The server's own route that decides the way back to the client.
@@ -35,7 +35,9 @@ pub(super) fn missing(round: &Round<'_>) -> Option<Finding> {
             .fix("delete the rule", rule.ip_command("del"), rule.ip_command("add")),
         );
     }
-    let device = known.address.and_then(|own| server.owns(own)).map_or("DEVICE", |entry| entry.interface.as_str());
+    let device = known.address.and_then(|own| server.owns(own)).map(|entry| entry.interface.as_str());
+    let request = server.frames.iter().flatten().find(|f| !f.outgoing && known.is_flow(f, Direction::Request));
+    let way = gateway::of(server, client, None, request.and_then(|frame| frame.src_mac), device);
     let finding = match why.route.filter(|route| route.kind != RouteKind::Unicast) {
         Some(route) => Finding::new(
             Code::RouteReturnMissing,
@@ -51,9 +53,9 @@ pub(super) fn missing(round: &Round<'_>) -> Option<Finding> {
             format!("A route back to {client} is missing on the server: requests arrive and answers have no way."),
         )
         .fix(
-            "add the way back through the server's gateway",
-            format!("ip route add {client} via GATEWAY dev {device}"),
-            format!("ip route del {client} via GATEWAY dev {device}"),
+            format!("add the way back through the server's gateway{}", way.because),
+            format!("ip route add {client} via {} dev {}", way.address, way.device),
+            format!("ip route del {client} via {} dev {}", way.address, way.device),
         ),
     };
     let drops = ["IpOutNoRoutes", "Ip6OutNoRoutes"]
@@ -123,6 +125,8 @@ pub(super) fn neighbour(round: &mut Round<'_>) {
         (came.interface != out && out != "lo").then(|| came.interface.clone())
     };
     if handed.is_some_and(|n| n > 0) && left == Some(0) {
+        let request = server.frames.iter().flatten().find(|f| !f.outgoing && known.is_flow(f, Direction::Request));
+        let right = gateway::of(server, hop, Some(hop), request.and_then(|frame| frame.src_mac), Some(out));
         let state = entry.map_or_else(|| "no entry".to_owned(), |e| format!("{:?}", e.state).to_uppercase());
         let silent = entry.is_none_or(|entry| matches!(entry.state, NudState::Failed | NudState::Incomplete));
         let finding = match wrong_way() {
@@ -134,8 +138,8 @@ pub(super) fn neighbour(round: &mut Round<'_>) {
                 format!("Gateway {hop} of the server does not answer for its address, so answers cannot leave."),
             )
             .fix(
-                "correct the server's gateway",
-                format!("ip route replace default via GATEWAY dev {out}"),
+                format!("correct the server's gateway{}", right.because),
+                format!("ip route replace default via {} dev {}", right.address, right.device),
                 format!("ip route replace default via {hop} dev {out}"),
             ),
             None => Finding::new(

@@ -2,7 +2,9 @@
 
 use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Where};
-use super::{Finding, Round, address};
+use std::net::IpAddr;
+
+use super::{Finding, Round, address, gateway};
 use crate::host::{RouteKind, RouteResult, fib};
 
 const ID: &str = "client.route";
@@ -29,7 +31,7 @@ pub(super) fn client(round: &mut Round<'_>) {
 }
 
 /// The source that the kernel was asked with, where its second look was refused.
-fn answer_from(round: &Round<'_>) -> Option<std::net::IpAddr> {
+fn answer_from(round: &Round<'_>) -> Option<IpAddr> {
     round.known.case.client.route.as_ref()?.asked_from
 }
 
@@ -81,7 +83,9 @@ fn refused(round: &Round<'_>, errno: &str) -> Finding {
     }
     let family = if known.address.is_some_and(|a| a.is_ipv6()) { "-6 " } else { "" };
     let device = facts.links.iter().flatten().find(|link| !link.loopback && link.usable());
-    let device = device.map_or("DEVICE", |link| link.name.as_str());
+    let device = device.map(|link| link.name.as_str());
+    let any = if family.is_empty() { IpAddr::from([0, 0, 0, 0]) } else { IpAddr::from([0u16; 8]) };
+    let way = gateway::of(&known.client, known.address.unwrap_or(any), None, None, device);
     let has_default = facts.routes.iter().flatten().any(|route| {
         route.destination.prefix() == 0
             && route.destination.is_ipv4() != (family == "-6 ")
@@ -98,9 +102,9 @@ fn refused(round: &Round<'_>, errno: &str) -> Finding {
     )
     .seen(said, "netlink RTM_GETROUTE")
     .fix(
-        "add the way to the target's network through the gateway that leads there",
-        format!("ip {family}route add {target} via GATEWAY dev {device}"),
-        format!("ip {family}route del {target} via GATEWAY dev {device}"),
+        format!("add the way to the target's network through the gateway that leads there{}", way.because),
+        format!("ip {family}route add {target} via {} dev {}", way.address, way.device),
+        format!("ip {family}route del {target} via {} dev {}", way.address, way.device),
     );
     if known.case.server.is_none() {
         finding.also = vec![Code::AddrWrongPrefix];
