@@ -6,6 +6,7 @@
 mod agent;
 mod doctor;
 mod error;
+mod explain;
 mod facts;
 mod fw;
 mod lab;
@@ -52,6 +53,8 @@ pub struct Global {
 enum Command {
     /// Find out why a target does not answer, and what to do about it
     Doctor(doctor::DoctorArgs),
+    /// Teach a cause: how it looks, how it comes about, what tells it from its look-alikes, the cure
+    Explain(explain::ExplainArgs),
     /// Print this host's network facts
     Facts(facts::FactsArgs),
     /// Packet filters: simulate, explain, show
@@ -98,6 +101,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
     let global = cli.global;
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &global, style),
+        Command::Explain(args) => explain::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
         Command::Fw(args) => fw::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),

@@ -11,6 +11,7 @@ mod diagnosis;
 mod evidence;
 mod examine;
 mod judge;
+pub mod lessons;
 mod ruling;
 mod sightings;
 mod target;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::style::{Paint, Style};
 use super::text::hang;
+use crate::doctor::lessons::Lesson;
 use crate::doctor::{Check, Code, Diagnosis, Fix, RootCause, Rung, Status, Verdict, Where};
 
 /// Below this many columns the steps are not set in columns of their own.
@@ -91,6 +92,26 @@ fn walk(out: &mut dyn Write, checks: &[Check], style: Style, details: bool) -> i
             let text = hang("      • ", &format!("{} [{}]", evidence.says, evidence.source), style.width);
             write!(out, "{}", style.paint(Paint::Dim, text))?;
         }
+    }
+    Ok(())
+}
+
+/// Writes the lesson on a cause.
+///
+/// # Errors
+/// Those of `out`.
+pub fn lesson(out: &mut dyn Write, lesson: &Lesson, style: Style) -> io::Result<()> {
+    let code = lesson.code;
+    writeln!(out, "{} · layer {}", style.paint(Paint::Name, code), code.layer())?;
+    write!(out, "{}", hang("  ", &sentence(code.meaning()), style.width))?;
+    for (title, text) in [
+        ("How it looks", lesson.looks),
+        ("How it comes about", lesson.why),
+        ("What tells it from its look-alikes", lesson.tells),
+        ("What to do", lesson.cure),
+    ] {
+        heading(out, title, style)?;
+        write!(out, "{}", hang("  ", text, style.width))?;
     }
     Ok(())
 }

@@ -144,7 +144,10 @@ fn evidence(out: &mut String, title: &str, seen: &[Evidence]) {
 }
 
 fn list<'a>(out: &mut String, title: &str, lines: impl Iterator<Item = &'a str>) {
-    let items: String = lines.map(|line| format!("<li>{}</li>\n", text(line))).collect();
+    let mut items = String::new();
+    for line in lines {
+        let _ = writeln!(items, "<li>{}</li>", text(line));
+    }
     if !items.is_empty() {
         let _ = writeln!(out, "<h2>{title}</h2>\n<ul>\n{items}</ul>");
     }
