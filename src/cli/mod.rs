@@ -8,6 +8,7 @@ mod doctor;
 mod error;
 mod facts;
 mod lab;
+mod trace;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ pub struct Global {
 enum Command {
     /// Find out why a target does not answer, and what to do about it
     Doctor(doctor::DoctorArgs),
+    /// Show the path to a host: every hop, what it changes, where it ends
+    Trace(trace::TraceArgs),
     /// Print this host's network facts
     Facts(facts::FactsArgs),
     /// Real hosts in private network namespaces: demo, classroom, test bed
@@ -95,6 +98,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
     let global = cli.global;
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &global, style),
+        Command::Trace(args) => trace::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),
         Command::Agent(args) => agent::run(&args),

@@ -182,3 +182,15 @@ impl Driver {
 pub(super) fn of(kind: &ProbeKind) -> Option<PathProbe> {
     if let ProbeKind::Path(path) = kind { Some(*path) } else { None }
 }
+
+/// The address this host would send from to `dst`, out of `via` where named; nothing is sent.
+///
+/// # Errors
+/// The errno's name, where there is no way.
+pub fn source_address(dst: std::net::IpAddr, via: Option<&str>) -> Result<std::net::IpAddr, String> {
+    let index = match via {
+        Some(via) => nix::net::if_::if_nametoindex(via).map_err(|errno| format!("{errno:?}"))?,
+        None => 0,
+    };
+    Sockets::default().source_for(dst, index)
+}
