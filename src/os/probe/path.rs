@@ -1,6 +1,8 @@
 //! Path probes: whole packets by a raw socket, or, without privilege, by the kernel's own sockets.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use socket2::{Protocol, Socket, Type};
 
@@ -58,6 +60,9 @@ impl Sockets {
                 }
                 Err(other) => return Err(other),
             }
+        }
+        if !needs.is_empty() {
+            await_stamps();
         }
         Ok(())
     }
@@ -193,4 +198,31 @@ pub fn source_address(dst: std::net::IpAddr, via: Option<&str>) -> Result<std::n
         None => 0,
     };
     Sockets::default().source_for(dst, index)
+}
+
+/// Waits until the kernel stamps what arrives. It begins to some time after the first socket asks for it
+/// (`net_enable_timestamp` leaves the work to a queue), and what came before would look as if it had taken longer.
+///
+/// Known by a datagram to ourselves over loopback; where that is not to be had, nothing is waited for.
+pub(super) fn await_stamps() {
+    const PATIENCE: Duration = Duration::from_millis(4);
+    let wait = || -> std::io::Result<()> {
+        let socket = Socket::new(domain(false), Type::DGRAM, Some(Protocol::UDP))?;
+        prepare(&socket, false, false)?;
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+        let own = socket.local_addr()?;
+        let mut inbox = sys::Inbox::new();
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            socket.send_to(&[0], &own)?;
+            let count = inbox.receive(socket.as_fd(), false)?;
+            if (0..count).any(|at| inbox.get(at).stamp_ns.is_some()) {
+                break;
+            }
+            let _ = inbox.receive(socket.as_fd(), true);
+            std::thread::sleep(Duration::from_micros(30));
+        }
+        Ok(())
+    };
+    let _ = wait();
 }
