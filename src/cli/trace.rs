@@ -9,7 +9,8 @@ use super::{Failure, Global};
 use crate::os::names::Names;
 use crate::os::probe::{self, ProbeError, RunOptions};
 use crate::os::{interrupt, resolve};
-use crate::probe::{Moment, PathMethod};
+use crate::probe::{Moment, PathMethod, PathNeeds};
+use crate::trace::mtu::MtuSearch;
 use crate::trace::{Session, Stopped, Trace, TraceRequest, Tracer};
 use crate::view::{self, Style, trace::Labels};
 
@@ -66,6 +67,9 @@ pub(super) struct TraceArgs {
     /// Send from this address
     #[arg(short, long, value_name = "ADDRESS")]
     source: Option<IpAddr>,
+    /// Find the largest packet that passes each hop, and who drops larger ones in silence
+    #[arg(long)]
+    mtu: bool,
     /// Do without raw sockets even where they may be used
     #[arg(long)]
     unprivileged: bool,
@@ -135,7 +139,13 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
     let options = RunOptions { cancel: Some(stop), unprivileged: !means.raw, ..RunOptions::default() };
     probe::conduct(&mut session, &needs, &options).map_err(|error| cannot(&error))?;
     let mut traces = session.finish();
+    let tracers: Vec<Tracer> = session.tracers().to_vec();
     drop(session);
+    if args.mtu {
+        for (trace, tracer) in traces.iter_mut().zip(&tracers) {
+            measure_mtu(trace, tracer, &needs, &options)?;
+        }
+    }
     if let Some(error) = shown.borrow_mut().failed.take() {
         return Err(error.into());
     }
@@ -153,6 +163,20 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
         show(&traces, from, single, &mut lookups, style)?;
     }
     Ok(traces.iter().map(exit_code).max().unwrap_or(0))
+}
+
+fn measure_mtu(
+    trace: &mut Trace,
+    tracer: &Tracer,
+    needs: &[PathNeeds],
+    options: &RunOptions<'_>,
+) -> anyhow::Result<()> {
+    let link = probe::interface_mtu(trace.source, tracer.request().via.as_deref()).unwrap_or(1500);
+    let mut search = MtuSearch::new(trace, tracer.request().clone(), *tracer.patience(), link);
+    let conducted = probe::conduct(&mut search, needs, options).map_err(|error| cannot(&error))?;
+    search.finish(trace);
+    trace.complete &= conducted.complete;
+    Ok(())
 }
 
 fn show_json(traces: &[Trace]) -> anyhow::Result<()> {

@@ -156,39 +156,71 @@ fn per_second(rate: f64) -> String {
     if rate >= 1.0 { format!("{rate} a second") } else { format!("one in {:.0} seconds", 1.0 / rate) }
 }
 
+/// Hops of which the same can be said, told together.
+#[derive(PartialEq)]
+struct Limited {
+    code: &'static str,
+    says: String,
+    bucket: Option<Bucket>,
+    hops: Vec<(u8, Option<IpAddr>)>,
+}
+
 fn limits(trace: &Trace, tracer: &Tracer, found: &mut Vec<Finding>) {
+    let mut groups: Vec<Limited> = Vec::new();
     for (at, hop) in trace.hops.iter().enumerate() {
-        let answered = hop.answers().count();
-        if hop.lost() == 0 || answered == 0 {
+        if hop.lost() == 0 || hop.answers().next().is_none() {
             continue;
         }
-        // Loss on the way to a hop is loss for all behind it.
-        let passes = trace.hops[at + 1..].iter().any(|later| later.lost() == 0 && later.answers().next().is_some());
-        let (lost, all) = (hop.lost(), hop.probes.len());
-        let fitted = bucket::fit(&tracer.timeline(hop.ttl));
-        let router = sole(hop).map_or_else(String::new, |router| format!(" ({router})"));
-        let mut finding = match fitted {
-            Some(bucket) if passes || hop.ttl < trace.hops.last().map_or(0, |last| last.ttl) || trace.reached => {
-                let text = format!(
-                    "hop {}{router} {}: a limit on its answers, not loss on the path ({lost} of {all} unanswered)",
-                    hop.ttl,
-                    limit_in_words(&bucket)
-                );
-                Finding::new("rate_limited", Some(hop.ttl), text)
-            }
-            _ if passes => {
-                let text = format!(
-                    "hop {}{router} left {lost} of {all} unanswered, but hops behind it answered all: its own answers are \
-                     limited or lost, not the traffic",
-                    hop.ttl
-                );
-                Finding::new("limited_or_return_loss", Some(hop.ttl), text)
-            }
-            _ => Finding::new("loss", Some(hop.ttl), format!("hop {}{router}: {lost} of {all} probes got no answer", hop.ttl)),
-        };
-        finding.bucket = fitted;
+        let one = limited(trace, at, &tracer.timeline(hop.ttl));
+        match groups.iter_mut().find(|group| group.code == one.code && group.says == one.says) {
+            Some(group) => group.hops.extend(one.hops),
+            None => groups.push(one),
+        }
+    }
+    for group in groups {
+        let who: Vec<String> = group
+            .hops
+            .iter()
+            .map(|(ttl, router)| match router {
+                Some(router) if group.hops.len() <= 2 => format!("{ttl} ({router})"),
+                _ => ttl.to_string(),
+            })
+            .collect();
+        let (noun, ttl) = (if who.len() == 1 { "hop" } else { "hops" }, group.hops.first().map(|hop| hop.0));
+        let mut finding = Finding::new(group.code, ttl, format!("{noun} {}: {}", who.join(", "), group.says));
+        finding.bucket = group.bucket;
         found.push(finding);
     }
+}
+
+fn limited(trace: &Trace, at: usize, timeline: &[(std::time::Duration, bool)]) -> Limited {
+    let hop = &trace.hops[at];
+    // Loss on the way to a hop is loss for all behind it.
+    let passes = trace.hops[at + 1..].iter().any(|later| later.lost() == 0 && later.answers().next().is_some());
+    let (lost, all) = (hop.lost(), hop.probes.len());
+    let bucket = bucket::fit(timeline);
+    let is_last = at + 1 == trace.hops.len();
+    let (code, says) = match &bucket {
+        Some(bucket) if passes || !is_last || trace.reached => (
+            "rate_limited",
+            format!("{}: a limit on its answers, not loss on the path ({lost} of {all} unanswered)", limit_in_words(bucket)),
+        ),
+        _ if passes && timeline.last().is_some_and(|(sent, answered)| *answered && sent.as_millis() >= 900) => (
+            "rate_limited",
+            "answered only when asked again a second later: the limit on its answers had been used up before, nothing is \
+             lost on the path"
+                .to_owned(),
+        ),
+        _ if passes => (
+            "limited_or_return_loss",
+            format!(
+                "{lost} of {all} unanswered, but hops behind answered all: its own answers are limited or lost on their way \
+                 back, the traffic is not"
+            ),
+        ),
+        _ => ("loss", format!("{lost} of {all} probes got no answer")),
+    };
+    Limited { code, says, bucket, hops: vec![(hop.ttl, sole(hop))] }
 }
 
 fn rewriting(trace: &Trace, found: &mut Vec<Finding>) {

@@ -2,10 +2,13 @@
 //!
 //! All of it is pure. [`Tracer`] decides what to send next from what came back; [`Session`] conducts tracers
 //! over the probe engine; [`Trace`] is the result, [`findings`] what it means. [`quote`] compares what was
-//! sent with what a router saw, [`bucket`] tells a rate limit from loss.
+//! sent with what a router saw, [`bucket`] tells a rate limit from loss,
+//! [`mtu`] finds the largest packet that passes each hop.
 
+mod batch;
 pub mod bucket;
 mod findings;
+pub mod mtu;
 mod patience;
 pub mod quote;
 mod request;

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-pub use path::source_address;
+pub use path::{interface_mtu, source_address};
 pub use run::{Conducted, conduct, run};
 
 /// How a run is to be done.

@@ -200,6 +200,24 @@ pub fn source_address(dst: std::net::IpAddr, via: Option<&str>) -> Result<std::n
     Sockets::default().source_for(dst, index)
 }
 
+/// The MTU of the interface that has this address, or of the one named; `None` where it cannot be found.
+pub fn interface_mtu(address: std::net::IpAddr, via: Option<&str>) -> Option<u16> {
+    let has = |storage: &nix::sys::socket::SockaddrStorage| match address {
+        std::net::IpAddr::V4(v4) => storage.as_sockaddr_in().is_some_and(|one| one.ip() == v4),
+        std::net::IpAddr::V6(v6) => storage.as_sockaddr_in6().is_some_and(|one| one.ip() == v6),
+    };
+    let name = match via {
+        Some(via) => via.to_owned(),
+        None => {
+            let mut all = nix::ifaddrs::getifaddrs().ok()?;
+            all.find(|one| one.address.as_ref().is_some_and(has))?.interface_name
+        }
+    };
+    let link = super::super::links::Links::open().ok()?.find(&name).ok()?;
+    // Loopback's 65536 is more than an IP packet can have.
+    Some(u16::try_from(link.mtu?).unwrap_or(u16::MAX))
+}
+
 /// Waits until the kernel stamps what arrives. It begins to some time after the first socket asks for it
 /// (`net_enable_timestamp` leaves the work to a queue), and what came before would look as if it had taken longer.
 ///

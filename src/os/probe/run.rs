@@ -36,6 +36,9 @@ const ROUNDS: usize = 16;
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
 /// A device that takes nothing for this long will not.
 const STUCK: Duration = Duration::from_secs(5);
+/// Shorter waits are not slept: kernels without high-resolution timers round them up to a tick of some milliseconds.
+const TICK: Duration = Duration::from_micros(1500);
+
 /// Sends these probes and reports what came back.
 ///
 /// Blocks until every probe is over. Events are told as they happen. What a single packet meets (no route,
@@ -241,8 +244,11 @@ impl Driver {
         }
         let longest = if options.cancel.is_some() { CANCEL_INTERVAL } else { Duration::from_secs(60) };
         let Some(at) = [self.engine.wake_at(), wake].into_iter().flatten().min() else { return Ok(longest) };
-        // 0 would disarm it.
-        let span = at.since(self.now()).max(Duration::from_nanos(1));
+        let span = at.since(self.now());
+        if span < TICK {
+            std::thread::yield_now();
+            return Ok(Duration::ZERO);
+        }
         let expiration = Expiration::OneShot(TimeSpec::from(span));
         self.timer
             .set(expiration, TimerSetTimeFlags::empty())

@@ -163,8 +163,24 @@ pub fn summary(trace: &Trace, style: Style) -> String {
     };
     let partial = if trace.complete { "" } else { ", partial: it was ended early" };
     let _ = writeln!(out, "{} {}", style.paint(paint, text), style.paint(Paint::Dim, format!("{took}{partial}")));
+    let mut sizes: Vec<(u32, u8, u8)> = Vec::new();
+    for hop in &trace.hops {
+        let Some(mtu) = hop.mtu else { continue };
+        match sizes.last_mut() {
+            Some((known, _, last)) if *known == mtu => *last = hop.ttl,
+            _ => sizes.push((mtu, hop.ttl, hop.ttl)),
+        }
+    }
     if let Some(mtu) = trace.path_mtu {
-        let _ = writeln!(out, "path MTU {mtu}");
+        let _ = writeln!(out, "path MTU {}", style.paint(Paint::Bold, mtu));
+    }
+    if !sizes.is_empty() {
+        let part = |(mtu, first, last): &(u32, u8, u8)| match first == last {
+            true => format!("{mtu} to hop {first}"),
+            false => format!("{mtu} to hops {first}–{last}"),
+        };
+        let parts: Vec<String> = sizes.iter().map(part).collect();
+        let _ = writeln!(out, "largest packets: {}", parts.join(", "));
     }
     for finding in &trace.findings {
         out.push_str(&hang("  · ", &finding.says, style.width));
