@@ -130,6 +130,11 @@ impl PathProbe {
         }
     }
 
+    /// Octets of data behind the header of a segment.
+    pub fn segment_data(&self) -> u32 {
+        u32::from(self.length.saturating_sub(self.headers()))
+    }
+
     /// Everything behind the IP header. `local`: source address and port, or ICMP identifier.
     pub fn upper(&self, local: SocketAddr, mark: &PathMark) -> Vec<u8> {
         let ip = if self.dst.is_ipv6() { 40 } else { 20 };

@@ -133,11 +133,11 @@ impl MtuSearch {
         }
     }
 
-    fn start_search(&mut self, last: u8, passed: u8) {
+    fn start_search(&mut self, ttl: u8, passed: u8) {
         let low = floor(self.request.dst.is_ipv6()).max(self.request.length).min(self.size);
-        self.search(low, self.size, last, passed, true);
+        self.search(low, self.size, ttl, passed, true);
         // The size that is known to pass goes along: without its answer, silence says nothing of sizes.
-        let control = self.item(last, low);
+        let control = self.item(ttl, low);
         self.batch.items.push(control);
     }
 
@@ -221,8 +221,14 @@ impl MtuSearch {
         let passes = |item: &&Item| item.answer.as_ref().is_some_and(|answer| answer.said != Said::TooBig);
         let control = items.iter().any(|item| item.probe.length == low && !passes(&item));
         if control && !items.iter().any(|item| passes(&item)) {
-            self.lost_end = true;
-            self.phase = Phase::Done;
+            // Its answers are limited: the next hop behind the narrow place has answered less so far.
+            match self.hops.iter().find(|hop| hop.0 > after && hop.0 < ttl).map(|hop| hop.0) {
+                Some(nearer) if self.rounds < 40 => self.start_search(nearer, after),
+                _ => {
+                    self.lost_end = true;
+                    self.phase = Phase::Done;
+                }
+            }
             return;
         }
         let best = items.iter().filter(passes).map(|item| item.probe.length).max().unwrap_or(low);

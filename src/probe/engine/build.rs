@@ -210,6 +210,8 @@ impl Engine {
             }
             PathMethod::Tcp { dport } => {
                 self.segments.insert(attempt.isn, token);
+                // A closed port acknowledges the data too (RFC 9293 §3.10.7.1).
+                self.segments.insert(attempt.isn.wrapping_add(path.segment_data()), token);
                 self.tuples.insert((protocol::TCP, path.dst, dport, ports.port()), token);
             }
         }
