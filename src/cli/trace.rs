@@ -11,11 +11,14 @@ use crate::os::probe::{self, ProbeError, RunOptions};
 use crate::os::{interrupt, resolve};
 use crate::probe::{Moment, PathMethod, PathNeeds};
 use crate::trace::mtu::MtuSearch;
+use crate::trace::paths::PathSearch;
 use crate::trace::{Session, Stopped, Trace, TraceRequest, Tracer};
 use crate::view::{self, Style, trace::Labels};
 
 /// Late names are waited for so long when all else is done.
 const NAME_GRACE: Duration = Duration::from_millis(150);
+/// `--paths` asks no new questions after this time: routers that limit their answers may need it.
+const PATHS_BUDGET: Duration = Duration::from_secs(20);
 
 /// Which way, and how far.
 #[derive(Debug, clap::Args)]
@@ -70,9 +73,31 @@ pub(super) struct TraceArgs {
     /// Find the largest packet that passes each hop, and who drops larger ones in silence
     #[arg(long)]
     mtu: bool,
+    /// Find every equal way, drawn as text, svg or dot (--json: the graph as data)
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    paths: Option<Drawing>,
+    /// How sure --paths is to be, at each router, that no way was missed, per cent
+    #[arg(long, value_name = "PERCENT", default_value_t = 95.0, value_parser = percent, requires = "paths")]
+    confidence: f64,
     /// Do without raw sockets even where they may be used
     #[arg(long)]
     unprivileged: bool,
+}
+
+/// How paths are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Drawing {
+    Text,
+    Svg,
+    Dot,
+}
+
+/// From 50 up to, but not, 100.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if (50.0..=99.99).contains(&percent) => Ok(percent),
+        _ => Err("a number from 50 to 99.99".to_owned()),
+    }
 }
 
 /// Names and systems, looked up beside the trace.
@@ -118,6 +143,9 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
         .map(|((dst, via), host)| request(args, global, host, dst, via, means.method))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let single = requests.len() == 1;
+    if let Some(drawing) = args.paths {
+        return all_paths(args, global, drawing, requests, &means, style);
+    }
     let lookups = RefCell::new(Lookups { names: (!args.numeric).then(Names::default) });
     let shown = RefCell::new(Shown { hops: 0, failed: None });
     let human = !global.json;
@@ -163,6 +191,55 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
         show(&traces, from, single, &mut lookups, style)?;
     }
     Ok(traces.iter().map(exit_code).max().unwrap_or(0))
+}
+
+fn all_paths(
+    args: &TraceArgs,
+    global: &Global,
+    drawing: Drawing,
+    requests: Vec<TraceRequest>,
+    means: &Means,
+    style: Style,
+) -> anyhow::Result<u8> {
+    let mut lookups = Lookups { names: (!args.numeric).then(Names::default) };
+    let budget = global.timeout.unwrap_or(PATHS_BUDGET);
+    let (mut code, mut traces) = (0, Vec::new());
+    for request in requests {
+        if !global.json && drawing == Drawing::Text {
+            print(&view::trace::header(&request, means.raw, style))?;
+        }
+        let needs = [PathNeeds { v6: request.dst.is_ipv6(), method: request.method }];
+        let options = RunOptions { cancel: Some(interrupt::flag()), unprivileged: !means.raw, ..RunOptions::default() };
+        let request = TraceRequest { wait: None, ..request };
+        let mut search = PathSearch::new(request, means.raw, args.confidence / 100.0, budget);
+        let conducted = probe::conduct(&mut search, &needs, &options).map_err(|error| cannot(&error))?;
+        let (mut trace, mut graph) = (search.trace(), search.graph());
+        graph.complete &= conducted.complete;
+        trace.complete &= conducted.complete;
+        if let Some(names) = &mut lookups.names {
+            graph.nodes.iter().filter_map(|node| node.address).for_each(|address| names.ask(address));
+            names.wait(NAME_GRACE);
+        }
+        label(&mut trace, &mut lookups);
+        code = code.max(exit_code(&trace));
+        if global.json {
+            trace.paths = Some(graph.paths().0);
+            trace.graph = Some(graph);
+            traces.push(trace);
+            continue;
+        }
+        print(&match drawing {
+            Drawing::Text => {
+                view::trace::paths::text(&graph, &mut lookups, style) + &view::trace::summary(&trace, style)
+            }
+            Drawing::Svg => view::trace::paths::svg(&graph, &trace.target, &mut lookups),
+            Drawing::Dot => view::trace::paths::dot(&graph, &mut lookups),
+        })?;
+    }
+    if global.json {
+        show_json(&traces)?;
+    }
+    Ok(code)
 }
 
 fn measure_mtu(
@@ -311,6 +388,8 @@ fn means(args: &TraceArgs, targets: &[(IpAddr, Option<String>)]) -> anyhow::Resu
     let method = match args.tcp {
         Some(dport) => PathMethod::Tcp { dport },
         None if args.udp => udp,
+        // Many routers spread ICMP by its addresses alone: all of it goes one way.
+        None if args.paths.is_some() && !args.icmp => udp,
         None if raw || echo || args.icmp => PathMethod::Icmp,
         // Closed ping_group_range: datagrams need no privilege at all.
         None => udp,

@@ -1,5 +1,6 @@
 //! Ctrl-C as a flag, so that a command can end with what it has found so far.
 
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -10,6 +11,12 @@ static STOP: AtomicBool = AtomicBool::new(false);
 ///
 /// To be called before other threads are started: they inherit that these signals are not theirs.
 pub fn flag() -> &'static AtomicBool {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(watch);
+    &STOP
+}
+
+fn watch() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGTERM);
@@ -28,5 +35,4 @@ pub fn flag() -> &'static AtomicBool {
             let _ = signals.thread_unblock();
         }
     }
-    &STOP
 }

@@ -64,6 +64,11 @@ impl Batch {
         Self { items: Vec::new(), patience, ids: HashMap::new(), packets: HashMap::new(), next_id: 0, dst, raw, via }
     }
 
+    /// Ids of its probes count from here.
+    pub(super) fn first_id(&mut self, id: u32) {
+        self.next_id = id;
+    }
+
     /// Begins another round; answers to the one before are strays from now on.
     pub(super) fn begin(&mut self, items: Vec<Item>) {
         self.ids.clear();

@@ -227,8 +227,11 @@ pub struct Trace {
     pub unreachable: Option<Refusal>,
     /// Largest packet that gets to the destination, octets, where measured.
     pub path_mtu: Option<u32>,
-    /// Every path, where asked for.
-    pub paths: Option<serde_json::Value>,
+    /// Every path, where asked for: addresses hop by hop, `None` where one is silent.
+    pub paths: Option<Vec<Vec<Option<IpAddr>>>>,
+    /// The same as a graph.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub graph: Option<super::graph::Graph>,
     /// What it means.
     pub findings: Vec<Finding>,
     /// By raw sockets: without them some of what routers quote cannot be seen.

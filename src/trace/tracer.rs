@@ -428,6 +428,7 @@ impl Tracer {
             unreachable: self.refused.clone(),
             path_mtu: None,
             paths: None,
+            graph: None,
             findings: Vec::new(),
             raw: self.raw,
             complete: self.complete,

@@ -1,5 +1,7 @@
 //! How a trace is shown.
 
+pub mod paths;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
