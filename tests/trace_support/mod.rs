@@ -86,7 +86,15 @@ pub fn unlimited(lab: &Lab, host: &str) {
 }
 
 pub fn all_unlimited(lab: &Lab) {
-    lab.topology().hosts.iter().for_each(|host| unlimited(lab, &host.name));
+    for (at, host) in lab.topology().hosts.iter().enumerate() {
+        unlimited(lab, &host.name);
+        // Routers that all hash alike never use some of their ways: what one sends this way, the next sends that way.
+        let seed = (at + 1) * 7919;
+        lab.in_host(&host.name, || {
+            std::fs::write("/proc/sys/net/ipv4/fib_multipath_hash_seed", seed.to_string()).unwrap();
+        })
+        .unwrap();
+    }
 }
 
 fn end(node: &str, dev: &str, addresses: &[String]) -> End {
@@ -169,9 +177,9 @@ pub fn layered(widths: &[usize]) -> Topology {
     Topology { name: format!("layers-{}", hosts.len()), summary: "test".to_owned(), hosts, switches: vec![], links }
 }
 
-/// The address that a router answers with, as [`layered`] gives them out: that of the way back to the client (Linux,
-/// `icmp_errors_use_inbound_ifaddr` off).
-pub fn router_address(widths: &[usize], layer: usize, at: usize, v6: bool) -> String {
+/// The address that a router answers probes from `from` with, as [`layered`] gives them out. IPv4: that of the way
+/// back to the client (Linux, `icmp_errors_use_inbound_ifaddr` off); IPv6: that of the link they came by.
+pub fn router_address(widths: &[usize], layer: usize, from: usize, at: usize, v6: bool) -> String {
     let text = |v4: &str, six: &str| if v6 { six.to_owned() } else { v4.to_owned() };
     if layer == 0 {
         return text("192.168.1.1", "fd01::1");
@@ -179,6 +187,10 @@ pub fn router_address(widths: &[usize], layer: usize, at: usize, v6: bool) -> St
     if layer == widths.len() {
         return text("192.168.2.3", "fd02::3");
     }
-    let from = if widths[layer - 1] == widths[layer] { at } else { 0 };
-    text(&format!("10.{layer}.{}.2", from * 16 + at), &format!("fd00:{layer:x}:{from:x}:{at:x}::2"))
+    if v6 {
+        let address: std::net::Ipv6Addr = format!("fd00:{layer:x}:{from:x}:{at:x}::2").parse().unwrap();
+        return address.to_string();
+    }
+    let first = if widths[layer - 1] == widths[layer] { at } else { 0 };
+    format!("10.{layer}.{}.2", first * 16 + at)
 }
