@@ -24,12 +24,23 @@ fn every_hop_of_rows_from_one_to_thirty_routers_is_listed_by_every_method() {
                 let found = trace(lab, &[dst]);
                 assert_eq!(addresses(&found), row(length, v6), "{found:#}");
                 assert_eq!((&found["reached"], &found["stopped"]), (&true.into(), &"reached".into()));
-                let lost: usize = found["hops"].as_array().unwrap().iter().flat_map(|hop| hop["probes"].as_array().unwrap()).filter(|probe| probe["lost"] == true).count();
+                let lost: usize = found["hops"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .flat_map(|hop| hop["probes"].as_array().unwrap())
+                    .filter(|probe| probe["lost"] == true)
+                    .count();
                 assert!(v6 || lost == 0, "{found:#}");
             }
             all_unlimited(lab);
-            let methods: [&[&str]; 5] =
-                [&["--udp"], &["--tcp", "80"], &["--unprivileged"], &["--unprivileged", "--udp"], &["--unprivileged", "--tcp", "80"]];
+            let methods: [&[&str]; 5] = [
+                &["--udp"],
+                &["--tcp", "80"],
+                &["--unprivileged"],
+                &["--unprivileged", "--udp"],
+                &["--unprivileged", "--tcp", "80"],
+            ];
             for method in methods {
                 for (dst, v6) in [("192.168.2.3", false), ("fd02::3", true)] {
                     let found = trace(lab, &[method, &[dst]].concat());
@@ -42,7 +53,8 @@ fn every_hop_of_rows_from_one_to_thirty_routers_is_listed_by_every_method() {
 }
 
 fn paths_of(found: &Value) -> BTreeSet<Vec<String>> {
-    let one = |path: &Value| path.as_array().unwrap().iter().map(|hop| hop.as_str().unwrap_or("*").to_owned()).collect();
+    let one =
+        |path: &Value| path.as_array().unwrap().iter().map(|hop| hop.as_str().unwrap_or("*").to_owned()).collect();
     found["paths"].as_array().unwrap().iter().map(one).collect()
 }
 
@@ -91,8 +103,11 @@ fn one_flow_stays_on_one_path() {
             let found = trace(lab, &[method, &["192.168.2.3"]].concat());
             assert!(addresses(&found).iter().all(|hop| !hop.contains('|')), "{method:?} {found:#}");
         }
-        let flows: BTreeSet<String> =
-            (0..24).map(|flow| addresses(&trace(lab, &["--udp", "-q", "1", "--flow", &flow.to_string(), "192.168.2.3"]))[1].clone()).collect();
+        let flows: BTreeSet<String> = (0..24)
+            .map(|flow| {
+                addresses(&trace(lab, &["--udp", "-q", "1", "--flow", &flow.to_string(), "192.168.2.3"]))[1].clone()
+            })
+            .collect();
         assert!(flows.len() > 1, "{flows:?}");
     });
 }
@@ -101,7 +116,16 @@ fn one_flow_stays_on_one_path() {
 fn bad_targets_are_told_from_bad_paths() {
     in_lab(&layered(&[1, 1]), |lab| {
         let ask = |args: &[&str]| reachwhy(lab, "client", &[&["trace", "-n"], args].concat());
-        for args in [&["a b"][..], &["192.168.2.3/24"], &["fe80::1"], &["0.0.0.0"], &["224.0.0.1"], &["-4", "fd02::3"], &["-f", "9", "-m", "3", "192.168.2.3"], &[""]] {
+        for args in [
+            &["a b"][..],
+            &["192.168.2.3/24"],
+            &["fe80::1"],
+            &["0.0.0.0"],
+            &["224.0.0.1"],
+            &["-4", "fd02::3"],
+            &["-f", "9", "-m", "3", "192.168.2.3"],
+            &[""],
+        ] {
             let (code, out, err) = ask(args);
             assert_eq!(code, 2, "{args:?}: {out}{err}");
             assert!(err.starts_with("error: "), "{err}");

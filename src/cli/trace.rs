@@ -136,7 +136,7 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
     }
     let stop = interrupt::flag();
     let targets = args.hosts.iter().map(|host| target(host, args)).collect::<anyhow::Result<Vec<_>>>()?;
-    let means = means(args, &targets)?;
+    let means = means(args, &targets);
     let requests = targets
         .into_iter()
         .zip(&args.hosts)
@@ -352,7 +352,10 @@ fn target(host: &str, args: &TraceArgs) -> anyhow::Result<(IpAddr, Option<String
         let of_link = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         if of_link && via.is_none() {
             let hint = format!("name the interface: {address}%eth0");
-            return Err(Failure::usage(format!("{address} is an address of one link, and there may be several"), Some(&hint)));
+            return Err(Failure::usage(
+                format!("{address} is an address of one link, and there may be several"),
+                Some(&hint),
+            ));
         }
         if address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255; 4]) {
             return Err(Failure::usage(format!("{address} is no host's address: there is no path to it"), None));
@@ -380,7 +383,7 @@ fn target(host: &str, args: &TraceArgs) -> anyhow::Result<(IpAddr, Option<String
     }
 }
 
-fn means(args: &TraceArgs, targets: &[(IpAddr, Option<String>)]) -> anyhow::Result<Means> {
+fn means(args: &TraceArgs, targets: &[(IpAddr, Option<String>)]) -> Means {
     let can = probe::abilities();
     let raw = can.raw && !args.unprivileged;
     let echo = targets.iter().all(|(dst, _)| if dst.is_ipv6() { can.echo6 } else { can.echo4 });
@@ -399,7 +402,7 @@ fn means(args: &TraceArgs, targets: &[(IpAddr, Option<String>)]) -> anyhow::Resu
     } else {
         Vec::new()
     };
-    Ok(Means { raw, method, sides })
+    Means { raw, method, sides }
 }
 
 fn request(

@@ -36,13 +36,19 @@ pub fn name_of(address: IpAddr) -> Option<String> {
 /// Looks names up beside other work: a thread for each address, and nobody waits for it.
 #[derive(Debug)]
 pub struct Names {
-    asked: HashMap<IpAddr, Option<Option<String>>>,
+    asked: HashMap<IpAddr, Lookup>,
     sender: Sender<(IpAddr, Option<String>)>,
     receiver: Receiver<(IpAddr, Option<String>)>,
 }
 
 /// More threads than this at a time are not started.
 const MOST: usize = 64;
+
+#[derive(Debug)]
+enum Lookup {
+    Asked,
+    Done(Option<String>),
+}
 
 impl Default for Names {
     fn default() -> Self {
@@ -55,41 +61,44 @@ impl Names {
     /// Begins to look a name up, unless that was done.
     pub fn ask(&mut self, address: IpAddr) {
         self.gather();
-        let busy = self.asked.values().filter(|state| state.is_none()).count();
+        let busy = self.asked.values().filter(|state| matches!(state, Lookup::Asked)).count();
         if busy >= MOST || self.asked.contains_key(&address) {
             return;
         }
-        self.asked.insert(address, None);
+        self.asked.insert(address, Lookup::Asked);
         let sender = self.sender.clone();
         let worker = std::thread::Builder::new().name("names".to_owned());
         let started = worker.spawn(move || {
             let _ = sender.send((address, name_of(address)));
         });
         if started.is_err() {
-            self.asked.insert(address, Some(None));
+            self.asked.insert(address, Lookup::Done(None));
         }
     }
 
     fn gather(&mut self) {
         while let Ok((address, name)) = self.receiver.try_recv() {
-            self.asked.insert(address, Some(name));
+            self.asked.insert(address, Lookup::Done(name));
         }
     }
 
     /// The name, as far as known by now.
     pub fn get(&mut self, address: IpAddr) -> Option<String> {
         self.gather();
-        self.asked.get(&address).cloned().flatten().flatten()
+        match self.asked.get(&address) {
+            Some(Lookup::Done(name)) => name.clone(),
+            _ => None,
+        }
     }
 
     /// Waits for what was asked, at most so long.
     pub fn wait(&mut self, patience: Duration) {
         let end = Instant::now() + patience;
         self.gather();
-        while self.asked.values().any(Option::is_none) {
+        while self.asked.values().any(|state| matches!(state, Lookup::Asked)) {
             let left = end.saturating_duration_since(Instant::now());
             let Ok((address, name)) = self.receiver.recv_timeout(left) else { return };
-            self.asked.insert(address, Some(name));
+            self.asked.insert(address, Lookup::Done(name));
         }
     }
 }

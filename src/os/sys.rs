@@ -79,8 +79,7 @@ impl OutMessage {
 
     /// Sets TOS or traffic class of this packet alone.
     pub(super) fn tos(&mut self, v6: bool, tos: u8) {
-        let (level, kind) =
-            if v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
+        let (level, kind) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
         if tos != 0 {
             self.control(level, kind, &i32::from(tos).to_ne_bytes());
         }

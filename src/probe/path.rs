@@ -124,8 +124,7 @@ impl PathProbe {
         let ip = if self.dst.is_ipv6() { 40 } else { 20 };
         ip + match self.method {
             // Behind the header: the cookie and the word that makes the checksum come out.
-            PathMethod::Icmp => 8 + 10,
-            PathMethod::Udp { .. } => 8 + 10,
+            PathMethod::Icmp | PathMethod::Udp { .. } => 8 + 10,
             PathMethod::Tcp { .. } => 40,
         }
     }
@@ -186,7 +185,8 @@ impl PathProbe {
         let number = self.method.protocol(self.dst.is_ipv6());
         match (local.ip(), self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let header = Ipv4Header { tos: self.tos, id: mark.number, ttl: self.ttl, ..Ipv4Header::new(src, dst, number) };
+                let header =
+                    Ipv4Header { tos: self.tos, id: mark.number, ttl: self.ttl, ..Ipv4Header::new(src, dst, number) };
                 header.packet(&upper)
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
@@ -241,7 +241,12 @@ mod tests {
 
     fn mark(token: u32) -> PathMark {
         let number = PathMark::number_of(token);
-        PathMark { number, isn: token.wrapping_mul(77), cookie: u64::from(token).to_be_bytes(), nonce: 0x1234_5678_9abc_def0 }
+        PathMark {
+            number,
+            isn: token.wrapping_mul(77),
+            cookie: u64::from(token).to_be_bytes(),
+            nonce: 0x1234_5678_9abc_def0,
+        }
     }
 
     fn probe(v6: bool, method: PathMethod, ttl: u8, flow: u16, length: u16) -> (PathProbe, SocketAddr) {

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Conductor, Config, NoConductor, ConnectedSocket, Engine, Event, Local, Moment, Packet, ProbeKind, ProbeSpec, Received, RunReport,
-    SourcePort, Transmit,
+    Conductor, Config, ConnectedSocket, Engine, Event, Local, Moment, NoConductor, Packet, ProbeKind, ProbeSpec,
+    Received, RunReport, SourcePort, Transmit,
 };
 use crate::wire::{
     Arp, ArpOperation, Decoded, Encapsulation, EtherHeader, IcmpFamily, IcmpHeader, Ipv4Header, Ipv6Header, MacAddr,

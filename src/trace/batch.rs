@@ -35,7 +35,16 @@ pub(super) struct Item {
 impl Item {
     /// To be sent now, at most so often.
     pub(super) fn new(probe: PathProbe, tries: u8) -> Self {
-        Self { probe, tries, not_before: Moment(0), answer: None, error: None, sent: 0, last_sent: None, waiting: false }
+        Self {
+            probe,
+            tries,
+            not_before: Moment(0),
+            answer: None,
+            error: None,
+            sent: 0,
+            last_sent: None,
+            waiting: false,
+        }
     }
 
     fn is_over(&self) -> bool {

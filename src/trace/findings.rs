@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::Tracer;
 use super::bucket::{self, Bucket};
 use super::quote::Change;
 use super::result::{Answer, Hop, ProbeResult, Said, Stopped, Trace};
-use super::Tracer;
 use crate::probe::PathMethod;
 
 /// One statement.
@@ -78,7 +78,8 @@ fn end(trace: &Trace, tracer: &Tracer, found: &mut Vec<Finding>) {
         };
         found.push(Finding::new("unreachable", Some(refusal.ttl), text));
     }
-    let others: Vec<String> = tracer.side_answers().iter().filter_map(|(method, answer)| says_there(*method, answer)).collect();
+    let others: Vec<String> =
+        tracer.side_answers().iter().filter_map(|(method, answer)| says_there(*method, answer)).collect();
     if trace.stopped == Stopped::Silent && !others.is_empty() {
         let text = format!("the destination does not answer {}, but {}", trace.protocol, others.join(", and "));
         found.push(Finding::new("other_protocol", None, text));
@@ -88,9 +89,11 @@ fn end(trace: &Trace, tracer: &Tracer, found: &mut Vec<Finding>) {
             Some((ttl, router)) => format!(
                 "nothing answers behind hop {ttl} ({router}): what comes after it drops the probes or its answers get lost"
             ),
-            None => "nothing answers at all, not even the first hop: the probes do not leave this network, or no answer \
+            None => {
+                "nothing answers at all, not even the first hop: the probes do not leave this network, or no answer \
                      gets back"
-                .to_owned(),
+                    .to_owned()
+            }
         };
         found.push(Finding::new("silent", last.map(|last| last.0), text));
     }
@@ -105,7 +108,9 @@ fn says_there(method: PathMethod, answer: &Answer) -> Option<String> {
     Some(match (method, answer.said) {
         (PathMethod::Icmp, Said::EchoReply) => "it answers ICMP echo (trace with --icmp)".to_owned(),
         (PathMethod::Tcp { .. }, Said::SynAck) => format!("TCP port {port} is open (trace with --tcp {port})"),
-        (PathMethod::Tcp { .. }, Said::Rst) => format!("TCP port {port} answers with a reset (trace with --tcp {port})"),
+        (PathMethod::Tcp { .. }, Said::Rst) => {
+            format!("TCP port {port} answers with a reset (trace with --tcp {port})")
+        }
         (PathMethod::Udp { .. }, Said::PortUnreachable | Said::Data) => "it answers UDP (trace with --udp)".to_owned(),
         _ => return None,
     })
@@ -124,8 +129,10 @@ fn loops(trace: &Trace, found: &mut Vec<Finding>) {
             let same = round.iter().zip(again).all(|((_, one), (_, two))| one.is_some() && one == two);
             let differs = round.iter().any(|(_, router)| *router != round[0].1);
             if same && differs {
-                let names: Vec<String> = round.iter().filter_map(|(_, router)| router.map(|ip| ip.to_string())).collect();
-                let text = format!("packets go round in a circle from hop {}: {} → and again", round[0].0, names.join(" → "));
+                let names: Vec<String> =
+                    round.iter().filter_map(|(_, router)| router.map(|ip| ip.to_string())).collect();
+                let text =
+                    format!("packets go round in a circle from hop {}: {} → and again", round[0].0, names.join(" → "));
                 found.push(Finding::new("loop", Some(round[0].0), text));
                 return;
             }
@@ -134,11 +141,19 @@ fn loops(trace: &Trace, found: &mut Vec<Finding>) {
 }
 
 fn silence(trace: &Trace, found: &mut Vec<Finding>) {
-    let silent: Vec<String> =
-        trace.hops.iter().filter(|hop| hop.answers().next().is_none() && hop.lost() > 0).map(|hop| hop.ttl.to_string()).collect();
+    let silent: Vec<String> = trace
+        .hops
+        .iter()
+        .filter(|hop| hop.answers().next().is_none() && hop.lost() > 0)
+        .map(|hop| hop.ttl.to_string())
+        .collect();
     if !silent.is_empty() {
-        let (hops, verb) = if silent.len() == 1 { ("hop", "passes packets on but does") } else { ("hops", "pass packets on but do") };
-        let text = format!("{hops} {} {verb} not tell when a TTL runs out; hops behind answer, so nothing is lost there", silent.join(", "));
+        let (hops, verb) =
+            if silent.len() == 1 { ("hop", "passes packets on but does") } else { ("hops", "pass packets on but do") };
+        let text = format!(
+            "{hops} {} {verb} not tell when a TTL runs out; hops behind answer, so nothing is lost there",
+            silent.join(", ")
+        );
         found.push(Finding::new("silent_hop", None, text));
     }
 }
@@ -146,7 +161,9 @@ fn silence(trace: &Trace, found: &mut Vec<Finding>) {
 /// A limit in words.
 pub fn limit_in_words(bucket: &Bucket) -> String {
     match bucket.rate {
-        Some(rate) if bucket.burst > 1 => format!("answers at most {} after a burst of {}", per_second(rate), bucket.burst),
+        Some(rate) if bucket.burst > 1 => {
+            format!("answers at most {} after a burst of {}", per_second(rate), bucket.burst)
+        }
         Some(rate) => format!("answers at most {}", per_second(rate)),
         None => format!("answers {} at once and then stops for longer than was looked", bucket.burst),
     }
@@ -229,11 +246,12 @@ fn rewriting(trace: &Trace, found: &mut Vec<Finding>) {
         for answer in hop.answers() {
             for change in &answer.changed {
                 let key = (change.field, change.seen.as_str());
-                let repeated = if matches!(change.field, "IP identification" | "checksum" | "sequence" | "sequence number") {
-                    known.iter().any(|(field, _)| *field == change.field)
-                } else {
-                    known.contains(&key)
-                };
+                let repeated =
+                    if matches!(change.field, "IP identification" | "checksum" | "sequence" | "sequence number") {
+                        known.iter().any(|(field, _)| *field == change.field)
+                    } else {
+                        known.contains(&key)
+                    };
                 if !repeated {
                     known.push(key);
                     found.push(changed(hop.ttl, answer, change));
@@ -247,13 +265,17 @@ fn changed(ttl: u8, answer: &Answer, change: &Change) -> Finding {
     let Change { field, sent, seen } = change;
     let by = format!("before hop {ttl} ({}) sees the probe", answer.address);
     let (code, text) = match *field {
-        _ if change.is_rewriting() => ("nat", format!("address translation: the {field} is {seen} instead of {sent} {by}")),
+        _ if change.is_rewriting() => {
+            ("nat", format!("address translation: the {field} is {seen} instead of {sent} {by}"))
+        }
         "DSCP" => ("dscp", format!("the DSCP is changed from {sent} to {seen} {by}")),
         "ECN" => ("ecn", format!("the ECN bits are changed from {sent} to {seen} {by}")),
         option if option.starts_with("TCP option") && seen == "none" => {
             ("tcp_option_stripped", format!("the {option} is stripped {by}"))
         }
-        option if option.starts_with("TCP") => ("tcp_changed", format!("the {option} is changed from {sent} to {seen} {by}")),
+        option if option.starts_with("TCP") => {
+            ("tcp_changed", format!("the {option} is changed from {sent} to {seen} {by}"))
+        }
         _ => ("changed", format!("the {field} is changed from {sent} to {seen} {by}")),
     };
     Finding::new(code, Some(ttl), text)

@@ -1,5 +1,6 @@
 //! The ways to a host as a graph.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -129,14 +130,18 @@ impl Graph {
         let mut text = if paths.len() == 1 && all {
             format!("1 path; {sure} sure at each router that it has no other way")
         } else {
-            format!("{count} {plural}, at most {} wide; {sure} sure at each router that no way was missed", self.width())
+            format!(
+                "{count} {plural}, at most {} wide; {sure} sure at each router that no way was missed",
+                self.width()
+            )
         };
         if !self.one_sample_hops.is_empty() {
             let hops: Vec<String> = self.one_sample_hops.iter().map(u8::to_string).collect();
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "; answers of hop {} are limited: which routers are there is that sure, which leads to which rests on a flow each",
                 hops.join(", ")
-            ));
+            );
         }
         if !self.complete {
             text.push_str("; not complete: the time was up before all limited routers had answered often enough");

@@ -49,7 +49,13 @@ pub struct MtuReport {
 enum Phase {
     Probe,
     /// Between a size that passes and one that does not, seen at this TTL, behind that hop.
-    Search { low: u16, high: u16, ttl: u8, after: u8, usual: bool },
+    Search {
+        low: u16,
+        high: u16,
+        ttl: u8,
+        after: u8,
+        usual: bool,
+    },
     /// The end alone did not answer: perhaps its limit on answers is used up. Asked again when a token must be back.
     Paced,
     Done,
@@ -83,8 +89,17 @@ impl MtuSearch {
         let hops: Vec<(u8, IpAddr)> =
             trace.hops.iter().filter_map(|hop| Some((hop.ttl, *hop.addresses().first()?))).collect();
         let batch = Batch::new(request.dst, trace.raw, request.via.clone(), patience);
-        let mut search =
-            Self { hops, size: link, phase: Phase::Probe, batch, report: MtuReport::default(), rounds: 0, now: Moment(0), lost_end: false, request };
+        let mut search = Self {
+            hops,
+            size: link,
+            phase: Phase::Probe,
+            batch,
+            report: MtuReport::default(),
+            rounds: 0,
+            now: Moment(0),
+            lost_end: false,
+            request,
+        };
         if search.hops.is_empty() {
             search.phase = Phase::Done;
         } else {
@@ -118,7 +133,8 @@ impl MtuSearch {
             Phase::Probe => self.decide_probe(),
             Phase::Search { low, high, ttl, after, usual } => self.decide_search(low, high, ttl, after, usual),
             Phase::Paced => {
-                let passes = self.batch.items.iter().any(|item| item.answer.as_ref().is_some_and(|a| a.said != Said::TooBig));
+                let passes =
+                    self.batch.items.iter().any(|item| item.answer.as_ref().is_some_and(|a| a.said != Said::TooBig));
                 let last = self.hops.last().map_or(0, |hop| hop.0);
                 if passes {
                     self.note(last, self.size);
@@ -203,7 +219,11 @@ impl MtuSearch {
         let mut sizes: Vec<u16> = if usual {
             USUAL.into_iter().filter(|size| *size > low && *size < high).collect()
         } else {
-            (1..=FANS).map(|part| low + u16::try_from(u32::from(high - low) * u32::from(part) / u32::from(FANS + 1)).unwrap_or(0)).collect()
+            (1..=FANS)
+                .map(|part| {
+                    low + u16::try_from(u32::from(high - low) * u32::from(part) / u32::from(FANS + 1)).unwrap_or(0)
+                })
+                .collect()
         };
         sizes.retain(|size| *size > low && *size < high);
         sizes.sort_unstable();
@@ -263,7 +283,9 @@ impl MtuSearch {
             let router = narrowing.router.map_or_else(|| "this host".to_owned(), |router| router.to_string());
             let Narrowing { after_ttl, mtu, told, .. } = narrowing;
             let finding = if *told {
-                let says = format!("behind hop {after_ttl} ({router}) packets of at most {mtu} octets pass; the router says so");
+                let says = format!(
+                    "behind hop {after_ttl} ({router}) packets of at most {mtu} octets pass; the router says so"
+                );
                 Finding::new("mtu", Some(*after_ttl), says)
             } else {
                 let says = format!(

@@ -36,11 +36,11 @@ pub fn flows_needed(found: usize, confidence: f64) -> usize {
     let missing = |flows: usize| {
         let (mut sum, mut choose) = (0.0, 1.0);
         let power = i32::try_from(flows).unwrap_or(i32::MAX);
-        for i in 1..=ways {
-            let i = f64::from(u32::try_from(i).unwrap_or(u32::MAX));
+        for part in 1..=ways {
+            let i = f64::from(u32::try_from(part).unwrap_or(u32::MAX));
             choose *= (count - i + 1.0) / i;
             let term = choose * (1.0 - i / count).max(0.0).powi(power);
-            sum += if i % 2.0 == 1.0 { term } else { -term };
+            sum += if part % 2 == 1 { term } else { -term };
             if term < 1e-12 {
                 break;
             }
@@ -137,7 +137,10 @@ impl PathSearch {
 
     /// The first trace, of one flow.
     pub fn trace(&self) -> Trace {
-        self.tracer.result(self.last)
+        let mut trace = self.tracer.result(self.last);
+        let all = self.last.since(self.started.unwrap_or(self.last));
+        trace.elapsed_ms += all.as_secs_f64() * 1000.0;
+        trace
     }
 
     fn seed(&mut self) {
@@ -184,24 +187,27 @@ impl PathSearch {
     /// What has to be asked next: TTL and flow.
     fn wanted(&mut self) -> BTreeSet<(u8, u16)> {
         let mut wanted = BTreeSet::new();
-        let last = self.seen.iter().rev().find(|(_, flows)| flows.values().any(|seen| *seen != Seen::Silent)).map_or(0, |(ttl, _)| *ttl);
+        let last = self
+            .seen
+            .iter()
+            .rev()
+            .find(|(_, flows)| flows.values().any(|seen| *seen != Seen::Silent))
+            .map_or(0, |(ttl, _)| *ttl);
         for ttl in self.request.first - 1..self.request.max.min(last.saturating_add(1)) {
             let next = ttl + 1;
             let whole: BTreeSet<IpAddr> =
                 self.seen.get(&next).into_iter().flatten().filter_map(|(_, seen)| seen.address()).collect();
             let places = self.places(ttl);
             let total: usize = places.iter().map(|(_, flows)| flows.len()).sum();
-            let samples = self.seen.get(&next).map_or(0, |flows| flows.values().filter(|seen| seen.address().is_some()).count());
+            let samples =
+                self.seen.get(&next).map_or(0, |flows| flows.values().filter(|seen| seen.address().is_some()).count());
             let known_as_a_whole = samples >= flows_needed(whole.len(), self.confidence);
             let limited = self.limited(next);
             for (_, flows) in places {
                 let known: Vec<Seen> = flows.iter().filter_map(|flow| self.of(next, *flow)).collect();
                 let ways: BTreeSet<IpAddr> = known.iter().filter_map(|seen| seen.address()).collect();
                 let mut need = flows_needed(ways.len(), self.confidence);
-                if limited && known_as_a_whole && !ways.is_empty() {
-                    self.partial.insert(next);
-                    need = 1;
-                } else if limited && known_as_a_whole {
+                if limited && known_as_a_whole {
                     self.partial.insert(next);
                     need = 1;
                 }
@@ -362,9 +368,21 @@ impl PathSearch {
         let mut nodes: Vec<Node> = Vec::new();
         let mut flows_at: Vec<Vec<u16>> = Vec::new();
         let first = self.request.first - 1;
-        nodes.push(Node { id: 0, ttl: first, address: Some(self.request.src), end: false, rtt_ms: None, flows: self.next_flow });
+        nodes.push(Node {
+            id: 0,
+            ttl: first,
+            address: Some(self.request.src),
+            end: false,
+            rtt_ms: None,
+            flows: self.next_flow,
+        });
         flows_at.push((0..self.next_flow).collect());
-        let last = self.seen.iter().filter(|(_, flows)| flows.values().any(|seen| seen.address().is_some())).map(|(ttl, _)| *ttl).max();
+        let last = self
+            .seen
+            .iter()
+            .filter(|(_, flows)| flows.values().any(|seen| seen.address().is_some()))
+            .map(|(ttl, _)| *ttl)
+            .max();
         for (ttl, flows) in self.seen.iter().filter(|(ttl, _)| Some(**ttl) <= last) {
             let mut by: BTreeMap<(Option<IpAddr>, bool), Vec<u16>> = BTreeMap::new();
             let some_answer = flows.values().any(|seen| seen.address().is_some());
@@ -392,10 +410,13 @@ impl PathSearch {
         }
         let mut balancers = Vec::new();
         for node in &nodes {
-            let ways: Vec<&Edge> = edges.iter().filter(|edge| edge.from == node.id && nodes[edge.to].address.is_some()).collect();
+            let ways: Vec<&Edge> =
+                edges.iter().filter(|edge| edge.from == node.id && nodes[edge.to].address.is_some()).collect();
             if ways.len() > 1 {
                 let per_packet = ways.iter().any(|edge| {
-                    nodes[edge.to].address.is_some_and(|address| self.per_packet.contains(&(nodes[edge.to].ttl, address)))
+                    nodes[edge.to]
+                        .address
+                        .is_some_and(|address| self.per_packet.contains(&(nodes[edge.to].ttl, address)))
                 });
                 let spread = if per_packet { Spread::PerPacket } else { Spread::PerFlow };
                 balancers.push(Balancer { node: node.id, ways: ways.len(), spread });

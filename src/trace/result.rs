@@ -241,4 +241,3 @@ pub struct Trace {
     /// From the first packet to the end, milliseconds.
     pub elapsed_ms: f64,
 }
-

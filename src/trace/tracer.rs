@@ -321,10 +321,10 @@ impl Tracer {
         if is_arrival(said) || (said == Said::Unreachable && from == dst) {
             self.reached = Some(self.reached.map_or(ttl, |known| known.min(ttl)));
         }
-        if let (Said::Unreachable | Said::TooBig, Some(icmp)) = (said, icmp) {
-            if self.refused.as_ref().is_none_or(|known| ttl < known.ttl) {
-                self.refused = Some(Refusal { by: from, ttl, icmp });
-            }
+        if let (Said::Unreachable | Said::TooBig, Some(icmp)) = (said, icmp)
+            && self.refused.as_ref().is_none_or(|known| ttl < known.ttl)
+        {
+            self.refused = Some(Refusal { by: from, ttl, icmp });
         }
         let tcp = matches!(self.request.method, PathMethod::Tcp { .. });
         let beyond = self.end().is_some_and(|end| ttl > end);

@@ -115,7 +115,9 @@ fn host(name: &str, router: bool, routes: Vec<String>) -> Host {
 ///
 /// The router n of layer l is `r{l}x{n}`, and answers from layer l - 1, router m, with 10.l.m*16+n.2.
 pub fn layered(widths: &[usize]) -> Topology {
-    let link_of = |layer: usize, from: usize, to: usize| (format!("10.{layer}.{}", from * 16 + to), format!("fd00:{layer:x}:{from:x}:{to:x}"));
+    let link_of = |layer: usize, from: usize, to: usize| {
+        (format!("10.{layer}.{}", from * 16 + to), format!("fd00:{layer:x}:{from:x}:{to:x}"))
+    };
     let joins = |layer: usize, from: usize, to: usize| widths[layer - 1] != widths[layer] || from == to;
     let name = |layer: usize, at: usize| format!("r{layer}x{at}");
     let mut links = vec![Link {
@@ -130,7 +132,11 @@ pub fn layered(widths: &[usize]) -> Topology {
             for to in (0..widths[layer]).filter(|to| joins(layer, from, *to)) {
                 let (v4, v6) = link_of(layer, from, to);
                 links.push(Link {
-                    a: end(&name(layer - 1, from), &format!("down{to}"), &[format!("{v4}.1/24"), format!("{v6}::1/64")]),
+                    a: end(
+                        &name(layer - 1, from),
+                        &format!("down{to}"),
+                        &[format!("{v4}.1/24"), format!("{v6}::1/64")],
+                    ),
                     b: end(&name(layer, to), &format!("up{from}"), &[format!("{v4}.2/24"), format!("{v6}::2/64")]),
                     mtu: None,
                     impair: None,
@@ -165,7 +171,8 @@ pub fn layered(widths: &[usize]) -> Topology {
                     if let [only] = next.as_slice() {
                         routes.push(format!("{net} via {}", way(only, v6)));
                     } else {
-                        let hops: Vec<String> = next.iter().map(|to| format!("nexthop via {} weight 1", way(to, v6))).collect();
+                        let hops: Vec<String> =
+                            next.iter().map(|to| format!("nexthop via {} weight 1", way(to, v6))).collect();
                         routes.push(format!("{net} {}", hops.join(" ")));
                     }
                 }

@@ -73,12 +73,13 @@ impl Sockets {
         }
         // IPPROTO_RAW: the packet brings its own IP header, and nothing is ever received (raw(7)).
         let protocol = Protocol::from(libc::IPPROTO_RAW);
-        let socket = Socket::new(domain(v6), Type::from(libc::SOCK_RAW), Some(protocol)).map_err(|error| {
-            match error.raw_os_error() {
-                Some(libc::EPERM | libc::EACCES) => ProbeError::privilege("whole packets"),
-                _ => ProbeError::system("open a raw socket")(error),
-            }
-        })?;
+        let socket =
+            Socket::new(domain(v6), Type::from(libc::SOCK_RAW), Some(protocol)).map_err(|error| {
+                match error.raw_os_error() {
+                    Some(libc::EPERM | libc::EACCES) => ProbeError::privilege("whole packets"),
+                    _ => ProbeError::system("open a raw socket")(error),
+                }
+            })?;
         prepare(&socket, v6, false).map_err(ProbeError::system("prepare a raw socket"))?;
         widen(&socket);
         whole(&socket, v6);
@@ -206,12 +207,11 @@ pub fn interface_mtu(address: std::net::IpAddr, via: Option<&str>) -> Option<u16
         std::net::IpAddr::V4(v4) => storage.as_sockaddr_in().is_some_and(|one| one.ip() == v4),
         std::net::IpAddr::V6(v6) => storage.as_sockaddr_in6().is_some_and(|one| one.ip() == v6),
     };
-    let name = match via {
-        Some(via) => via.to_owned(),
-        None => {
-            let mut all = nix::ifaddrs::getifaddrs().ok()?;
-            all.find(|one| one.address.as_ref().is_some_and(has))?.interface_name
-        }
+    let name = if let Some(via) = via {
+        via.to_owned()
+    } else {
+        let mut all = nix::ifaddrs::getifaddrs().ok()?;
+        all.find(|one| one.address.as_ref().is_some_and(has))?.interface_name
     };
     let link = super::super::links::Links::open().ok()?.find(&name).ok()?;
     // Loopback's 65536 is more than an IP packet can have.

@@ -156,9 +156,7 @@ pub fn summary(trace: &Trace, style: Style) -> String {
     let hops = trace.hops.len();
     let took = format!("in {} ms", milliseconds(trace.elapsed_ms));
     let (paint, text) = match trace.stopped {
-        Stopped::Reached => {
-            (Paint::Good, format!("reached: {hops} {}", if hops == 1 { "hop" } else { "hops" }))
-        }
+        Stopped::Reached => (Paint::Good, format!("reached: {hops} {}", if hops == 1 { "hop" } else { "hops" })),
         Stopped::Unreachable => (Paint::Bad, "unreachable".to_owned()),
         Stopped::MaxTtl => (Paint::Warn, "not reached within the hops looked at".to_owned()),
         Stopped::Silent => (Paint::Bad, "no answer from the destination".to_owned()),
@@ -177,9 +175,8 @@ pub fn summary(trace: &Trace, style: Style) -> String {
         let _ = writeln!(out, "path MTU {}", style.paint(Paint::Bold, mtu));
     }
     if !sizes.is_empty() {
-        let part = |(mtu, first, last): &(u32, u8, u8)| match first == last {
-            true => format!("{mtu} to hop {first}"),
-            false => format!("{mtu} to hops {first}–{last}"),
+        let part = |(mtu, first, last): &(u32, u8, u8)| {
+            if first == last { format!("{mtu} to hop {first}") } else { format!("{mtu} to hops {first}–{last}") }
         };
         let parts: Vec<String> = sizes.iter().map(part).collect();
         let _ = writeln!(out, "largest packets: {}", parts.join(", "));

@@ -38,7 +38,7 @@ pub fn text(graph: &Graph, labels: &mut dyn Labels, style: Style) -> String {
             let pad = " ".repeat(34_usize.saturating_sub(who.chars().count()).max(1));
             let time = node.rtt_ms.map_or(String::new(), |rtt| format!("{} ms", milliseconds(rtt)));
             let flows = format!("{} flows", node.flows);
-            let after: Vec<String> = graph.after(node.id).map(|to| letter(to)).collect();
+            let after: Vec<String> = graph.after(node.id).map(letter).collect();
             let after = if after.is_empty() { String::new() } else { format!("  → {}", after.join(" ")) };
             let how = match graph.balancers.iter().find(|one| one.node == node.id).map(|one| one.spread) {
                 Some(Spread::PerFlow) => "  per flow",
@@ -97,11 +97,11 @@ fn draw(out: &mut String, graph: &Graph, layers: &[Vec<usize>]) {
 
 /// One line of connectors: each cell knows whether it is joined up, down, left, right.
 fn connector(graph: &Graph, layer: &[usize], next: &[usize], width: usize) -> String {
-    let mut joints = vec![0u8; width * CELL + 2];
     const UP: u8 = 1;
     const DOWN: u8 = 2;
     const LEFT: u8 = 4;
     const RIGHT: u8 = 8;
+    let mut joints = vec![0u8; width * CELL + 2];
     for edge in &graph.edges {
         let (Some(from), Some(to)) =
             (layer.iter().position(|node| *node == edge.from), next.iter().position(|node| *node == edge.to))
@@ -118,7 +118,6 @@ fn connector(graph: &Graph, layer: &[usize], next: &[usize], width: usize) -> St
     }
     let part = |joint: &u8| match *joint {
         0 => ' ',
-        3 => '│',
         5 => '╯',
         6 => '╮',
         7 => '┤',
@@ -171,7 +170,7 @@ pub fn svg(graph: &Graph, target: &str, labels: &mut dyn Labels) -> String {
     let high = layers.len() * ROW + 70;
     let mut places = vec![(0, 0); graph.nodes.len()];
     for (row, layer) in layers.iter().enumerate() {
-        let left = (wide - layer.len() * (BOX + GAP) + GAP) / 2;
+        let left = (wide + GAP - layer.len() * (BOX + GAP)) / 2;
         for (at, node) in layer.iter().enumerate() {
             places[*node] = (left + at * (BOX + GAP), 40 + row * ROW);
         }
@@ -198,7 +197,13 @@ pub fn svg(graph: &Graph, target: &str, labels: &mut dyn Labels) -> String {
     }
     for node in &graph.nodes {
         let (x, y) = places[node.id];
-        let fill = if node.id == 0 || node.end { "#dcecdc" } else if node.address.is_none() { "#eeeeee" } else { "#e3ecf7" };
+        let fill = if node.id == 0 || node.end {
+            "#dcecdc"
+        } else if node.address.is_none() {
+            "#eeeeee"
+        } else {
+            "#e3ecf7"
+        };
         let who = node.address.map_or("*".to_owned(), |address| address.to_string());
         let more = match (node.id, node.address.and_then(|address| labels.name(address))) {
             (0, _) => "this host".to_owned(),
@@ -273,7 +278,15 @@ mod tests {
         let drawing: Vec<&str> = text.lines().take(7).collect();
         assert_eq!(
             drawing,
-            ["         you", "          │", "  1       B", "      ╭───┼───╮", "  2   C   D   E", "      ╰───┼───╯", "  3       F"]
+            [
+                "         you",
+                "          │",
+                "  1       B",
+                "      ╭───┼───╮",
+                "  2   C   D   E",
+                "      ╰───┼───╯",
+                "  3       F"
+            ]
         );
         assert!(text.contains("3 paths, at most 3 wide; 95 % sure"), "{text}");
     }
