@@ -13,6 +13,8 @@
 //!  ├─ doctor                facts of one or two hosts + probe results → the one root cause
 //!  │   └─ vantage           the doctor's agents; with cli and lab the only caller of os
 //!  ├─ firewall              rulesets, the walk of a packet or a connection, explanations; pure
+//!  ├─ firewall              rulesets, the walk, explanations; pure
+//!  ├─ trace                 the path to a host: hops, limits, changes, equal ways; pure
 //!  ├─ probe                 one engine for every probe, sans-IO; what a conversation is
 //!  ├─ host                  what a host is: serialisable facts, pure parsers of its files
 //!  └─ wire                  bytes ↔ typed headers; pure
@@ -41,5 +43,6 @@ pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod os;
 pub mod probe;
+pub mod trace;
 pub mod view;
 pub mod wire;

@@ -10,6 +10,7 @@ mod explain;
 mod facts;
 mod fw;
 mod lab;
+mod trace;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Teach a cause: how it looks, how it comes about, what tells it from its look-alikes, the cure
     Explain(explain::ExplainArgs),
+    /// Show the path to a host: every hop, what it changes, where it ends
+    Trace(trace::TraceArgs),
     /// Print this host's network facts
     Facts(facts::FactsArgs),
     /// Packet filters: simulate, explain, show
@@ -102,6 +105,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &global, style),
         Command::Explain(args) => explain::run(&args, &global, style),
+        Command::Trace(args) => trace::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
         Command::Fw(args) => fw::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),

@@ -77,6 +77,14 @@ impl OutMessage {
         self.control(level, kind, &i32::from(ttl).to_ne_bytes());
     }
 
+    /// Sets TOS or traffic class of this packet alone.
+    pub(super) fn tos(&mut self, v6: bool, tos: u8) {
+        let (level, kind) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
+        if tos != 0 {
+            self.control(level, kind, &i32::from(tos).to_ne_bytes());
+        }
+    }
+
     /// Sets source address and outgoing interface (0: any) of this packet alone.
     pub(super) fn packet_info(&mut self, v6: bool, src: Option<IpAddr>, interface: u32) {
         let mut value = Vec::with_capacity(20);
@@ -219,6 +227,8 @@ pub(super) struct ExtendedError {
     pub(super) code: u8,
     pub(super) info: u32,
     pub(super) offender: Option<IpAddr>,
+    /// Where RFC 4884 extensions begin in the packet, where the kernel found some it believes.
+    pub(super) extensions_at: Option<u16>,
 }
 
 /// One received packet with what its control messages say.
@@ -291,7 +301,12 @@ impl<'a> InMessage<'a> {
                 if let (Some([origin, icmp_type, code, _]), Some(info)) = (array(value, 4), array(value, 8)) {
                     let offender = value.get(16..).and_then(parse_address).map(|address| address.ip());
                     let info = u32::from_ne_bytes(info);
-                    self.error = Some(ExtendedError { origin, icmp_type, code, info, offender });
+                    // ee_data holds `struct sock_ee_data_rfc4884`: length, flags (1: invalid).
+                    let extensions_at = array(value, 12)
+                        .map(|[low, high, flags, _]| (u16::from_ne_bytes([low, high]), flags))
+                        .filter(|(at, flags)| matches!(origin, 2 | 3) && *at != 0 && *flags == 0)
+                        .map(|(at, _)| at);
+                    self.error = Some(ExtendedError { origin, icmp_type, code, info, offender, extensions_at });
                 }
             }
             _ => {}

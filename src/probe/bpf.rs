@@ -133,6 +133,20 @@ pub struct Wanted {
     pub tcp_ports: Option<(u16, u16)>,
 }
 
+/// For a raw ICMP socket that serves path probes: echo replies and all errors. What they quote is looked at in user
+/// space, since an address translator on the way may have changed it.
+pub fn path_icmp(v6: bool) -> Vec<Instruction> {
+    let mut block = Block::new();
+    if v6 {
+        block.op(LD_B, 0).need_any(&[1, 2, 3, 4, 129]);
+    } else {
+        block.op(LDX_IHL, 0).op(LD_B_X, 0).need_any(&[0, 3, 4, 5, 11, 12]);
+    }
+    let mut program = block.accept();
+    program.push(reject());
+    program
+}
+
 /// For a raw ICMP socket (which sees the IPv4 header first): our echo replies, and errors about our packets.
 pub fn raw_icmp4(wanted: &Wanted) -> Vec<Instruction> {
     let mut program = Block::new()

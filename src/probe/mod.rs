@@ -7,11 +7,13 @@
 //! nothing is counted in [`Strays`] and shown to nobody.
 
 pub mod bpf;
+mod conductor;
 mod engine;
 pub mod exchange;
 mod flow;
 pub mod http;
 mod pace;
+mod path;
 pub mod payload;
 mod report;
 mod rtt;
@@ -21,10 +23,12 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
+pub use conductor::{Conductor, Plan};
 pub use engine::{
     Arrival, Config, ConnectedSocket, Engine, Local, Packet, QueuedError, Received, SourcePort, Token, Transmit,
 };
 pub use flow::{CapturedFrame, Flow, FlowFilter, FrameKind};
+pub use path::{NoConductor, PathMark, PathMethod, PathNeeds, PathProbe};
 pub use report::{
     Event, IcmpReport, Outcome, ProbeReport, Reply, ReplyKind, RttSource, RunReport, Sent, Strays, TcpReply,
 };

@@ -282,6 +282,8 @@ pub enum Event {
         id: u32,
         /// Which try, from 1.
         number: u8,
+        /// The whole IP packet of a path probe; what the kernel fills in itself (without raw sockets) is 0.
+        packet: Option<HexBytes>,
     },
     /// An answer came.
     Reply {
@@ -296,5 +298,7 @@ pub enum Event {
         id: u32,
         /// How.
         outcome: Outcome,
+        /// The errno's name, when this host did not send it.
+        local_error: Option<String>,
     },
 }

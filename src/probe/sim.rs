@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    Config, ConnectedSocket, Engine, Event, Local, Moment, Packet, ProbeKind, ProbeSpec, Received, RunReport,
-    SourcePort, Transmit,
+    Conductor, Config, ConnectedSocket, Engine, Event, Local, Moment, NoConductor, Packet, ProbeKind, ProbeSpec,
+    Received, RunReport, SourcePort, Transmit,
 };
 use crate::wire::{
     Arp, ArpOperation, Decoded, Encapsulation, EtherHeader, IcmpFamily, IcmpHeader, Ipv4Header, Ipv6Header, MacAddr,
@@ -60,11 +60,29 @@ type Delivery = Reverse<(Moment, usize, Option<u32>, Parcel)>;
 
 /// Runs probes over a network until all are over; gives also all that happened, in order.
 pub fn run(specs: Vec<ProbeSpec>, config: Config, network: &mut dyn Network) -> (RunReport, Vec<Event>) {
-    let mut engine = Engine::new(specs, config);
+    let (engine, events) = go(Engine::new(specs, config), network, &mut NoConductor);
+    (engine.finish_run(0), events)
+}
+
+/// Runs what a conductor wants sent, until it wants no more; gives all that happened, in order.
+pub fn conduct(conductor: &mut dyn Conductor, config: Config, network: &mut dyn Network) -> Vec<Event> {
+    go(Engine::new(Vec::new(), config), network, conductor).1
+}
+
+fn go(mut engine: Engine, network: &mut dyn Network, conductor: &mut dyn Conductor) -> (Engine, Vec<Event>) {
     let mut under_way: BinaryHeap<Delivery> = BinaryHeap::new();
     let (mut now, mut count, mut events) = (Moment(0), 0, Vec::new());
-    while !engine.is_done() {
+    loop {
         engine.advance(now);
+        while let Some(event) = engine.event() {
+            conductor.heard(&event, now);
+            events.push(event);
+        }
+        let plan = conductor.plan(now);
+        if plan.ends(engine.is_done()) {
+            break;
+        }
+        plan.send.into_iter().for_each(|spec| engine.push(spec));
         while let Some(transmit) = engine.poll(now) {
             let parcel = leave(&mut engine, &transmit);
             match network.carry(&parcel, now) {
@@ -83,15 +101,18 @@ pub fn run(specs: Vec<ProbeSpec>, config: Config, network: &mut dyn Network) -> 
             let Some(Reverse((_, _, token, parcel))) = under_way.pop() else { break };
             arrive(&mut engine, token, &parcel, now);
         }
-        events.extend(std::iter::from_fn(|| engine.event()));
+        while let Some(event) = engine.event() {
+            conductor.heard(&event, now);
+            events.push(event);
+        }
         let _ = engine.closed();
         let arrival = under_way.peek().map(|Reverse((at, ..))| *at);
-        let Some(next) = [engine.wake_at(), arrival].into_iter().flatten().min() else { break };
+        let Some(next) = [engine.wake_at(), arrival, plan.wake].into_iter().flatten().min() else { break };
         // An engine that is due now and does nothing would stop the clock.
         now = next.max(now + Duration::from_nanos(u64::from(next <= now)));
     }
     events.extend(std::iter::from_fn(|| engine.event()));
-    (engine.finish_run(0), events)
+    (engine, events)
 }
 
 fn leave(engine: &mut Engine, transmit: &Transmit) -> Parcel {
@@ -109,11 +130,13 @@ fn leave(engine: &mut Engine, transmit: &Transmit) -> Parcel {
     };
     let local = match interface {
         Some(_) => Local::Link(OWN_MAC, Some(own)),
+        None if matches!(spec.kind, ProbeKind::Path(_)) => Local::Whole(SocketAddr::new(own, port)),
         None => Local::Address(SocketAddr::new(own, port)),
     };
     match engine.prepare(transmit, local) {
         Packet::Frame(bytes) => Parcel::Frame(interface.unwrap_or_default(), bytes),
         Packet::Connect { dst, .. } => Parcel::Connect(dst),
+        Packet::Whole { bytes, .. } => Parcel::Ip(bytes),
         Packet::Udp { dst, ttl, payload } => {
             let datagram = UdpHeader::datagram(own, dst.ip(), port, dst.port(), &payload);
             Parcel::Ip(ip_packet(own, dst.ip(), protocol::UDP, ttl.unwrap_or(64), &datagram))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::PathProbe;
 use crate::wire::{HexBytes, TcpFlags};
 
 /// A point on a monotonic clock, nanoseconds since a start that only the driver knows.
@@ -117,6 +118,8 @@ pub enum ProbeKind {
         /// Who asks; `None`: an address of the interface, `::` if it has none (RFC 4862 §5.4.2).
         source: Option<Ipv6Addr>,
     },
+    /// One packet along a path, sent once: it says itself which of its fields name it.
+    Path(PathProbe),
 }
 
 impl ProbeSpec {
@@ -144,11 +147,14 @@ impl ProbeSpec {
 
     /// Tries that the engine itself makes.
     pub(super) fn sends(&self) -> u8 {
-        if matches!(self.kind, ProbeKind::TcpConnect { .. }) { 1 } else { self.tries.max(1) }
+        if matches!(self.kind, ProbeKind::TcpConnect { .. } | ProbeKind::Path(_)) { 1 } else { self.tries.max(1) }
     }
 
     /// How long the last of those tries waits.
     pub(super) fn patience(&self) -> Duration {
+        if let ProbeKind::Path(_) = self.kind {
+            return self.timeout;
+        }
         let kernel_tries = self.tries.max(1) - self.sends();
         self.gap() * u32::from(kernel_tries) + self.timeout
     }
@@ -182,6 +188,7 @@ impl ProbeKind {
             Self::TcpConnect { dst, .. } => dst.ip(),
             Self::Arp { target, .. } => (*target).into(),
             Self::Ndp { target, .. } => (*target).into(),
+            Self::Path(path) => path.dst,
         }
     }
 }

@@ -47,7 +47,7 @@ fn every_state_of_a_port_is_told_apart() {
         let probe = &report.probes[0];
         assert_eq!(probe.outcome, wanted, "{port}: {report:#?}");
         assert_eq!(probe.sent.len(), if wanted == Outcome::Silent { 2 } else { 1 });
-        assert!(matches!(events.last(), Some(Event::Done { id: 1, outcome }) if *outcome == wanted));
+        assert!(matches!(events.last(), Some(Event::Done { id: 1, outcome, .. }) if *outcome == wanted));
         if wanted != Outcome::Silent {
             let reply = probe.deciding().unwrap();
             assert_eq!((reply.rtt_us, reply.rtt_source), (Some(2000.0), Some(RttSource::User)));

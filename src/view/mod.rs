@@ -9,6 +9,7 @@ pub mod lab;
 mod progress;
 mod style;
 mod text;
+pub mod trace;
 
 pub use progress::Progress;
 

@@ -121,6 +121,14 @@ impl Extension {
         if (claimed == 0 || !unsummed) && checksum::internet(&[structure]) != 0 {
             return Vec::new();
         }
+        Self::parse_structure(structure)
+    }
+
+    /// Reads an extension structure that is known to be one: its header of 4 octets, then objects (RFC 4884 §7).
+    pub fn parse_structure(structure: &[u8]) -> Vec<Self> {
+        if structure.len() < 8 || structure[0] >> 4 != 2 {
+            return Vec::new();
+        }
         let mut found = Vec::new();
         let mut rest = &structure[4..];
         while let [a, b, class, ctype, ..] = *rest {

@@ -22,7 +22,7 @@ pub(super) enum Begun {
 }
 
 /// Begins to open a connection.
-pub(super) fn begin(dst: SocketAddr, src: Option<SocketAddr>, via: Option<&str>) -> Begun {
+pub(super) fn begin(dst: SocketAddr, src: Option<SocketAddr>, via: Option<&str>, ttl: Option<u8>) -> Begun {
     let domain = if dst.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let socket = match Socket::new(domain, Type::STREAM, Some(Protocol::TCP)) {
         Ok(socket) => socket,
@@ -34,6 +34,14 @@ pub(super) fn begin(dst: SocketAddr, src: Option<SocketAddr>, via: Option<&str>)
     let ready = || -> io::Result<()> {
         // With an error queue the ICMP error that ends the attempt names its sender (Linux 5.18).
         prepare(&socket, dst.is_ipv6(), true)?;
+        if let Some(ttl) = ttl {
+            let (level, name) = if dst.is_ipv6() {
+                (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS)
+            } else {
+                (libc::IPPROTO_IP, libc::IP_TTL)
+            };
+            sys::set_int(&socket, level, name, ttl.into())?;
+        }
         if let Some(via) = via {
             sys::set_bytes(&socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, via.as_bytes())?;
         }

@@ -1,6 +1,7 @@
 //! The part of the loop that opens connections.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -17,12 +18,19 @@ impl Driver {
     /// Opens a connection; the error is a local errno's name.
     pub(super) fn open_connection(&mut self, transmit: &Transmit) -> Result<(), String> {
         let spec = self.engine.spec(transmit);
-        let ProbeKind::TcpConnect { dst, src } = spec.kind else { return Err("EINVAL".to_owned()) };
+        let (dst, src, ttl) = match spec.kind {
+            ProbeKind::TcpConnect { dst, src } => (dst, src, None),
+            ProbeKind::Path(path) => {
+                let port = path.method.dport().unwrap_or(0);
+                (SocketAddr::new(path.dst, port), Some(SocketAddr::new(path.src, 0)), Some(path.ttl))
+            }
+            _ => return Err("EINVAL".to_owned()),
+        };
         let via = spec.via.clone();
         let token = transmit.token;
         let _ = self.engine.prepare(transmit, Local::Address(dst));
         let now = self.now();
-        let (socket, result) = match connect::begin(dst, src, via.as_deref()) {
+        let (socket, result) = match connect::begin(dst, src, via.as_deref(), ttl) {
             Begun::Busy(error) => {
                 self.engine.busy(token, &errno_name(&error));
                 return Ok(());
@@ -96,6 +104,7 @@ impl Driver {
                     local_port: 0,
                     protocol: protocol::TCP,
                     bytes: message.bytes,
+                    extensions: None,
                 };
                 self.engine.on_connect_error_queued(token, &queued);
             }

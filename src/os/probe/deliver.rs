@@ -40,6 +40,7 @@ pub(super) fn deliver(engine: &mut Engine, role: &Role, message: &sys::InMessage
                     local_port,
                     protocol: number,
                     bytes: message.bytes,
+                    extensions: error.extensions_at.and_then(|at| message.bytes.get(usize::from(at)..)),
                 });
             }
             _ => {}
@@ -61,7 +62,7 @@ pub(super) fn deliver(engine: &mut Engine, role: &Role, message: &sys::InMessage
         Role::RawIcmp(family) | Role::Ping(family) => engine.on_icmp(*family, &arrival),
         Role::RawTcp(_) => engine.on_tcp(&arrival),
         Role::Udp(port) => engine.on_udp(*port, peer.port(), &arrival),
-        Role::Link(_) => {}
+        Role::Link(_) | Role::Out => {}
     }
 }
 

@@ -11,6 +11,7 @@ mod connect;
 mod connections;
 mod deliver;
 mod link;
+mod path;
 mod run;
 mod setup;
 mod sockets;
@@ -20,7 +21,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-pub use run::run;
+pub use path::{interface_mtu, source_address};
+pub use run::{Conducted, conduct, run};
 
 /// How a run is to be done.
 #[derive(Debug, Clone, Copy)]

@@ -22,7 +22,8 @@ use super::setup::{attach_filters, descriptors, fixed_port};
 use super::sockets::{Role, Sockets, scoped};
 use super::{ProbeError, RunOptions, errno_name};
 use crate::probe::{
-    Config, Engine, Event, Local, Moment, Packet, ProbeKind, ProbeSpec, Received, RunReport, Token, Transmit,
+    Conductor, Config, Engine, Event, Local, Moment, NoConductor, Packet, PathNeeds, ProbeKind, ProbeSpec, Received,
+    RunReport, Strays, Token, Transmit,
 };
 use crate::wire::ethertype;
 
@@ -35,6 +36,9 @@ const ROUNDS: usize = 16;
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
 /// A device that takes nothing for this long will not.
 const STUCK: Duration = Duration::from_secs(5);
+/// Shorter waits are not slept: kernels without high-resolution timers round them up to a tick of some milliseconds.
+const TICK: Duration = Duration::from_micros(1500);
+
 /// Sends these probes and reports what came back.
 ///
 /// Blocks until every probe is over. Events are told as they happen. What a single packet meets (no route,
@@ -47,14 +51,40 @@ pub fn run(
     options: &RunOptions<'_>,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<RunReport, ProbeError> {
-    let mut driver = Driver::new(specs, options)?;
-    driver.drive(options, on_event)?;
+    let mut driver = Driver::new(specs, &[], options)?;
+    driver.drive(options, &mut NoConductor, on_event)?;
     Ok(driver.report())
+}
+
+/// What is left to say of a conducted run: its conductor has heard all the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conducted {
+    /// It came to its own end.
+    pub complete: bool,
+    /// What arrived and matched nothing.
+    pub strays: Strays,
+    /// Packets the kernel dropped because this program read too slowly.
+    pub receive_drops: u64,
+}
+
+/// Sends what `conductor` wants sent, until it wants no more. `needs`: all the kinds of path probes it may want.
+///
+/// # Errors
+/// As [`run`].
+pub fn conduct(
+    conductor: &mut dyn Conductor,
+    needs: &[PathNeeds],
+    options: &RunOptions<'_>,
+) -> Result<Conducted, ProbeError> {
+    let mut driver = Driver::new(Vec::new(), needs, options)?;
+    driver.drive(options, conductor, &mut |_| ())?;
+    let complete = !driver.engine.is_cancelled();
+    Ok(Conducted { complete, strays: driver.engine.strays(), receive_drops: driver.receive_drops })
 }
 
 pub(super) struct Driver {
     pub(super) engine: Engine,
-    sockets: Sockets,
+    pub(super) sockets: Sockets,
     pub(super) connections: HashMap<Token, Socket>,
     interfaces: HashMap<String, Interface>,
     indexes: HashMap<String, u32>,
@@ -70,8 +100,10 @@ fn io_error(errno: nix::errno::Errno) -> io::Error {
 }
 
 impl Driver {
-    fn new(specs: Vec<ProbeSpec>, options: &RunOptions<'_>) -> Result<Self, ProbeError> {
+    fn new(specs: Vec<ProbeSpec>, needs: &[PathNeeds], options: &RunOptions<'_>) -> Result<Self, ProbeError> {
         let mut sockets = Sockets::open(&specs, options.unprivileged)?;
+        let paths = !needs.is_empty();
+        sockets.open_path(needs, options.unprivileged)?;
         let nonce = std::collections::hash_map::RandomState::new().build_hasher().finish();
         let links = specs.iter().any(|spec| matches!(spec.kind, ProbeKind::Arp { .. } | ProbeKind::Ndp { .. }));
         let interfaces =
@@ -105,12 +137,14 @@ impl Driver {
         let fixed: Vec<u16> = specs.iter().filter_map(|spec| fixed_port(&spec.kind)).collect();
         let engine = Engine::new(specs, config);
         for v6 in [false, true] {
-            if sockets.tcp_channel(v6).is_some() {
+            if sockets.tcp_channel(v6).is_some() && !paths {
                 let lanes = engine
                     .lanes(|kind| matches!(kind, ProbeKind::TcpSyn { dst, sport: None, .. } if dst.is_ipv6() == v6));
                 sockets.reserve(v6, lanes)?;
             }
-            attach_filters(&sockets, v6, echo_id, tries, &fixed)?;
+            if !paths {
+                attach_filters(&sockets, v6, echo_id, tries, &fixed)?;
+            }
         }
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io_error);
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC);
@@ -134,7 +168,7 @@ impl Driver {
         Ok(driver)
     }
 
-    fn watch(&self, index: usize) -> Result<(), ProbeError> {
+    pub(super) fn watch(&self, index: usize) -> Result<(), ProbeError> {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
         let channel = &self.sockets.channels[index];
         self.epoll.add(channel, event).map_err(io_error).map_err(ProbeError::system("watch a socket"))
@@ -144,30 +178,40 @@ impl Driver {
         Moment(clock::monotonic_ns().saturating_sub(self.origin))
     }
 
-    fn drive(&mut self, options: &RunOptions<'_>, on_event: &mut dyn FnMut(&Event)) -> Result<(), ProbeError> {
+    fn drive(
+        &mut self,
+        options: &RunOptions<'_>,
+        conductor: &mut dyn Conductor,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> Result<(), ProbeError> {
         let mut ready = vec![EpollEvent::empty(); 256];
         loop {
             if options.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
                 self.engine.cancel();
             }
-            self.engine.advance(self.now());
+            let now = self.now();
+            self.engine.advance(now);
+            self.tell(conductor, on_event);
+            let plan = conductor.plan(now);
+            if plan.ends(self.engine.is_done()) || self.engine.is_cancelled() && self.engine.is_done() {
+                return Ok(());
+            }
+            plan.send.into_iter().for_each(|spec| self.engine.push(spec));
             let sending = self.send()?;
             for token in self.engine.closed() {
                 self.connections.remove(&token);
             }
-            while let Some(event) = self.engine.event() {
-                on_event(&event);
-            }
-            if self.engine.is_done() {
-                return Ok(());
-            }
-            let wait = if sending { Duration::ZERO } else { self.arm(options)? };
+            let told = self.tell(conductor, on_event);
+            let wait = if sending || told { Duration::ZERO } else { self.arm(plan.wake, options)? };
             let wait = u16::try_from(wait.as_millis()).unwrap_or(u16::MAX);
             let count = match self.epoll.wait(&mut ready, wait) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(ProbeError::system("wait for packets")(errno.into())),
             };
+            if count > 0 {
+                self.read_stamps();
+            }
             for event in &ready[..count] {
                 match event.data() {
                     TIMER => {
@@ -182,15 +226,29 @@ impl Driver {
         }
     }
 
+    fn tell(&mut self, conductor: &mut dyn Conductor, on_event: &mut dyn FnMut(&Event)) -> bool {
+        let now = self.now();
+        let mut told = false;
+        while let Some(event) = self.engine.event() {
+            conductor.heard(&event, now);
+            on_event(&event);
+            told = true;
+        }
+        told
+    }
+
     /// Sets the timer to when the engine wants to be woken; gives the longest wait beside it.
-    fn arm(&self, options: &RunOptions<'_>) -> Result<Duration, ProbeError> {
+    fn arm(&self, wake: Option<Moment>, options: &RunOptions<'_>) -> Result<Duration, ProbeError> {
         if self.is_stuck() {
             return Ok(Duration::from_millis(1));
         }
         let longest = if options.cancel.is_some() { CANCEL_INTERVAL } else { Duration::from_secs(60) };
-        let Some(at) = self.engine.wake_at() else { return Ok(longest) };
-        // 0 would disarm it.
-        let span = at.since(self.now()).max(Duration::from_nanos(1));
+        let Some(at) = [self.engine.wake_at(), wake].into_iter().flatten().min() else { return Ok(longest) };
+        let span = at.since(self.now());
+        if span < TICK {
+            std::thread::yield_now();
+            return Ok(Duration::ZERO);
+        }
         let expiration = Expiration::OneShot(TimeSpec::from(span));
         self.timer
             .set(expiration, TimerSetTimeFlags::empty())
@@ -241,9 +299,12 @@ impl Driver {
     /// Puts a try into its socket's queue. The inner error is the name of a local errno.
     fn dispatch(&mut self, transmit: &Transmit, interface: u32) -> Result<Result<(), String>, ProbeError> {
         let kind = &self.engine.spec(transmit).kind;
+        if let Some(path) = super::path::of(kind) {
+            return self.dispatch_path(transmit, path, interface);
+        }
         let v6 = kind.dst().is_ipv6();
         let (channel, local) = match kind {
-            ProbeKind::TcpConnect { .. } => return Ok(self.open_connection(transmit)),
+            ProbeKind::TcpConnect { .. } | ProbeKind::Path(_) => return Ok(self.open_connection(transmit)),
             ProbeKind::IcmpEcho { .. } => {
                 (self.sockets.icmp_channel(v6), Local::Address(SocketAddr::new(kind.dst(), 0)))
             }
@@ -297,7 +358,7 @@ impl Driver {
             Packet::Udp { dst, ttl, payload } => {
                 out_message(scoped(dst.ip(), dst.port(), interface), None, ttl, interface, payload)
             }
-            Packet::Connect { .. } | Packet::Frame(_) => return Ok(Err("EINVAL".to_owned())),
+            Packet::Connect { .. } | Packet::Frame(_) | Packet::Whole { .. } => return Ok(Err("EINVAL".to_owned())),
         };
         self.sockets.channels[channel].out.push((transmit.token, message));
         Ok(Ok(()))
@@ -360,7 +421,7 @@ impl Driver {
     }
 
     /// Reads what waits on a socket: its error queue first, so that stamps of sent packets are there before answers.
-    fn receive(&mut self, index: usize) {
+    pub(super) fn receive(&mut self, index: usize) {
         for error_queue in [true, false] {
             for _ in 0..ROUNDS {
                 let Some(channel) = self.sockets.channels.get_mut(index) else { return };

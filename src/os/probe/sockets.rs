@@ -30,6 +30,8 @@ pub(super) enum Role {
     Udp(u16),
     /// A packet socket on this interface.
     Link(String),
+    /// Whole IP packets, outwards only.
+    Out,
 }
 
 /// A socket and what waits to leave by it.
@@ -54,8 +56,10 @@ impl AsFd for Channel {
 #[derive(Default)]
 pub(super) struct Sockets {
     pub(super) channels: Vec<Channel>,
-    icmp: [Option<usize>; 2],
-    tcp: [Option<usize>; 2],
+    pub(super) icmp: [Option<usize>; 2],
+    pub(super) tcp: [Option<usize>; 2],
+    /// For whole packets.
+    pub(super) out: [Option<usize>; 2],
     udp: HashMap<(bool, Option<IpAddr>, SourcePort), usize>,
     links: HashMap<(String, u16), usize>,
     /// Bound and never used: they keep other programs off our TCP source ports.
@@ -73,7 +77,7 @@ pub(super) fn unspecified(v6: bool) -> IpAddr {
     if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
-fn domain(v6: bool) -> Domain {
+pub(super) fn domain(v6: bool) -> Domain {
     if v6 { Domain::IPV6 } else { Domain::IPV4 }
 }
 
@@ -127,12 +131,12 @@ impl Sockets {
         Ok(sockets)
     }
 
-    fn add(&mut self, socket: Socket, role: Role) -> usize {
+    pub(super) fn add(&mut self, socket: Socket, role: Role) -> usize {
         self.channels.push(Channel { socket, role, out: Vec::new(), drops: 0, stuck: None });
         self.channels.len() - 1
     }
 
-    fn open_raw(&mut self, v6: bool, role: Role) -> Result<usize, ProbeError> {
+    pub(super) fn open_raw(&mut self, v6: bool, role: Role) -> Result<usize, ProbeError> {
         let (protocol, what) = match (&role, v6) {
             (Role::RawTcp(_), _) => (Protocol::TCP, "sending single TCP segments"),
             (_, false) => (Protocol::ICMPV4, "ICMP echo"),
@@ -147,7 +151,7 @@ impl Sockets {
     }
 
     /// Raw where allowed; else, for echo alone, the kernel's own ping socket (icmp(7), `ping_group_range`).
-    fn open_icmp(&mut self, v6: bool, raw_only: bool, unprivileged: bool) -> Result<usize, ProbeError> {
+    pub(super) fn open_icmp(&mut self, v6: bool, raw_only: bool, unprivileged: bool) -> Result<usize, ProbeError> {
         let family = if v6 { IcmpFamily::V6 } else { IcmpFamily::V4 };
         let denied = if unprivileged {
             ProbeError::privilege("ICMP echo")

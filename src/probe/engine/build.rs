@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Engine, Token, Transmit};
-use crate::probe::ProbeKind;
+use crate::probe::{PathMark, PathMethod, PathProbe, ProbeKind};
 use crate::wire::{
     Arp, ArpOperation, EtherHeader, HexBytes, IcmpFamily, IcmpHeader, Ipv6Header, MacAddr, NeighbourMessage, TcpFlags,
     TcpHeader, TcpOptions, ethertype, protocol, solicited_node, solicited_node_mac,
@@ -14,6 +14,8 @@ use crate::wire::{
 pub enum Local {
     /// Address and port; unspecified and 0 where the kernel fills them in itself.
     Address(SocketAddr),
+    /// As [`Self::Address`], for a socket that takes whole IP packets.
+    Whole(SocketAddr),
     /// An interface: its hardware address, and its own protocol address where it has a fitting one.
     Link(MacAddr, Option<IpAddr>),
 }
@@ -50,6 +52,13 @@ pub enum Packet {
         /// From.
         src: Option<SocketAddr>,
     },
+    /// A whole IP packet.
+    Whole {
+        /// To.
+        dst: IpAddr,
+        /// All of it.
+        bytes: Vec<u8>,
+    },
     /// A whole Ethernet frame.
     Frame(Vec<u8>),
 }
@@ -68,6 +77,14 @@ pub(super) fn cookie(nonce: u64, token: u32) -> [u8; 8] {
     mixed.to_be_bytes()
 }
 
+/// The token that [`cookie`] was made of.
+pub(super) fn token_of(nonce: u64, cookie: &[u8]) -> Option<u32> {
+    // The inverse of the multiplier modulo 2^64.
+    const INVERSE: u64 = 0xf1de_83e1_9937_733d;
+    let mixed = u64::from_be_bytes(cookie.try_into().ok()?);
+    u32::try_from((mixed ^ nonce.rotate_left(17)).wrapping_mul(INVERSE)).ok()
+}
+
 impl Engine {
     /// The packet of a try. From here on an answer to it is recognised, so call it before sending.
     ///
@@ -77,6 +94,7 @@ impl Engine {
         let token = transmit.token.0;
         let kind = self.probes[transmit.probe].spec.kind.clone();
         match (kind, local) {
+            (ProbeKind::Path(path), local) => self.prepare_path(token, &path, local),
             (ProbeKind::IcmpEcho { dst, src, ttl, payload_len }, _) => {
                 let family = IcmpFamily::of(dst);
                 let (id, sequence) = self.echo_identity(family, token);
@@ -93,7 +111,7 @@ impl Engine {
                 let bytes = header.message(source, dst, &body);
                 Packet::Ip { src, dst, protocol: family.protocol(), ttl, bytes }
             }
-            (ProbeKind::TcpSyn { dst, dport, src, ttl, flags, .. }, Local::Address(local)) => {
+            (ProbeKind::TcpSyn { dst, dport, src, ttl, flags, .. }, Local::Address(local) | Local::Whole(local)) => {
                 let attempt = &mut self.attempts[token as usize];
                 attempt.local = Some(local);
                 let isn = attempt.isn;
@@ -115,7 +133,7 @@ impl Engine {
                 let bytes = header.segment(local.ip(), dst, &[]);
                 Packet::Ip { src: src.or(Some(local.ip())), dst, protocol: protocol::TCP, ttl, bytes }
             }
-            (ProbeKind::Udp { dst, dport, ttl, payload, .. }, Local::Address(local)) => {
+            (ProbeKind::Udp { dst, dport, ttl, payload, .. }, Local::Address(local) | Local::Whole(local)) => {
                 self.attempts[token as usize].local = Some(local);
                 self.tuples.insert((protocol::UDP, dst, dport, local.port()), token);
                 Packet::Udp { dst: SocketAddr::new(dst, dport), ttl, payload: payload.0 }
@@ -124,7 +142,7 @@ impl Engine {
             (ProbeKind::Arp { target, source, .. }, local) => {
                 let (mac, own) = match local {
                     Local::Link(mac, own) => (mac, own),
-                    Local::Address(_) => (MacAddr::ZERO, None),
+                    Local::Address(_) | Local::Whole(_) => (MacAddr::ZERO, None),
                 };
                 self.neighbours.entry(target.into()).or_default().push(token);
                 let own = if let Some(IpAddr::V4(own)) = own { own } else { Ipv4Addr::UNSPECIFIED };
@@ -140,7 +158,7 @@ impl Engine {
             (ProbeKind::Ndp { target, source, .. }, local) => {
                 let (mac, own) = match local {
                     Local::Link(mac, own) => (mac, own),
-                    Local::Address(_) => (MacAddr::ZERO, None),
+                    Local::Address(_) | Local::Whole(_) => (MacAddr::ZERO, None),
                 };
                 self.neighbours.entry(target.into()).or_default().push(token);
                 let own = if let Some(IpAddr::V6(own)) = own { own } else { Ipv6Addr::UNSPECIFIED };
@@ -163,6 +181,58 @@ impl Engine {
             (ProbeKind::TcpSyn { dst, .. } | ProbeKind::Udp { dst, .. }, Local::Link(..)) => {
                 // A driver's mistake: nothing sensible can be sent, and nothing is.
                 Packet::Ip { src: None, dst, protocol: 0, ttl: None, bytes: Vec::new() }
+            }
+        }
+    }
+
+    fn prepare_path(&mut self, token: u32, path: &PathProbe, local: Local) -> Packet {
+        let (Local::Address(address) | Local::Whole(address)) = local else {
+            return Packet::Whole { dst: path.dst, bytes: Vec::new() };
+        };
+        let v6 = path.dst.is_ipv6();
+        let mut ports = SocketAddr::new(path.src, address.port());
+        if path.method == PathMethod::Icmp {
+            let kernel = self.config.kernel_echo_id[usize::from(v6)];
+            ports.set_port(kernel.unwrap_or(self.config.echo_id.wrapping_add(path.flow)));
+        }
+        let number = PathMark::number_of(token);
+        let nonce = self.config.nonce;
+        let attempt = &mut self.attempts[token as usize];
+        attempt.local = Some(ports);
+        let mark = PathMark { number, isn: attempt.isn, cookie: cookie(nonce, token), nonce };
+        self.marks.insert((path.method.protocol(v6), number), token);
+        match path.method {
+            PathMethod::Icmp => {
+                self.echoes.insert((IcmpFamily::of(path.dst), ports.port(), number), token);
+            }
+            PathMethod::Udp { dport } => {
+                self.tuples.insert((protocol::UDP, path.dst, dport, ports.port()), token);
+            }
+            PathMethod::Tcp { dport } => {
+                self.segments.insert(attempt.isn, token);
+                // A closed port acknowledges the data too (RFC 9293 §3.10.7.1).
+                self.segments.insert(attempt.isn.wrapping_add(path.segment_data()), token);
+                self.tuples.insert((protocol::TCP, path.dst, dport, ports.port()), token);
+            }
+        }
+        let bytes = path.packet(ports, &mark);
+        attempt.packet = Some(HexBytes(bytes.clone()));
+        let ttl = Some(path.ttl);
+        if let Local::Whole(_) = local {
+            return Packet::Whole { dst: path.dst, bytes };
+        }
+        match path.method {
+            PathMethod::Icmp => {
+                let family = IcmpFamily::of(path.dst);
+                let bytes = path.upper(ports, &mark);
+                Packet::Ip { src: Some(path.src), dst: path.dst, protocol: family.protocol(), ttl, bytes }
+            }
+            PathMethod::Udp { dport } => {
+                let payload = path.upper(ports, &mark).split_off(8);
+                Packet::Udp { dst: SocketAddr::new(path.dst, dport), ttl, payload }
+            }
+            PathMethod::Tcp { dport } => {
+                Packet::Connect { dst: SocketAddr::new(path.dst, dport), src: Some(SocketAddr::new(path.src, 0)) }
             }
         }
     }
@@ -191,4 +261,16 @@ fn frame(dst: MacAddr, src: MacAddr, ethertype: u16, payload: &[u8]) -> Vec<u8> 
     // IEEE 802.3: 60 octets at least, without the check sequence.
     bytes.resize(bytes.len().max(60), 0);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_cookie_names_its_token(nonce: u64, token: u32) {
+            assert_eq!(token_of(nonce, &cookie(nonce, token)), Some(token));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Attempt, Engine, Phase, StampedReply, Token, build};
+use super::{Attempt, Engine, Phase, Probe, StampedReply, Token, build};
 use crate::probe::{IcmpReport, Moment, Outcome, ProbeKind, Reply, ReplyKind, RttSource, TcpReply};
 use crate::wire::{
     ArpOperation, Decoded, Encapsulation, Extension, HexBytes, IcmpFamily, IcmpHeader, MacAddr, Network, Quoted,
@@ -54,6 +54,8 @@ pub struct QueuedError<'a> {
     pub protocol: u8,
     /// Its bytes: for ICMP from the ICMP header on; for UDP and TCP, from the payload on.
     pub bytes: &'a [u8],
+    /// The RFC 4884 extension structure behind it, where the kernel found one.
+    pub extensions: Option<&'a [u8]>,
 }
 
 /// What the kernel says about a connection that stands.
@@ -187,7 +189,8 @@ impl Engine {
             return;
         };
         let kind = ReplyKind::UdpData { payload: HexBytes(arrival.bytes.to_vec()) };
-        let found = self.only_if_alone(attempt);
+        // A service that echoes sends the mark back; another answers one of the probes that share the port.
+        let found = self.by_cookie(arrival.bytes, attempt).unwrap_or_else(|| self.only_if_alone(attempt));
         self.reply(&found, arrival.sender(), kind, None);
     }
 
@@ -196,7 +199,8 @@ impl Engine {
         let found = match error.protocol {
             protocol::UDP => {
                 let tuple = (protocol::UDP, error.dst.ip(), error.dst.port(), error.local_port);
-                self.tuples.get(&tuple).copied().map(|attempt| self.only_if_alone(attempt))
+                let latest = self.tuples.get(&tuple).copied();
+                latest.map(|latest| self.by_cookie(error.bytes, latest).unwrap_or_else(|| self.only_if_alone(latest)))
             }
             number => {
                 // The kernel has matched the source already; the destination is checked like any quote's.
@@ -215,6 +219,20 @@ impl Engine {
         self.queued_reply(&Match { attempt: token.0, exact: true }, error);
     }
 
+    /// The path probe whose payload this is, of the flow that `latest` belongs to.
+    fn by_cookie(&self, payload: &[u8], latest: u32) -> Option<Match> {
+        let cookie = payload.get(2..10)?;
+        let flow = |attempt: u32| match self.kind_of(attempt) {
+            ProbeKind::Path(path) => Some((path.dst, path.flow)),
+            _ => None,
+        };
+        let wanted = flow(latest)?;
+        // The cookie is the token under a mask that is known here.
+        let token = build::token_of(self.config.nonce, cookie)?;
+        let known = (token as usize) < self.attempts.len() && flow(token) == Some(wanted);
+        known.then_some(Match { attempt: token, exact: true })
+    }
+
     fn queued_reply(&mut self, found: &Match, error: &QueuedError<'_>) {
         let family = IcmpFamily::of(error.dst.ip());
         let too_big = matches!((family, error.icmp_type, error.code), (IcmpFamily::V4, 3, 4) | (IcmpFamily::V6, 2, _));
@@ -228,7 +246,7 @@ impl Engine {
             says,
             next_hop_mtu: (too_big && error.info != 0).then_some(error.info),
             quoted: None,
-            extensions: Vec::new(),
+            extensions: error.extensions.map(Extension::parse_structure).unwrap_or_default(),
         };
         let sender = Sender { from: error.offender, mac: None, ttl: error.ttl, at: error.at };
         self.reply(found, sender, ReplyKind::IcmpError(report), None);
@@ -347,17 +365,23 @@ impl Engine {
     fn match_echo_reply(&self, family: IcmpFamily, header: &IcmpHeader, from: IpAddr, body: &[u8]) -> Option<Match> {
         let (id, sequence) = header.echo()?;
         let attempt = *self.echoes.get(&(family, id, sequence))?;
+        let right = || body.get(..8).is_some_and(|cookie| cookie == build::cookie(self.config.nonce, attempt));
+        if let ProbeKind::Path(_) = self.kind_of(attempt) {
+            return right().then_some(Match { attempt, exact: true });
+        }
         let ProbeKind::IcmpEcho { dst, payload_len, .. } = self.kind_of(attempt) else { return None };
         if *payload_len >= 8 {
             // With the cookie intact the answer may come from another of the host's addresses.
-            return (body.get(..8)? == build::cookie(self.config.nonce, attempt))
-                .then_some(Match { attempt, exact: true });
+            return right().then_some(Match { attempt, exact: true });
         }
         (*dst == from || dst.is_multicast()).then_some(Match { attempt, exact: true })
     }
 
     /// The try a quoted packet belongs to: every field that was quoted must fit.
     fn match_quoted(&self, quoted: &Quoted) -> Option<Match> {
+        if let Some(found) = self.match_path(quoted) {
+            return Some(found);
+        }
         match quoted.protocol {
             protocol::ICMP | protocol::ICMPV6 => {
                 let (id, sequence) = quoted.echo?;
@@ -380,10 +404,50 @@ impl Engine {
         }
     }
 
+    /// The path probe a quoted packet belongs to. Address translators on the way may have changed some of its fields,
+    /// so the mark must fit, and all but one of the others that were quoted.
+    fn match_path(&self, quoted: &Quoted) -> Option<Match> {
+        if self.marks.is_empty() {
+            return None;
+        }
+        let word = |at: usize| quoted.upper.get(at..at + 2).map(|word| u16::from_be_bytes([word[0], word[1]]));
+        let mark = match quoted.protocol {
+            protocol::ICMP | protocol::ICMPV6 => quoted.echo.map(|(_, sequence)| sequence),
+            protocol::UDP => word(6),
+            _ => None,
+        };
+        let by_seq = quoted.seq.and_then(|seq| self.segments.get(&seq)).copied();
+        let known = |mark: u16| self.marks.get(&(quoted.protocol, mark)).copied();
+        let cookie_at = if quoted.protocol == protocol::UDP { 10 } else { 8 };
+        let cookie = quoted.upper.get(cookie_at..cookie_at + 8);
+        let by_cookie = cookie
+            .filter(|_| quoted.protocol != protocol::TCP)
+            .and_then(|cookie| build::token_of(self.config.nonce, cookie))
+            .filter(|token| (*token as usize) < self.attempts.len());
+        let candidates = [by_cookie, by_seq, mark.and_then(known), quoted.id.and_then(known)];
+        let fits = |attempt: &u32| {
+            let ProbeKind::Path(path) = self.kind_of(*attempt) else { return false };
+            let local = self.attempts[*attempt as usize].local.map(|local| local.port());
+            let near = match quoted.protocol {
+                protocol::ICMP | protocol::ICMPV6 => quoted.echo.map(|(id, _)| Some(id) == local),
+                _ => quoted.ports.map(|(sport, dport)| Some(sport) == local && Some(dport) == path.method.dport()),
+            };
+            let marked = [by_seq, by_cookie].contains(&Some(*attempt)) || mark.and_then(known) == Some(*attempt);
+            let identified = quoted.id.is_some_and(|id| known(id) == Some(*attempt));
+            let addressed = quoted.dst == path.dst;
+            let right = [marked, identified, addressed, near == Some(true)].into_iter().filter(|fits| *fits).count();
+            path.method.protocol(path.dst.is_ipv6()) == quoted.protocol
+                && path.dst.is_ipv6() == quoted.dst.is_ipv6()
+                && (right + usize::from(quoted.id.is_none()) >= 3 || (by_cookie == Some(*attempt) && right >= 2))
+        };
+        candidates.into_iter().flatten().find(fits).map(|attempt| Match { attempt, exact: true })
+    }
+
     /// The try whose sequence number this segment acknowledges (RFC 9293 §3.10.7.1: how a reset gets its numbers).
     fn match_segment(&self, segment: &TcpHeader, from: IpAddr) -> Option<u32> {
         let flags_of = |attempt: u32| match self.kind_of(attempt) {
             ProbeKind::TcpSyn { flags, .. } => *flags,
+            ProbeKind::Path(_) => TcpFlags::SYN,
             _ => TcpFlags::default(),
         };
         let by_ack = (0..=2).find_map(|taken: u32| {
@@ -399,8 +463,12 @@ impl Engine {
 
     fn same_flow(&self, attempt: u32, dst: IpAddr, dport: u16, sport: u16) -> bool {
         let local = self.attempts[attempt as usize].local.map(|local| local.port());
-        matches!(self.kind_of(attempt), ProbeKind::TcpSyn { dst: to, dport: port, .. } if *to == dst && *port == dport)
-            && local == Some(sport)
+        let there = match self.kind_of(attempt) {
+            ProbeKind::TcpSyn { dst: to, dport: port, .. } => *to == dst && *port == dport,
+            ProbeKind::Path(path) => path.dst == dst && path.method.dport() == Some(dport),
+            _ => false,
+        };
+        there && local == Some(sport)
     }
 
     fn kind_of(&self, attempt: u32) -> &ProbeKind {
@@ -410,6 +478,15 @@ impl Engine {
     /// Tries that share a flow cannot be told apart: the try is certain only while it is the only one of it.
     fn only_if_alone(&self, attempt: u32) -> Match {
         let Attempt { probe, source, .. } = self.attempts[attempt as usize];
+        if let ProbeKind::Path(path) = self.probes[probe].spec.kind {
+            let shares = |other: &Probe| match &other.spec.kind {
+                ProbeKind::Path(one) => other.phase == Phase::Open && one.dst == path.dst && one.flow == path.flow,
+                _ => false,
+            };
+            // Looking at more would cost more than it could tell.
+            let recent = self.probes.iter().rev().take(256);
+            return Match { attempt, exact: recent.filter(|other| shares(other)).count() <= 1 };
+        }
         let same = self.probes[probe].attempts.iter().filter(|other| self.attempts[**other as usize].source == source);
         Match { attempt, exact: same.count() <= 1 }
     }

@@ -13,7 +13,7 @@ pub use matching::{Arrival, ConnectedSocket, QueuedError, Received};
 
 use super::pace::Pacer;
 use super::{Event, Moment, Outcome, ProbeKind, ProbeReport, ProbeSpec, Reply, RttSource, RunReport, Sent, Strays};
-use crate::wire::IcmpFamily;
+use crate::wire::{HexBytes, IcmpFamily};
 
 /// More source ports than this are not reserved for probes of one and the same port: they are used again.
 const MAX_LANES: u16 = 512;
@@ -118,6 +118,8 @@ struct Attempt {
     local: Option<SocketAddr>,
     /// TCP sequence number.
     isn: u32,
+    /// A path probe's packet, until it is told.
+    packet: Option<HexBytes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,6 +145,8 @@ pub struct Engine {
     events: VecDeque<Event>,
     echoes: HashMap<(IcmpFamily, u16, u16), u32>,
     segments: HashMap<u32, u32>,
+    /// (protocol, mark) → latest path probe with it.
+    marks: HashMap<(u8, u16), u32>,
     /// (protocol, destination, destination port, source port) → latest try.
     tuples: HashMap<(u8, IpAddr, u16, u16), u32>,
     neighbours: HashMap<IpAddr, Vec<u32>>,
@@ -194,6 +198,7 @@ impl Engine {
             events: VecDeque::new(),
             echoes: HashMap::new(),
             segments: HashMap::new(),
+            marks: HashMap::new(),
             tuples: HashMap::new(),
             neighbours: HashMap::new(),
             strays: Strays::default(),
@@ -201,6 +206,32 @@ impl Engine {
             last: Moment(0),
             cancelled: false,
         }
+    }
+
+    /// Adds a probe to the run.
+    pub fn push(&mut self, spec: ProbeSpec) {
+        self.ready.push_back(self.probes.len());
+        self.open += 1;
+        self.probes.push(Probe {
+            lane: 0,
+            spec,
+            phase: Phase::Open,
+            tries: 0,
+            outcome: Outcome::Cancelled,
+            local_error: None,
+            attempts: Vec::new(),
+            replies: Vec::new(),
+        });
+    }
+
+    /// What arrived so far and matched nothing.
+    pub fn strays(&self) -> Strays {
+        self.strays
+    }
+
+    /// Whether it was told to end ([`Self::cancel`], or its deadline has come).
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled
     }
 
     /// What a try belongs to.
@@ -251,6 +282,7 @@ impl Engine {
             }
             let Ok(token) = u32::try_from(self.attempts.len()) else { return None };
             let source = match probe.spec.kind {
+                ProbeKind::Path(path) => SourcePort::Lane(path.flow),
                 ProbeKind::TcpSyn { sport: Some(port), .. } | ProbeKind::Udp { sport: Some(port), .. } => {
                     SourcePort::Fixed(port)
                 }
@@ -268,6 +300,7 @@ impl Engine {
                 kernel_ns: None,
                 local: None,
                 isn: build::sequence_number(self.config.nonce, token),
+                packet: None,
             });
             self.connects += usize::from(connect);
             self.pacer.take(now);
@@ -285,7 +318,7 @@ impl Engine {
     pub fn sent(&mut self, token: Token, now: Moment) {
         let Some(attempt) = self.attempts.get_mut(token.0 as usize) else { return };
         attempt.sent = Some(now);
-        let (index, number) = (attempt.probe, attempt.number);
+        let (index, number, packet) = (attempt.probe, attempt.number, attempt.packet.take());
         let probe = &mut self.probes[index];
         probe.tries = number;
         probe.attempts.push(token.0);
@@ -295,7 +328,7 @@ impl Engine {
             (Timer::End, probe.spec.patience())
         };
         self.timers.push(Reverse((now + span, index, timer)));
-        self.events.push_back(Event::Sent { id: probe.spec.id, number });
+        self.events.push_back(Event::Sent { id: probe.spec.id, number, packet });
     }
 
     /// This host refused to send the try. That is a result: the errno's name is kept.
@@ -392,12 +425,16 @@ impl Engine {
         let probe = &mut self.probes[index];
         probe.phase = Phase::Done;
         self.open -= 1;
+        if let ProbeKind::Path(_) = probe.spec.kind {
+            self.closed.extend(probe.attempts.last().map(|token| Token(*token)));
+        }
         if matches!(probe.spec.kind, ProbeKind::TcpConnect { .. }) {
             // One that was never begun holds no socket.
             self.closed.extend(probe.attempts.last().map(|token| Token(*token)));
             self.connects = self.connects.saturating_sub(probe.attempts.len());
         }
-        self.events.push_back(Event::Done { id: probe.spec.id, outcome: probe.outcome });
+        let local_error = probe.local_error.clone();
+        self.events.push_back(Event::Done { id: probe.spec.id, outcome: probe.outcome, local_error });
     }
 
     fn wall(&self, moment: Moment) -> u64 {
