@@ -12,6 +12,7 @@
 //!  ├─ lab                   private hosts, services, faults
 //!  ├─ doctor                facts of one or two hosts + probe results → the one root cause
 //!  │   └─ vantage           the doctor's agents; with cli and lab the only caller of os
+//!  ├─ arp                   who is on the link: sweep, lookup, watch; pure
 //!  ├─ firewall              rulesets, the walk, explanations; pure
 //!  ├─ probe                 one engine for every probe, sans-IO; what a conversation is
 //!  ├─ host                  what a host is: serialisable facts, pure parsers of its files
@@ -30,6 +31,7 @@
 //!
 //! `tests/architecture.rs` holds the arrows and the I/O ban.
 
+pub mod arp;
 #[cfg(target_os = "linux")]
 pub mod cli;
 #[cfg(target_os = "linux")]

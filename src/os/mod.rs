@@ -13,6 +13,7 @@ pub mod files;
 pub mod gather;
 pub mod labstate;
 pub mod links;
+pub mod neighbour;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
