@@ -192,6 +192,16 @@ pub fn worth_a_trial(answers: &BTreeMap<IpAddr, Vec<Responder>>, scene: &Scene) 
     trials
 }
 
+/// The addresses for which VRRP would still say something: several hosts have them, or may have.
+pub fn worth_listening(answers: &BTreeMap<IpAddr, Vec<Responder>>, trials: &[Trial], scene: &Scene) -> bool {
+    answers.iter().filter(|(ip, all)| all.len() > 1 && !scene.own.contains(ip)).any(|(ip, _)| {
+        let shown = shown(*ip, trials);
+        let replied: BTreeSet<MacAddr> = shown.owners.iter().map(|(_, from)| *from).collect();
+        let one_host = shown.owners.len() >= 2 && replied.len() == 1;
+        !one_host && shown.forwarders.is_empty()
+    })
+}
+
 fn gateway_macs(answers: &BTreeMap<IpAddr, Vec<Responder>>, scene: &Scene) -> BTreeSet<MacAddr> {
     let seen = scene.gateways.iter().filter_map(|ip| answers.get(ip)).flatten().map(|responder| responder.mac);
     let known = scene.known.iter().filter(|(ip, ..)| scene.gateways.contains(ip)).map(|(_, mac, _)| *mac);
@@ -406,23 +416,31 @@ fn several(
         return finding(
             Code::VipConflict,
             Severity::Problem,
-            if apart { Confidence::Proven } else { Confidence::Likely },
-            format!("{} hosts, each with an address of its own, answer for {ip}: a virtual address that more than one announces (LVS real servers that answer for it, or two masters).", macs.len()),
+            Confidence::Likely,
+            format!("{} hosts have {ip}: an address conflict between {}. Each has an address of its own as well, so it looks like a virtual address: an LVS real server that answers for the VIP, or two masters.", macs.len(), list(&macs)),
             because,
-            vip_fix(ip),
+            vip_fix(ip).into_iter().chain(conflict_fix(ip).into_iter().take(1)).collect(),
         );
     }
     if !apart && shown.owners.len() < 2 {
         return unclear(ip, &macs, responders, stations, evidence, because);
     }
-    because.push("each station answers by itself: they are different hosts".to_owned());
+    if apart {
+        because.push("each station answers by itself: they are different hosts".to_owned());
+    } else {
+        because.push("replies come from more than one hardware address: they are different hosts".to_owned());
+    }
+    because.push(no_adverts(evidence));
+    let mut fix = conflict_fix(ip);
+    fix.extend(vip_fix(ip).into_iter().map(|fix| format!("if it is meant to be a virtual address: {fix}")));
+    let hosts = replied.len();
     finding(
         Code::Duplicate,
         Severity::Problem,
         Confidence::Proven,
-        format!("{} hosts have {ip}: an address conflict between {}.", macs.len(), list(&macs)),
+        format!("{hosts} hosts have {ip}: an address conflict between {}.", list(&macs)),
         because,
-        conflict_fix(ip),
+        fix,
     )
 }
 
@@ -456,8 +474,8 @@ fn no_adverts(evidence: &Evidence<'_>) -> String {
 
 fn vip_fix(ip: IpAddr) -> Vec<String> {
     vec![
-        format!("real servers behind LVS (direct routing): keep {ip} on lo with a full mask, and sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"),
-        "two keepalived masters: let VRRP (IP protocol 112, 224.0.0.18) pass between the two, and give both the same virtual_router_id and authentication".to_owned(),
+        format!("on real servers behind LVS (direct routing): keep {ip} on lo with a full mask, and sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"),
+        "between two keepalived masters: let VRRP (IP protocol 112, 224.0.0.18) pass, and give both the same virtual_router_id and authentication".to_owned(),
     ]
 }
 

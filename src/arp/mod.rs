@@ -4,6 +4,7 @@
 //! ([`conversation`]); `os::neighbour` drives them. What they saw goes to [`judge`].
 
 pub mod conversation;
+pub mod dad;
 pub mod filter;
 pub mod frame;
 pub mod inquiry;
@@ -11,6 +12,7 @@ pub mod judge;
 pub mod lookup;
 pub mod report;
 pub mod sweep;
+pub mod table;
 pub mod targets;
 pub mod trial;
 pub mod vendor;

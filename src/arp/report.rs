@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::dad::DadReport;
 use super::judge::{Finding, Severity};
+use super::table::Oddity;
 use super::sweep::{Responder, SweepOutcome};
 use super::trial::Trial;
 use super::vendor::{self, Vendors};
@@ -93,6 +95,9 @@ pub struct ArpReport {
     pub entries: Vec<Entry>,
     /// What is odd.
     pub findings: Vec<Finding>,
+    /// What is odd in the kernel's table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub oddities: Vec<Oddity>,
     /// It was ended before it was finished.
     pub partial: bool,
     /// How it was found out: `wire`, or `kernel` where this process may not ask by itself.
@@ -109,6 +114,9 @@ pub struct ArpReport {
     /// Of a lookup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exchanges: Vec<Exchange>,
+    /// Of duplicate address detection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dad: Option<DadReport>,
     /// Echo requests with TTL 1 and what came of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trials: Vec<Trial>,

@@ -285,7 +285,11 @@ impl Sweep {
                 return Some(place);
             }
             if self.asks_again(place) {
-                self.again.insert(place, false);
+                // Who is slow to answer (a proxy) says nothing about loss: the reply may come in the next round.
+                let quick = |one: &Responder| one.rtt_ns.is_some_and(|rtt| rtt < self.plan.gap / 4);
+                if self.answers.get(&place).is_some_and(|all| all.iter().any(quick)) {
+                    self.again.insert(place, false);
+                }
                 return Some(place);
             }
         }

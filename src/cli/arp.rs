@@ -3,6 +3,7 @@
 mod link;
 mod lookup;
 mod scan;
+mod table;
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -31,6 +32,8 @@ pub(super) struct ArpArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    /// Show the kernel's neighbour table, and what is odd in it
+    Table(table::TableArgs),
     /// Ask the link who has an address, and show who answers
     Lookup(lookup::LookupArgs),
     /// Find every station on the link
@@ -60,6 +63,7 @@ struct OnLink {
 /// Bad usage, missing privilege, a closed standard output.
 pub(super) fn run(args: &ArpArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     match &args.command {
+        Verb::Table(args) => table::run(args, global, style),
         Verb::Lookup(args) => lookup::run(args, global, style),
         Verb::Scan(args) => scan::run(args, global, style),
     }

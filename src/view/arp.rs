@@ -1,5 +1,7 @@
 //! Neighbours as people read them.
 
+pub mod explain;
+
 use std::io::{self, Write};
 use std::net::IpAddr;
 
@@ -7,11 +9,13 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::style::{Paint, Style};
 use super::text::hang;
+use crate::arp::dad::Claim;
 use crate::arp::frame::Speaker;
 use crate::arp::judge::{Confidence, Finding, Severity};
 use crate::arp::report::{ArpReport, Coverage, Entry};
 use crate::arp::sweep::SweepProgress;
 use crate::arp::trial::TrialOutcome;
+use crate::wire::MacAddr;
 
 /// `0.42 ms`, `17 µs`.
 pub(crate) fn time(ms: f64) -> String {
@@ -178,11 +182,7 @@ fn what(entry: &Entry) -> String {
 pub(crate) fn findings(out: &mut dyn Write, findings: &[Finding], style: Style) -> io::Result<()> {
     for finding in findings {
         writeln!(out)?;
-        let (mark, paint) = match finding.severity {
-            Severity::Problem => ("✗ ", Paint::Bad),
-            Severity::Warning => ("! ", Paint::Warn),
-            Severity::Info => ("· ", Paint::Dim),
-        };
+        let (mark, paint) = mark(finding.severity);
         for line in hang(mark, &finding.summary, style.width).lines() {
             writeln!(out, "{}", style.paint(paint, line))?;
         }
@@ -207,25 +207,30 @@ pub fn lookup(
     out: &mut dyn Write,
     report: &ArpReport,
     speaker: Speaker,
-    _reply: Option<&[u8]>,
     style: Style,
 ) -> io::Result<()> {
     let Some(entry) = report.entries.first() else { return Ok(()) };
     let interface = report.interface.as_deref().unwrap_or("?");
     let asks = asking(entry.ip, speaker);
     writeln!(out, "{}", style.paint(Paint::Dim, format!("→ {interface}  {asks}")))?;
-    let mut shown = 0;
-    for exchange in &report.exchanges {
+    let answered = report.exchanges.iter().any(|exchange| !exchange.answers.is_empty());
+    for exchange in report.exchanges.iter().filter(|_| answered) {
         let number = if report.exchanges.len() > 1 { format!("#{} ", exchange.n) } else { String::new() };
+        let mut told: Vec<MacAddr> = Vec::new();
         for (mac, ms) in &exchange.answers {
-            writeln!(out, "← {number}{} is at {}  {}", entry.ip, style.paint(Paint::Name, mac), time(*ms))?;
-            shown += 1;
+            if told.contains(mac) {
+                continue;
+            }
+            told.push(*mac);
+            let again = exchange.answers.iter().filter(|(other, _)| other == mac).count();
+            let again = if again > 1 { format!("  ({again} replies)") } else { String::new() };
+            writeln!(out, "← {number}{} is at {}  {}{again}", entry.ip, style.paint(Paint::Name, mac), time(*ms))?;
         }
-        if exchange.answers.is_empty() && report.exchanges.len() > 1 && report.exchanges.iter().any(|one| !one.answers.is_empty()) {
-            writeln!(out, "← {number}{}", style.paint(Paint::Warn, "no answer"))?;
+        if exchange.answers.is_empty() {
+            writeln!(out, "← {number}{}", style.paint(Paint::Warn, "no answer in time"))?;
         }
     }
-    if shown == 0 {
+    if !answered {
         let text = silence(entry, report);
         let paint = if entry.own { Paint::Good } else { Paint::Warn };
         for line in hang("", &text, style.width).lines() {
@@ -274,6 +279,38 @@ fn asking(target: IpAddr, speaker: Speaker) -> String {
     }
 }
 
+/// Writes what duplicate detection found.
+///
+/// # Errors
+/// Those of `out`.
+pub fn dad(out: &mut dyn Write, report: &ArpReport, style: Style) -> io::Result<()> {
+    let (Some(entry), Some(dad)) = (report.entries.first(), &report.dad) else { return Ok(()) };
+    let seconds = |ms: u64| format!("{}.{:02} s", ms / 1000, ms % 1000 / 10);
+    for (number, at) in (1..).zip(&dad.probes_ms) {
+        writeln!(out, "{:>7}  probe {number}: is anyone using {}?", seconds(*at), entry.ip)?;
+    }
+    for objection in &dad.objections {
+        let how = match objection.how {
+            Claim::Answered => "answered the probe: it has the address",
+            Claim::Used => "speaks with the address as its own",
+            Claim::Probes => "probes for the same address",
+        };
+        let after = seconds(objection.after_ms);
+        writeln!(out, "{}  {how} ({after} after it)", style.paint(Paint::Name, objection.mac))?;
+    }
+    let (paint, text) = match dad.verdict.as_str() {
+        "free" if report.partial => (Paint::Warn, format!("Nobody spoke up for {} until it was stopped: that is not long enough to call it free.", entry.ip)),
+        "free" => (Paint::Good, format!("{} is free: nobody spoke up in {} ({}).", entry.ip, seconds(dad.took_ms), dad.standard)),
+        "contested" => (Paint::Bad, format!("{} is contested: another host probes for it at the same time; neither may use it.", entry.ip)),
+        _ if entry.own => (Paint::Bad, format!("{} is this host's own address, and another has it too.", entry.ip)),
+        _ => (Paint::Bad, format!("{} is in use.", entry.ip)),
+    };
+    for line in hang("", &text, style.width).lines() {
+        writeln!(out, "{}", style.paint(paint, line))?;
+    }
+    Ok(())
+}
+
 /// Writes where packets for an address behind a router go.
 ///
 /// # Errors
@@ -287,3 +324,74 @@ pub fn behind(out: &mut dyn Write, report: &ArpReport, style: Style) -> io::Resu
     Ok(())
 }
 
+
+/// Writes the kernel's table, and what is odd in it.
+///
+/// # Errors
+/// Those of `out`.
+pub fn table(out: &mut dyn Write, report: &ArpReport, style: Style, details: bool) -> io::Result<()> {
+    if report.entries.is_empty() {
+        writeln!(out, "The kernel knows no neighbours{}.", report.interface.as_ref().map_or_else(String::new, |name| format!(" on {name}")))?;
+    }
+    let ip_width = report.entries.iter().map(|entry| entry.ip.to_string().len()).max().unwrap_or(0);
+    let mut interface: Option<&str> = None;
+    for entry in &report.entries {
+        if entry.interface.as_deref() != interface {
+            interface = entry.interface.as_deref();
+            writeln!(out, "{}", style.paint(Paint::Bold, interface.unwrap_or("?")))?;
+        }
+        let mac = entry.mac.map_or_else(|| "-".to_owned(), |mac| mac.to_string());
+        let aged = matches!(entry.state.as_str(), "reachable" | "stale" | "delay" | "probe");
+        let age = entry.ages.filter(|_| aged).map_or_else(String::new, |ages| ago(ages.confirmed_s));
+        let line = format!("  {:ip_width$}  {mac:17}  {:10}  {age:>6}  {}", entry.ip.to_string(), entry.state, what(entry));
+        let shown: String = if line.trim_end().width() > style.width {
+            line.chars().take(style.width - 1).chain(['…']).collect()
+        } else {
+            line.trim_end().to_owned()
+        };
+        let paint = match entry.state.as_str() {
+            "reachable" | "permanent" => Paint::Good,
+            "failed" | "incomplete" => Paint::Bad,
+            _ => Paint::Dim,
+        };
+        writeln!(out, "{}", shown.replacen(&entry.state, &style.paint(paint, &entry.state), 1))?;
+        if let Some(ages) = entry.ages.filter(|_| details) {
+            let text = format!("confirmed {} ago, used {} ago, changed {} ago", ago(ages.confirmed_s), ago(ages.used_s), ago(ages.updated_s));
+            writeln!(out, "{}", style.paint(Paint::Dim, hang("      ", &text, style.width).trim_end()))?;
+        }
+    }
+    if report.entries.iter().any(|entry| entry.ages.is_some()) && !details {
+        writeln!(out)?;
+        let text = "The time is since the neighbour was last known to answer; stale is normal, it is checked when used. More with -v.";
+        writeln!(out, "{}", style.paint(Paint::Dim, hang("", text, style.width).trim_end()))?;
+    }
+    for odd in &report.oddities {
+        writeln!(out)?;
+        let (mark, paint) = mark(odd.severity);
+        for line in hang(mark, &odd.summary, style.width).lines() {
+            writeln!(out, "{}", style.paint(paint, line))?;
+        }
+        if let Some(next) = &odd.next {
+            writeln!(out, "  → {}", style.paint(Paint::Command, next))?;
+        }
+    }
+    Ok(())
+}
+
+fn mark(severity: Severity) -> (&'static str, Paint) {
+    match severity {
+        Severity::Problem => ("✗ ", Paint::Bad),
+        Severity::Warning => ("! ", Paint::Warn),
+        Severity::Info => ("· ", Paint::Dim),
+    }
+}
+
+/// `8 s`, `12 min`, `3 h`, `2 d`.
+fn ago(seconds: f64) -> String {
+    match seconds {
+        s if s < 60.0 => format!("{s:.0} s"),
+        s if s < 3600.0 => format!("{:.0} min", s / 60.0),
+        s if s < 86_400.0 => format!("{:.0} h", s / 3600.0),
+        s => format!("{:.0} d", s / 86_400.0),
+    }
+}

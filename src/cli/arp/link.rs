@@ -18,7 +18,7 @@ use crate::wire::MacAddr;
 pub(super) struct Here {
     pub(super) links: Vec<Link>,
     pub(super) addresses: Vec<Address>,
-    facts: HostFacts,
+    pub(super) facts: HostFacts,
 }
 
 /// An interface to speak on.
@@ -49,16 +49,17 @@ impl Here {
     /// The interface of this name, if neighbours can be asked for on it.
     pub(super) fn spot(&self, name: &str) -> anyhow::Result<Spot> {
         let Some(link) = self.links.iter().find(|link| link.name == name) else {
-            let names: Vec<&str> = self.links.iter().map(|link| link.name.as_str()).collect();
-            return Err(Failure::usage(
-                format!("there is no interface `{name}`"),
-                Some(&format!("this host has {}", names.join(", "))),
-            ));
+            return Err(self.no_interface(name));
         };
         match unusable(link) {
             Some(why) => Err(Failure::unknown(format!("{name}: {why}"), None)),
             None => Ok(self.spot_of(link)),
         }
+    }
+
+    pub(super) fn no_interface(&self, name: &str) -> anyhow::Error {
+        let names: Vec<&str> = self.links.iter().map(|link| link.name.as_str()).collect();
+        Failure::usage(format!("there is no interface `{name}`"), Some(&format!("this host has {}", names.join(", "))))
     }
 
     fn spot_of(&self, link: &Link) -> Spot {

@@ -1,19 +1,23 @@
 //! `reachwhy arp lookup`.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::{Exit, Failure, Global};
 use super::link::{Here, Spot, Way};
-use super::{OnLink, echo_id, failed, inquire, show, stop, vendors, views, write_capture};
+use super::{OnLink, chance, echo_id, failed, inquire, show, stop, vendors, views, write_capture};
+use crate::arp::dad::Dad;
 use crate::arp::filter::Ear;
-use crate::arp::judge::{Evidence, judge};
+use crate::arp::frame::{self, Reach};
+use crate::arp::judge::{Evidence, judge, worth_listening};
 use crate::arp::lookup::{Lookup, Question};
 use crate::arp::report::{ArpReport, Entry, Exchange, millis};
 use crate::arp::targets::no_station;
+use crate::arp::trial::TrialOutcome;
 use crate::os::neighbour::{Ended, Wire};
-use crate::view::Style;
+use crate::view::{Progress, Style};
 
 /// Whom to ask for.
 #[derive(Debug, clap::Args)]
@@ -25,6 +29,12 @@ pub(super) struct LookupArgs {
     target: String,
     #[command(flatten)]
     on: OnLink,
+    /// Find out whether the address is free, as a host must before it uses one (RFC 5227, RFC 4862)
+    #[arg(long, conflicts_with_all = ["count", "source"])]
+    dad: bool,
+    /// Teach: why the request goes to all, every field of it, and what another network would change
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
     /// Ask so many times
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: u32,
@@ -43,9 +53,12 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
         Some(name) => here.spot(name)?,
         None => match here.way(target)? {
             Way::Here(spot) => spot,
-            Way::Behind(spot, gateway) => return behind(target, &spot, gateway, &here, global, style),
+            Way::Behind(spot, gateway) => return behind(args, target, &spot, gateway, &here, global, style),
         },
     };
+    if args.dad {
+        return dad(args, target, &spot, global, style);
+    }
     let own = spot.addresses.iter().any(|address| address.address == target);
     let mut speaker = spot.speaker(target, args.on.source)?;
     if own && args.on.source.is_none() {
@@ -71,20 +84,29 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
     drop(wire);
 
     let scene = here.scene(&spot, 1);
-    let mut trials = lookup.trials();
-    let (mut adverts, mut listened) = (Vec::new(), 0);
-    if lookup.responders().len() > 1 && !args.on.arp_only && !partial {
-        let again = inquire(&spot, speaker, trials, LISTEN, record, &stop)?;
-        partial |= again.stopped;
-        (trials, adverts, listened) = (again.trials, again.adverts, again.listened);
-        frames.extend(again.frames);
-    }
-    if let Some(file) = &args.on.pcap {
-        write_capture(file, frames)?;
-    }
     let mut answers = BTreeMap::new();
     if !lookup.responders().is_empty() {
         answers.insert(target, lookup.responders().to_vec());
+    }
+    let mut trials = lookup.trials();
+    let (mut adverts, mut listened) = (Vec::new(), 0);
+    if lookup.responders().len() > 1 && !args.on.arp_only && !partial {
+        let open = trials.iter().any(|trial| trial.outcome == TrialOutcome::Silent);
+        if open {
+            let again = inquire(&spot, speaker, trials, 0, record, &stop)?;
+            partial |= again.stopped;
+            trials = again.trials;
+            frames.extend(again.frames);
+        }
+        if worth_listening(&answers, &trials, &scene) && !partial {
+            let heard = inquire(&spot, speaker, Vec::new(), LISTEN, record, &stop)?;
+            partial |= heard.stopped;
+            (adverts, listened) = (heard.adverts, heard.listened);
+            frames.extend(heard.frames);
+        }
+    }
+    if let Some(file) = &args.on.pcap {
+        write_capture(file, frames)?;
     }
     let findings = judge(&Evidence { answers: &answers, trials: &trials, adverts: &adverts, listened, scene: &scene });
     let mut entry = Entry::answered(target, lookup.responders(), &vendors());
@@ -110,7 +132,13 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
     };
     let silent = lookup.responders().is_empty();
     let reply = lookup.reply().map(<[u8]>::to_vec);
-    let exit = show(&report, global, |out| views::lookup(out, &report, speaker, reply.as_deref(), style))?;
+    let exit = show(&report, global, |out| {
+        if args.explain {
+            let request = frame::request(speaker, target, Reach::All);
+            views::explain::lookup(out, target, &request, reply.as_deref(), style)?;
+        }
+        views::lookup(out, &report, speaker, style)
+    })?;
     // Silence is what one hopes for where the address is our own.
     Ok(if silent && !own { Exit::Unknown.code() } else { exit })
 }
@@ -126,8 +154,50 @@ fn parse(text: &str) -> anyhow::Result<(IpAddr, Option<&str>)> {
     }
 }
 
+/// Duplicate address detection.
+fn dad(args: &LookupArgs, target: IpAddr, spot: &Spot, global: &Global, style: Style) -> anyhow::Result<u8> {
+    let record = args.on.pcap.is_some();
+    let stop = stop()?;
+    let mut wire = Wire::open(&spot.link.name, spot.link.index, Ear::Everything, record).map_err(failed)?;
+    let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !global.json);
+    progress.say("probing and listening: this takes up to 7 seconds");
+    let mut dad = Dad::new(spot.mac, target, chance());
+    let ended = wire.run(&mut dad, &stop, &mut |_| ()).map_err(failed)?;
+    progress.clear();
+    if let Some(file) = &args.on.pcap {
+        write_capture(file, wire.take_record())?;
+    }
+    let partial = ended == Ended::Stopped;
+    let result = dad.report();
+    let found = result.objections.first().map(|one| one.mac);
+    let mut entry = Entry::of(target, found, if found.is_some() { "answered" } else { "silent" }, &vendors());
+    entry.own = spot.addresses.iter().any(|address| address.address == target);
+    entry.duplicate = result.objections.iter().skip(1).map(|one| one.mac).filter(|mac| Some(*mac) != found).collect();
+    let exit = match result.verdict.as_str() {
+        "free" if partial => Exit::Unknown.code(),
+        "free" => 0,
+        _ => Exit::Problem.code(),
+    };
+    let report = ArpReport {
+        interface: Some(spot.link.name.clone()),
+        entries: vec![entry],
+        partial,
+        method: "wire".to_owned(),
+        dad: Some(result),
+        ..ArpReport::default()
+    };
+    show(&report, global, |out| {
+        if args.explain {
+            views::explain::dad(out, target, style)?;
+        }
+        views::dad(out, &report, style)
+    })?;
+    Ok(exit)
+}
+
 /// The address is in another network: what its packets are handed to instead.
 fn behind(
+    args: &LookupArgs,
     target: IpAddr,
     spot: &Spot,
     gateway: IpAddr,
@@ -152,6 +222,9 @@ fn behind(
         ],
         ..ArpReport::default()
     };
-    show(&report, global, |out| views::behind(out, &report, style))?;
+    show(&report, global, |out| {
+        views::behind(out, &report, style)?;
+        if args.explain { views::explain::behind(out, target, gateway, spot.link.name.as_str(), style) } else { Ok(()) }
+    })?;
     Ok(if known.is_some() { 0 } else { Exit::Unknown.code() })
 }

@@ -6,7 +6,7 @@ use super::super::{Failure, Global};
 use super::link::{Here, Spot};
 use super::{Inquired, OnLink, chance, failed, inquire, show, stop, vendors, views, write_capture};
 use crate::arp::filter::Ear;
-use crate::arp::judge::{Evidence, judge, worth_a_trial};
+use crate::arp::judge::{Evidence, judge, worth_a_trial, worth_listening};
 use crate::arp::report::{self, ArpReport, Coverage};
 use crate::arp::sweep::{Plan, Sweep};
 use crate::arp::targets::{BadTargets, Targets};
@@ -63,11 +63,16 @@ pub(super) fn run(args: &ScanArgs, global: &Global, style: Style) -> anyhow::Res
     let mut closer = Inquired { trials: Vec::new(), adverts: Vec::new(), listened: 0, stopped: false, frames: Vec::new() };
     let trials = worth_a_trial(&outcome.answers, &scene);
     if !trials.is_empty() && !partial && !args.on.arp_only {
-        let several = outcome.answers.values().any(|all| all.len() > 1);
-        progress.say(if several { "looking closer; listening for VRRP" } else { "looking closer" });
-        closer = inquire(&spot, speaker, trials, if several { LISTEN } else { 0 }, record, &stop)?;
-        partial |= closer.stopped;
+        progress.say("looking closer at odd answers");
+        closer = inquire(&spot, speaker, trials, 0, record, &stop)?;
         frames.append(&mut closer.frames);
+        if worth_listening(&outcome.answers, &closer.trials, &scene) && !closer.stopped {
+            progress.say("several hosts have one address: listening for VRRP");
+            let heard = inquire(&spot, speaker, Vec::new(), LISTEN, record, &stop)?;
+            (closer.adverts, closer.listened, closer.stopped) = (heard.adverts, heard.listened, heard.stopped);
+            frames.extend(heard.frames);
+        }
+        partial |= closer.stopped;
     }
     progress.clear();
     if let Some(file) = &args.on.pcap {
