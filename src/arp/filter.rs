@@ -26,6 +26,8 @@ pub enum Ear {
     /// All of ARP and neighbour discovery, echo replies and ICMP errors, VRRP, and (behind extension headers)
     /// multicast listener reports.
     Everything,
+    /// The same, with what this host sends itself.
+    Conversation,
 }
 
 impl Ear {
@@ -34,7 +36,7 @@ impl Ear {
         match self {
             Self::ArpReplies => Some(ethertype::ARP),
             Self::Advertisements => Some(ethertype::IPV6),
-            Self::Everything => None,
+            Self::Everything | Self::Conversation => None,
         }
     }
 
@@ -49,7 +51,7 @@ impl Ear {
             Self::Advertisements => {
                 code.extend([op(LD_B, NET + 6), test(58, 0, 3), op(LD_B, NET + 40), test(136, 0, 1)]);
             }
-            Self::Everything => return everything(),
+            Self::Everything | Self::Conversation => return everything(),
         }
         code.extend([op(RET, ALL), op(RET, 0)]);
         code

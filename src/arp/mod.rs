@@ -16,3 +16,4 @@ pub mod table;
 pub mod targets;
 pub mod trial;
 pub mod vendor;
+pub mod watch;

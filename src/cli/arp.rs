@@ -4,6 +4,8 @@ mod link;
 mod lookup;
 mod scan;
 mod table;
+mod vendors;
+mod watch;
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -38,6 +40,10 @@ enum Verb {
     Lookup(lookup::LookupArgs),
     /// Find every station on the link
     Scan(scan::ScanArgs),
+    /// Listen: report new, moved, quarrelling and lying stations, and remember them
+    Watch(watch::WatchArgs),
+    /// Name the vendor of a hardware address; renew the table of vendors
+    Vendors(vendors::VendorsArgs),
 }
 
 /// What lookup and scan share.
@@ -66,12 +72,14 @@ pub(super) fn run(args: &ArpArgs, global: &Global, style: Style) -> anyhow::Resu
         Verb::Table(args) => table::run(args, global, style),
         Verb::Lookup(args) => lookup::run(args, global, style),
         Verb::Scan(args) => scan::run(args, global, style),
+        Verb::Watch(args) => watch::run(args, global, style),
+        Verb::Vendors(args) => vendors::run(args, global, style),
     }
 }
 
-/// The vendor table: the user's own where there is one, else the embedded.
+/// The vendor table; the embedded where the user's own cannot be read (`arp vendors` says why).
 fn vendors() -> Vendors {
-    Vendors::embedded()
+    vendors::table().map(|(table, _)| table).unwrap_or_default()
 }
 
 /// Begins to notice Ctrl-C.
@@ -120,7 +128,7 @@ fn inquire(
 ) -> anyhow::Result<Inquired> {
     let mut wire = Wire::open(&spot.link.name, spot.link.index, Ear::Everything, record).map_err(failed)?;
     let mut inquiry = Inquiry::new(speaker, trials, echo_id(), listen);
-    let ended = wire.run(&mut inquiry, stop, &mut |_| ()).map_err(failed)?;
+    let ended = wire.run(&mut inquiry, stop, &mut |_| true).map_err(failed)?;
     let (trials, adverts, listened) = inquiry.finish();
     Ok(Inquired { trials, adverts, listened, stopped: ended == Ended::Stopped, frames: wire.take_record() })
 }

@@ -152,7 +152,8 @@ impl Wire {
         };
         set(libc::SOL_SOCKET, libc::SO_TIMESTAMPING, RECEIVE_STAMPS);
         set(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
-        set(libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
+        // A watch must know what this host itself asked.
+        set(libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, i32::from(ear != Ear::Conversation));
         for (force, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
             if sys::set_int(&socket, libc::SOL_SOCKET, force, BUFFER).is_err() {
                 set(libc::SOL_SOCKET, plain, BUFFER);
@@ -201,7 +202,8 @@ impl Wire {
         }
     }
 
-    /// Drives a conversation to its end, or until someone asks to stop; `tick` sees it several times a second.
+    /// Drives a conversation to its end, or until someone asks to stop; `tick` sees it several times a second, and
+    /// may end it by giving `false`.
     ///
     /// # Errors
     /// When the interface goes down.
@@ -209,7 +211,7 @@ impl Wire {
         &mut self,
         talk: &mut C,
         stop: &Stop,
-        tick: &mut dyn FnMut(&C),
+        tick: &mut dyn FnMut(&mut C) -> bool,
     ) -> Result<Ended, NeighbourError> {
         let mut waiting: Vec<Outgoing> = Vec::new();
         let mut ticked = clock::monotonic_ns();
@@ -226,8 +228,7 @@ impl Wire {
             self.receive(talk)?;
             if now.saturating_sub(ticked) > TICK {
                 ticked = now;
-                tick(talk);
-                if stop.asked() {
+                if !tick(talk) || stop.asked() {
                     return Ok(Ended::Stopped);
                 }
             }

@@ -15,6 +15,7 @@ use crate::arp::judge::{Confidence, Finding, Severity};
 use crate::arp::report::{ArpReport, Coverage, Entry};
 use crate::arp::sweep::SweepProgress;
 use crate::arp::trial::TrialOutcome;
+use crate::arp::watch::Event;
 use crate::wire::MacAddr;
 
 /// `0.42 ms`, `17 µs`.
@@ -394,4 +395,35 @@ fn ago(seconds: f64) -> String {
         s if s < 86_400.0 => format!("{:.0} h", s / 3600.0),
         s => format!("{:.0} d", s / 86_400.0),
     }
+}
+
+/// Writes one event of a watch.
+///
+/// # Errors
+/// Those of `out`.
+pub fn event(out: &mut dyn Write, event: &Event, style: Style) -> io::Result<()> {
+    let (_, paint) = mark(event.severity);
+    let day = event.at_ms / 1000 % 86_400;
+    let first = format!("{:02}:{:02}:{:02}Z  ", day / 3600, day / 60 % 60, day % 60);
+    let name = event.event.as_str().replace('_', " ");
+    let text = hang(&first, &format!("{name}: {}", event.summary), style.width);
+    write!(out, "{}", text.replacen(&name, &style.paint(paint, &name), 1))?;
+    for reason in &event.because {
+        write!(out, "{}", hang("           • ", reason, style.width))?;
+    }
+    Ok(())
+}
+
+/// Writes how a watch ended.
+///
+/// # Errors
+/// Those of `out`.
+pub fn watched(out: &mut dyn Write, frames: u64, known: usize, damaged: bool, style: Style) -> io::Result<()> {
+    let cut = if damaged { " The file is damaged: the rest was not read." } else { "" };
+    let text = format!(
+        "{} that said something; {} known.{cut}",
+        count(usize::try_from(frames).unwrap_or(usize::MAX), "frame", "frames"),
+        count(known, "address is", "addresses are")
+    );
+    writeln!(out, "{}", style.paint(Paint::Dim, hang("", &text, style.width).trim_end()))
 }

@@ -78,10 +78,9 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
         id: echo_id(),
     };
     let mut lookup = Lookup::new(speaker, question);
-    let ended = wire.run(&mut lookup, &stop, &mut |_| ()).map_err(failed)?;
+    let ended = wire.run(&mut lookup, &stop, &mut |_| true).map_err(failed)?;
     let mut partial = ended == Ended::Stopped;
     let mut frames = wire.take_record();
-    drop(wire);
 
     let scene = here.scene(&spot, 1);
     let mut answers = BTreeMap::new();
@@ -162,7 +161,7 @@ fn dad(args: &LookupArgs, target: IpAddr, spot: &Spot, global: &Global, style: S
     let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !global.json);
     progress.say("probing and listening: this takes up to 7 seconds");
     let mut dad = Dad::new(spot.mac, target, chance());
-    let ended = wire.run(&mut dad, &stop, &mut |_| ()).map_err(failed)?;
+    let ended = wire.run(&mut dad, &stop, &mut |_| true).map_err(failed)?;
     progress.clear();
     if let Some(file) = &args.on.pcap {
         write_capture(file, wire.take_record())?;

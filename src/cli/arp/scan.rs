@@ -53,12 +53,12 @@ pub(super) fn run(args: &ScanArgs, global: &Global, style: Style) -> anyhow::Res
         .run(&mut sweep, &stop, &mut |sweep| {
             let seconds = crate::os::clock::monotonic_ns().saturating_sub(begun);
             progress.say(&views::scan_progress(&sweep.progress(), seconds));
+            true
         })
         .map_err(failed)?;
     let outcome = sweep.outcome();
     let mut partial = ended == Ended::Stopped;
     let mut frames = wire.take_record();
-    drop(wire);
 
     let mut closer = Inquired { trials: Vec::new(), adverts: Vec::new(), listened: 0, stopped: false, frames: Vec::new() };
     let trials = worth_a_trial(&outcome.answers, &scene);
