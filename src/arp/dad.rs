@@ -79,17 +79,7 @@ impl Dad {
             // MAX_RTR_SOLICITATION_DELAY 1 s, DupAddrDetectTransmits 1, RetransTimer 1 s.
             (vec![part(0)], part(0) + SECOND)
         };
-        Self {
-            mac,
-            target,
-            schedule,
-            end,
-            begun: None,
-            now: 0,
-            given: 0,
-            sent: Vec::new(),
-            objections: Vec::new(),
-        }
+        Self { mac, target, schedule, end, begun: None, now: 0, given: 0, sent: Vec::new(), objections: Vec::new() }
     }
 
     /// What it came to.

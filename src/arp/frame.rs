@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{
     Arp, ArpOperation, Decoded, Encapsulation, EtherHeader, IcmpFamily, IcmpHeader, Ipv4Header, Ipv6Header, MacAddr,
-    Network, NeighbourMessage, Quoted, Transport, ethertype, protocol, solicited_node, solicited_node_mac,
+    NeighbourMessage, Network, Quoted, Transport, ethertype, protocol, solicited_node, solicited_node_mac,
 };
 
 /// `VRRP` (RFC 9568), also CARP.
@@ -112,8 +112,7 @@ pub fn echo(speaker: Speaker, target: IpAddr, via: MacAddr, id: u16, sequence: u
 pub fn echo_all_nodes(speaker: Speaker, id: u16, sequence: u16) -> Option<Vec<u8>> {
     let Some(IpAddr::V6(src)) = speaker.ip else { return None };
     let dst = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-    let message =
-        IcmpHeader::new_echo(IcmpFamily::V6, true, id, sequence).message(src.into(), dst.into(), b"reachwhy");
+    let message = IcmpHeader::new_echo(IcmpFamily::V6, true, id, sequence).message(src.into(), dst.into(), b"reachwhy");
     let mut ip = Ipv6Header::new(src, dst, protocol::ICMPV6);
     ip.hop_limit = 1;
     Some(ethernet(MacAddr([0x33, 0x33, 0, 0, 0, 1]), speaker.mac, ethertype::IPV6, &ip.packet(&message)))

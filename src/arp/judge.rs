@@ -257,8 +257,7 @@ fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
 
 fn own_address(ip: IpAddr, responders: &[Responder], evidence: &Evidence<'_>) -> Finding {
     let macs: Vec<MacAddr> = responders.iter().map(|responder| responder.mac).collect();
-    let ours: Vec<&(MacAddr, String)> =
-        evidence.scene.own_macs.iter().filter(|(mac, _)| macs.contains(mac)).collect();
+    let ours: Vec<&(MacAddr, String)> = evidence.scene.own_macs.iter().filter(|(mac, _)| macs.contains(mac)).collect();
     if ours.len() == macs.len() {
         return Finding {
             code: Code::Flux,
@@ -375,7 +374,9 @@ fn several(
             Code::Intercepted,
             Severity::Problem,
             Confidence::Proven,
-            format!("{owner} has {ip}, but {interceptor} ({by}) answers for it as well and passes its packets on: ARP spoofing, or proxy ARP where it does not belong."),
+            format!(
+                "{owner} has {ip}, but {interceptor} ({by}) answers for it as well and passes its packets on: ARP spoofing, or proxy ARP where it does not belong."
+            ),
             because,
             vec![
                 format!("find {interceptor} in the switch's table of addresses and see what runs there"),
@@ -386,7 +387,9 @@ fn several(
     }
     let replied: BTreeSet<MacAddr> = shown.owners.iter().map(|(_, from)| *from).collect();
     if shown.owners.len() >= 2 && replied.len() == 1 {
-        because.push("all replies come from one hardware address: one host, whose routing chooses the way back".to_owned());
+        because.push(
+            "all replies come from one hardware address: one host, whose routing chooses the way back".to_owned(),
+        );
         return finding(
             Code::Flux,
             Severity::Problem,
@@ -405,7 +408,9 @@ fn several(
         let swept = stations.get(mac).into_iter().flatten().copied();
         let swept = swept.filter(|other| *other != ip && evidence.answers.get(other).is_some_and(|all| all.len() == 1));
         let known = evidence.scene.known.iter().filter(|(other, known, _)| known == mac && *other != ip);
-        swept.chain(known.map(|(other, ..)| *other)).find(|other| other.is_ipv4() == ip.is_ipv4() && !is_link_local(*other))
+        swept
+            .chain(known.map(|(other, ..)| *other))
+            .find(|other| other.is_ipv4() == ip.is_ipv4() && !is_link_local(*other))
     };
     let homes: Vec<(MacAddr, IpAddr)> = macs.iter().filter_map(|mac| Some((*mac, alone(mac)?))).collect();
     if homes.len() == macs.len() {
@@ -417,7 +422,11 @@ fn several(
             Code::VipConflict,
             Severity::Problem,
             Confidence::Likely,
-            format!("{} hosts have {ip}: an address conflict between {}. Each has an address of its own as well, so it looks like a virtual address: an LVS real server that answers for the VIP, or two masters.", macs.len(), list(&macs)),
+            format!(
+                "{} hosts have {ip}: an address conflict between {}. Each has an address of its own as well, so it looks like a virtual address: an LVS real server that answers for the VIP, or two masters.",
+                macs.len(),
+                list(&macs)
+            ),
             because,
             vip_fix(ip).into_iter().chain(conflict_fix(ip).into_iter().take(1)).collect(),
         );
@@ -580,15 +589,29 @@ fn unclear(
         .map(|(other, _)| *other)
         .collect();
     let alone = macs.iter().any(|mac| {
-        stations.get(mac).into_iter().flatten().any(|other| evidence.answers.get(other).is_some_and(|all| all.len() == 1))
+        stations
+            .get(mac)
+            .into_iter()
+            .flatten()
+            .any(|other| evidence.answers.get(other).is_some_and(|all| all.len() == 1))
     });
     if !same.is_empty() && !alone {
-        because.push(format!("the same stations answer for {} too, and none for an address alone", list(same.iter().take(4))));
-        let summary = format!("{} answer for {ip} and for each other's addresses: most likely one host with several interfaces (ARP flux).", list(macs));
+        because.push(format!(
+            "the same stations answer for {} too, and none for an address alone",
+            list(same.iter().take(4))
+        ));
+        let summary = format!(
+            "{} answer for {ip} and for each other's addresses: most likely one host with several interfaces (ARP flux).",
+            list(macs)
+        );
         return finding(Code::Flux, Severity::Problem, summary, because, flux_fix());
     }
     because.push("whether they are one host or several could not be told".to_owned());
-    let summary = format!("{} stations answer for {ip}: {}. It is an address conflict, unless they are interfaces of one host (ARP flux).", macs.len(), list(macs));
+    let summary = format!(
+        "{} stations answer for {ip}: {}. It is an address conflict, unless they are interfaces of one host (ARP flux).",
+        macs.len(),
+        list(macs)
+    );
     let mut fix = conflict_fix(ip);
     fix.push("to settle it: let the hosts answer ping, and look again".to_owned());
     finding(Code::TwoAnswers, Severity::Problem, summary, because, fix)
@@ -599,15 +622,21 @@ fn proxies(stations: &BTreeMap<MacAddr, Vec<IpAddr>>, evidence: &Evidence<'_>) -
     let mut findings = Vec::new();
     let gateways = gateway_macs(evidence.answers, evidence.scene);
     for (mac, ips) in stations {
-        let ips: Vec<IpAddr> = ips.iter().copied().filter(|ip| evidence.answers.get(ip).is_some_and(|all| all.len() == 1)).collect();
+        let ips: Vec<IpAddr> =
+            ips.iter().copied().filter(|ip| evidence.answers.get(ip).is_some_and(|all| all.len() == 1)).collect();
         let trials: Vec<&Trial> =
             evidence.trials.iter().filter(|trial| trial.via == *mac && ips.contains(&trial.ip)).collect();
         let forwarded: Vec<(&Trial, IpAddr)> = trials
             .iter()
-            .filter_map(|trial| if let TrialOutcome::Forwards { by, .. } = trial.outcome { Some((*trial, by)) } else { None })
+            .filter_map(
+                |trial| if let TrialOutcome::Forwards { by, .. } = trial.outcome { Some((*trial, by)) } else { None },
+            )
             .collect();
-        let owned: Vec<IpAddr> =
-            trials.iter().filter(|trial| matches!(trial.outcome, TrialOutcome::Owns { .. })).map(|trial| trial.ip).collect();
+        let owned: Vec<IpAddr> = trials
+            .iter()
+            .filter(|trial| matches!(trial.outcome, TrialOutcome::Owns { .. }))
+            .map(|trial| trial.ip)
+            .collect();
         let fix = vec![
             "if it is not meant: sysctl -w net.ipv4.conf.all.proxy_arp=0 on the router, and see its proxy_arp of each interface".to_owned(),
             "if it is: the hosts behind it are reached, but an address there cannot be told from a free one by ARP".to_owned(),
@@ -615,7 +644,12 @@ fn proxies(stations: &BTreeMap<MacAddr, Vec<IpAddr>>, evidence: &Evidence<'_>) -
         if let Some((first, by)) = forwarded.first() {
             let mut because: Vec<String> = forwarded
                 .iter()
-                .map(|(trial, by)| format!("an echo request with TTL 1 to {} handed to {mac} expired: {by} would have passed it on", trial.ip))
+                .map(|(trial, by)| {
+                    format!(
+                        "an echo request with TTL 1 to {} handed to {mac} expired: {by} would have passed it on",
+                        trial.ip
+                    )
+                })
                 .collect();
             if !owned.is_empty() {
                 because.push(format!("{} it has itself", list(&owned)));
@@ -635,10 +669,17 @@ fn proxies(stations: &BTreeMap<MacAddr, Vec<IpAddr>>, evidence: &Evidence<'_>) -
                 because,
                 fix,
             });
-        } else if ips.len() >= MANY && owned.is_empty() && (ips.len() * 2 > evidence.scene.asked || gateways.contains(mac)) {
+        } else if ips.len() >= MANY
+            && owned.is_empty()
+            && (ips.len() * 2 > evidence.scene.asked || gateways.contains(mac))
+        {
             let because = vec![
                 format!("it answers for {} of the {} addresses that were asked for", ips.len(), evidence.scene.asked),
-                if trials.is_empty() { "whether it has them was not tried".to_owned() } else { "echo requests with TTL 1 to some of them were not answered".to_owned() },
+                if trials.is_empty() {
+                    "whether it has them was not tried".to_owned()
+                } else {
+                    "echo requests with TTL 1 to some of them were not answered".to_owned()
+                },
             ];
             findings.push(Finding {
                 code: Code::Proxy,
@@ -655,7 +696,12 @@ fn proxies(stations: &BTreeMap<MacAddr, Vec<IpAddr>>, evidence: &Evidence<'_>) -
                 code: Code::ManyAddresses,
                 severity: Severity::Info,
                 confidence: Confidence::Proven,
-                summary: format!("{mac} has {} addresses of its own ({} … {}); it is no proxy.", ips.len(), ips[0], ips[ips.len() - 1]),
+                summary: format!(
+                    "{mac} has {} addresses of its own ({} … {}); it is no proxy.",
+                    ips.len(),
+                    ips[0],
+                    ips[ips.len() - 1]
+                ),
                 because: vec![format!("an echo request with TTL 1 to {} was answered by it", list(&owned))],
                 ips,
                 macs: vec![*mac],
@@ -712,7 +758,10 @@ fn senders(evidence: &Evidence<'_>) -> Vec<Finding> {
                 ips: vec![*ip],
                 macs: vec![responder.mac, source],
                 summary: format!("The reply that names {} for {ip} was sent by {source}.", responder.mac),
-                because: vec!["the frame's source and the sender in the ARP packet differ: a proxy, a bond, or a forged reply".to_owned()],
+                because: vec![
+                    "the frame's source and the sender in the ARP packet differ: a proxy, a bond, or a forged reply"
+                        .to_owned(),
+                ],
                 fix: Vec::new(),
             });
         }

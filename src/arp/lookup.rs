@@ -175,7 +175,11 @@ impl Conversation for Lookup {
         }
         let finished = self.asked.len() >= self.question.count as usize;
         // The last of several is over with its answers; without, after as long as the others had.
-        let end = if self.answered() { grace.unwrap_or(now) } else { self.next_at.max(begun + self.question.patience.min(self.question.interval)) };
+        let end = if self.answered() {
+            grace.unwrap_or(now)
+        } else {
+            self.next_at.max(begun + self.question.patience.min(self.question.interval))
+        };
         match (finished, now >= if finished { end } else { self.next_at }) {
             (true, true) => {
                 self.done = true;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::dad::DadReport;
 use super::judge::{Finding, Severity};
-use super::table::Oddity;
 use super::sweep::{Responder, SweepOutcome};
+use super::table::Oddity;
 use super::trial::Trial;
 use super::vendor::{self, Vendors};
 use crate::wire::MacAddr;

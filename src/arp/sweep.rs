@@ -111,9 +111,13 @@ enum Phase {
     /// Requests are being sent.
     Asking,
     /// All of this round are sent; answers to the last are waited for.
-    Listening { until: u64 },
+    Listening {
+        until: u64,
+    },
     /// No more rounds; the last answers.
-    Ending { until: u64 },
+    Ending {
+        until: u64,
+    },
     Done,
 }
 
@@ -427,7 +431,8 @@ impl Conversation for Sweep {
         let ether_src = (answer.ether_src != answer.mac).then_some(answer.ether_src);
         let rtt_ns = rtt.map(|micros| u64::from(micros) * 1000);
         responders.push(Responder { mac: answer.mac, ether_src, replies: 1, rounds: bit, rtt_ns, first_at: at });
-        self.slowest = self.slowest.max(rtt_ns.unwrap_or(0)).max(if tries == 1 { u64::from(since_first) * 1000 } else { 0 });
+        self.slowest =
+            self.slowest.max(rtt_ns.unwrap_or(0)).max(if tries == 1 { u64::from(since_first) * 1000 } else { 0 });
     }
 
     fn overrun(&mut self, frames: u64) {

@@ -133,7 +133,13 @@ fn of_entry(entry: &Entry, table: &Table<'_>) -> Vec<Oddity> {
     }
     if vendor::is_virtual_router(mac) {
         let what = vendor::note(mac).unwrap_or_default();
-        found.push(oddity(entry, "virtual_router", Severity::Info, format!("{ip} is a virtual address: {mac} is a {what}."), None));
+        found.push(oddity(
+            entry,
+            "virtual_router",
+            Severity::Info,
+            format!("{ip} is a virtual address: {mac} is a {what}."),
+            None,
+        ));
     }
     let on_link = table.addresses.iter().filter(|address| address.interface == interface);
     let fits = on_link.clone().any(|address| address.on_link(ip));
@@ -172,10 +178,14 @@ fn shared(table: &Table<'_>) -> Vec<Oddity> {
         let names: Vec<String> = ips.iter().take(4).map(ToString::to_string).collect();
         let more = if ips.len() > 4 { format!(" and {} more", ips.len() - 4) } else { String::new() };
         let (severity, meaning) = match gateway {
-            Some(_) => (Severity::Warning, "with the gateway's among them: proxy ARP, or someone who takes the gateway's place"),
+            Some(_) => (
+                Severity::Warning,
+                "with the gateway's among them: proxy ARP, or someone who takes the gateway's place",
+            ),
             None => (Severity::Info, "one host with several addresses, or proxy ARP"),
         };
-        let asked = entries.iter().find(|entry| Some(entry.ip) != gateway.map(|gateway| gateway.ip)).unwrap_or(&entries[0]);
+        let asked =
+            entries.iter().find(|entry| Some(entry.ip) != gateway.map(|gateway| gateway.ip)).unwrap_or(&entries[0]);
         found.push(Oddity {
             code: "shared_mac".to_owned(),
             severity,
@@ -190,7 +200,11 @@ fn shared(table: &Table<'_>) -> Vec<Oddity> {
 }
 
 fn full(table: &Table<'_>, v6: bool, limits: Limits) -> Option<Oddity> {
-    let count = table.entries.iter().filter(|entry| entry.ip.is_ipv6() == v6 && entry.state != "permanent" && entry.state != "noarp").count();
+    let count = table
+        .entries
+        .iter()
+        .filter(|entry| entry.ip.is_ipv6() == v6 && entry.state != "permanent" && entry.state != "noarp")
+        .count();
     #[allow(clippy::cast_precision_loss, reason = "counts of neighbours")]
     let nearly = count as f64 >= limits.hard as f64 * NEARLY;
     let family = if v6 { "ipv6" } else { "ipv4" };

@@ -120,7 +120,8 @@ impl Targets {
                 _ => merged.push((first, last)),
             }
         }
-        let total = merged.iter().fold(0u128, |sum, (first, last)| sum.saturating_add((last - first).saturating_add(1)));
+        let total =
+            merged.iter().fold(0u128, |sum, (first, last)| sum.saturating_add((last - first).saturating_add(1)));
         if total > MOST.into() {
             return Err(BadTargets::TooMany(total));
         }
@@ -167,7 +168,8 @@ impl Targets {
         }
         let value = number(ip);
         let run = self.runs.partition_point(|run| run.first <= value).checked_sub(1)?;
-        let offset = u64::try_from(value - self.runs[run].first).ok().filter(|offset| *offset < self.runs[run].count)?;
+        let offset =
+            u64::try_from(value - self.runs[run].first).ok().filter(|offset| *offset < self.runs[run].count)?;
         usize::try_from(self.before[run] + offset).ok()
     }
 
@@ -182,7 +184,11 @@ impl Targets {
     }
 
     fn ip(&self, value: u128) -> IpAddr {
-        if self.v6 { Ipv6Addr::from(value).into() } else { Ipv4Addr::from(u32::try_from(value).unwrap_or(u32::MAX)).into() }
+        if self.v6 {
+            Ipv6Addr::from(value).into()
+        } else {
+            Ipv4Addr::from(u32::try_from(value).unwrap_or(u32::MAX)).into()
+        }
     }
 
     /// In words: `10.0.0.0/24`, `10.0.0.5`, `10.0.0.1-10.0.0.50, …`.

@@ -233,7 +233,17 @@ impl Watch {
         }
     }
 
-    fn event(&mut self, at: u64, kind: Kind, severity: Severity, ip: IpAddr, mac: MacAddr, other: Option<MacAddr>, summary: String, because: Vec<String>) {
+    fn event(
+        &mut self,
+        at: u64,
+        kind: Kind,
+        severity: Severity,
+        ip: IpAddr,
+        mac: MacAddr,
+        other: Option<MacAddr>,
+        summary: String,
+        because: Vec<String>,
+    ) {
         let key = (kind, ip, mac);
         if self.told.get(&key).is_some_and(|told| at.saturating_sub(*told) < AGAIN) {
             return;
@@ -279,6 +289,7 @@ impl Watch {
             return self.event(at, Kind::OwnAddress, Severity::Problem, ip, mac, None, summary, because);
         }
         let unasked = self.unasked(at, ip, mac, manner);
+        let together = self.together(at, ip, mac, manner);
         let before = self.memory.note(ip, mac, at);
         match before {
             None => {
@@ -287,24 +298,32 @@ impl Watch {
                 let summary = format!("{ip} is at {mac}{what}.");
                 self.event(at, Kind::New, Severity::Info, ip, mac, None, summary, Vec::new());
             }
-            Some(before) if before.mac != mac => self.changed(at, ip, mac, &before, manner, unasked),
+            Some(before) if before.mac != mac => {
+                self.changed(at, ip, mac, &before, manner, (unasked, together.is_some()))
+            }
             Some(_) => {}
         }
         if manner == Manner::Announced {
             let summary = format!("{mac} announces {ip} to all, unasked.");
             self.event(at, Kind::Announcement, Severity::Info, ip, mac, None, summary, Vec::new());
         }
-        if let Manner::Reply { to } = manner {
-            room(&mut self.replied, at);
-            let last = self.replied.insert((ip, to), (mac, at));
-            if let Some((other, then)) = last.filter(|(other, then)| *other != mac && at.saturating_sub(*then) < TOGETHER) {
-                let because = vec![format!("both answered one request of {to}, {} ms apart", at.saturating_sub(then))];
-                self.duplicate(at, ip, mac, other, because);
-            }
+        if let Some(because) = together {
+            let (other, why) = because;
+            self.duplicate(at, ip, mac, other, vec![why]);
         }
         if matches!(manner, Manner::Reply { .. }) {
             self.many(at, ip, mac);
         }
+    }
+
+    /// Who else answered the same request a moment ago, in words too.
+    fn together(&mut self, at: u64, ip: IpAddr, mac: MacAddr, manner: Manner) -> Option<(MacAddr, String)> {
+        let Manner::Reply { to } = manner else { return None };
+        room(&mut self.replied, at);
+        let (other, then) = self.replied.insert((ip, to), (mac, at))?;
+        let since = at.saturating_sub(then);
+        let both = other != mac && since < TOGETHER;
+        both.then(|| (other, format!("both answered one request of {to}, {since} ms apart")))
     }
 
     /// Whether nobody was heard to ask for what is answered. In the first seconds that is not known.
@@ -324,12 +343,24 @@ impl Watch {
         true
     }
 
-    fn changed(&mut self, at: u64, ip: IpAddr, mac: MacAddr, before: &Station, manner: Manner, unasked: bool) {
+    fn changed(
+        &mut self,
+        at: u64,
+        ip: IpAddr,
+        mac: MacAddr,
+        before: &Station,
+        manner: Manner,
+        (unasked, together): (bool, bool),
+    ) {
         let since = at.saturating_sub(before.last_ms);
         let mut because = vec![format!("{} was heard with it {} before", before.mac, span(since))];
         let mut evidence = 0;
-        let others: Vec<IpAddr> =
-            self.memory.addresses_of(mac).into_iter().filter(|other| *other != ip && other.is_ipv4() == ip.is_ipv4()).collect();
+        let others: Vec<IpAddr> = self
+            .memory
+            .addresses_of(mac)
+            .into_iter()
+            .filter(|other| *other != ip && other.is_ipv4() == ip.is_ipv4())
+            .collect();
         let routers = vendor::is_virtual_router(mac) || vendor::is_virtual_router(before.mac);
         let vrrp = self.masters.values().any(|(advert, _)| advert.addresses.contains(&ip));
         if routers || vrrp {
@@ -346,7 +377,9 @@ impl Watch {
         if manner == Manner::Announced {
             because.push("it was announced to all".to_owned());
         }
-        if let Some(former) = before.former.iter().find(|former| former.mac == mac) {
+        if together {
+            // Told as a duplicate.
+        } else if let Some(former) = before.former.iter().find(|former| former.mac == mac) {
             let away = at.saturating_sub(former.last_ms);
             if away < QUARREL {
                 because.push(format!("{mac} was heard with it {} before, too", span(away)));
@@ -404,19 +437,43 @@ impl Watch {
                 // A master that steps down says so with priority 0; one that was taken over falls silent.
                 if since < 3 * SECOND && other.priority != 0 && priority != 0 && self.was_master(key, from, at) {
                     let because = vec![
-                        format!("{from} (priority {priority}) and {} (priority {}) advertise within {}", other.from, other.priority, span(since)),
-                        "they do not hear each other's advertisements (IP protocol 112), or have different keys".to_owned(),
+                        format!(
+                            "{from} (priority {priority}) and {} (priority {}) advertise within {}",
+                            other.from,
+                            other.priority,
+                            span(since)
+                        ),
+                        "they do not hear each other's advertisements (IP protocol 112), or have different keys"
+                            .to_owned(),
                     ];
-                    let summary = format!("{from} and {} are both master of virtual router {router} ({}): split brain.", other.from, list.join(", "));
-                    self.event(at, Kind::VrrpTwoMasters, Severity::Problem, ip, mac.min(other.mac), Some(mac.max(other.mac)), summary, because);
+                    let summary = format!(
+                        "{from} and {} are both master of virtual router {router} ({}): split brain.",
+                        other.from,
+                        list.join(", ")
+                    );
+                    self.event(
+                        at,
+                        Kind::VrrpTwoMasters,
+                        Severity::Problem,
+                        ip,
+                        mac.min(other.mac),
+                        Some(mac.max(other.mac)),
+                        summary,
+                        because,
+                    );
                 } else {
-                    let summary = format!("{from} is now master of virtual router {router} ({}); it was {}.", list.join(", "), other.from);
+                    let summary = format!(
+                        "{from} is now master of virtual router {router} ({}); it was {}.",
+                        list.join(", "),
+                        other.from
+                    );
                     self.event(at, Kind::VrrpMaster, Severity::Info, ip, mac, Some(other.mac), summary, Vec::new());
                 }
             }
             Some(_) => {}
             None => {
-                let summary = format!("{from} is master of virtual router {router} ({}), priority {priority}.", list.join(", "));
+                let summary =
+                    format!("{from} is master of virtual router {router} ({}), priority {priority}.", list.join(", "));
                 self.event(at, Kind::VrrpMaster, Severity::Info, ip, mac, None, summary, Vec::new());
             }
         }

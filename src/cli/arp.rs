@@ -1,5 +1,6 @@
 //! `reachwhy arp …`: who is on the link. ARP for IPv4, neighbour discovery for IPv6.
 
+mod kernel;
 mod link;
 mod lookup;
 mod scan;
@@ -14,11 +15,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::{Failure, Global, print_json};
+use crate::arp::filter::Ear;
+use crate::arp::frame::Advert;
 use crate::arp::frame::Speaker;
 use crate::arp::inquiry::Inquiry;
 use crate::arp::report::ArpReport;
-use crate::arp::filter::Ear;
-use crate::arp::frame::Advert;
 use crate::arp::trial::Trial;
 use crate::arp::vendor::Vendors;
 use crate::os::neighbour::{Ended, NeighbourError, Stop, Wire, capture_file};
@@ -134,7 +135,11 @@ fn inquire(
 }
 
 /// Shows a report and gives the exit code that it asks for.
-fn show(report: &ArpReport, global: &Global, draw: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> anyhow::Result<u8> {
+fn show(
+    report: &ArpReport,
+    global: &Global,
+    draw: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> anyhow::Result<u8> {
     if global.json {
         print_json(report)?;
     } else {

@@ -14,6 +14,7 @@ pub mod gather;
 pub mod labstate;
 pub mod links;
 pub mod neighbour;
+pub mod neighbour_poke;
 pub mod neighbour_table;
 pub mod netlink;
 pub mod netns;

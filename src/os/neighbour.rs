@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::{SigSet, Signal, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -136,9 +136,8 @@ impl Wire {
     /// # Errors
     /// Without CAP_NET_RAW, or where the interface is not there or down.
     pub fn open(interface: &str, index: u32, ear: Ear, record: bool) -> Result<Self, NeighbourError> {
-        let system = |operation| {
-            move |source| NeighbourError::System { interface: interface.to_owned(), operation, source }
-        };
+        let system =
+            |operation| move |source| NeighbourError::System { interface: interface.to_owned(), operation, source };
         // Protocol 0 hears nothing until it is bound: no frame of another interface gets in before.
         let socket = Socket::new(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Some(Protocol::from(0)))
             .map_err(|error| match error.raw_os_error() {
@@ -253,7 +252,8 @@ impl Wire {
             let messages: Vec<OutMessage> = waiting[..count]
                 .iter()
                 .map(|out| {
-                    let kind = out.bytes.get(12..14).map_or(ethertype::ARP, |kind| u16::from_be_bytes([kind[0], kind[1]]));
+                    let kind =
+                        out.bytes.get(12..14).map_or(ethertype::ARP, |kind| u16::from_be_bytes([kind[0], kind[1]]));
                     OutMessage::frame(self.index, kind, out.bytes.clone())
                 })
                 .collect();

@@ -86,7 +86,11 @@ pub fn scan(out: &mut dyn Write, report: &ArpReport, style: Style) -> io::Result
 
 fn partial(out: &mut dyn Write, report: &ArpReport, style: Style) -> io::Result<()> {
     if report.partial {
-        writeln!(out, "{}", style.paint(Paint::Warn, "Stopped before it was finished: this is what was found until then."))?;
+        writeln!(
+            out,
+            "{}",
+            style.paint(Paint::Warn, "Stopped before it was finished: this is what was found until then.")
+        )?;
     }
     Ok(())
 }
@@ -119,7 +123,9 @@ fn covered(report: &ArpReport, coverage: &Coverage) -> String {
         text.push_str(&format!(" {} were not asked for.", thousands((coverage.addresses - coverage.asked) as u64)));
     }
     match coverage.loss {
-        Some(loss) if loss > 0.0 => text.push_str(&format!(" {:.0} % of exchanges were lost on the way.", loss * 100.0)),
+        Some(loss) if loss > 0.0 => {
+            text.push_str(&format!(" {:.0} % of exchanges were lost on the way.", loss * 100.0))
+        }
         Some(_) => text.push_str(" Nothing was lost on the way."),
         None => {}
     }
@@ -127,7 +133,10 @@ fn covered(report: &ArpReport, coverage: &Coverage) -> String {
         text.push_str(&format!(" About {missed:.2} stations may have been missed: more with --rounds."));
     }
     if coverage.overrun > 0 {
-        text.push_str(&format!(" {} replies came faster than they could be taken: try a lower --rate.", coverage.overrun));
+        text.push_str(&format!(
+            " {} replies came faster than they could be taken: try a lower --rate.",
+            coverage.overrun
+        ));
     }
     text
 }
@@ -156,7 +165,8 @@ pub(crate) fn entries(out: &mut dyn Write, entries: &[Entry], style: Style) -> i
         } else {
             line.to_owned()
         };
-        let shown = shown.replacen(&mac, &style.paint(if entry.mac.is_some() { Paint::Name } else { Paint::Dim }, &mac), 1);
+        let shown =
+            shown.replacen(&mac, &style.paint(if entry.mac.is_some() { Paint::Name } else { Paint::Dim }, &mac), 1);
         writeln!(out, "{shown}")?;
         for other in &entry.duplicate {
             let first = format!("{:ip_width$}  ", "");
@@ -204,12 +214,7 @@ pub(crate) fn findings(out: &mut dyn Write, findings: &[Finding], style: Style) 
 ///
 /// # Errors
 /// Those of `out`.
-pub fn lookup(
-    out: &mut dyn Write,
-    report: &ArpReport,
-    speaker: Speaker,
-    style: Style,
-) -> io::Result<()> {
+pub fn lookup(out: &mut dyn Write, report: &ArpReport, speaker: Speaker, style: Style) -> io::Result<()> {
     let Some(entry) = report.entries.first() else { return Ok(()) };
     let interface = report.interface.as_deref().unwrap_or("?");
     let asks = asking(entry.ip, speaker);
@@ -265,13 +270,20 @@ fn silence(entry: &Entry, report: &ArpReport) -> String {
         return format!("{} is this host's own address, and nobody else answers for it (asked {times}).", entry.ip);
     }
     let seconds = report.seconds.map(|seconds| time(seconds * 1e3)).unwrap_or_default();
-    format!("Nobody answers for {} (asked {times} in {seconds}): no host on this link has it, or it is switched off, in another VLAN, or told not to answer.", entry.ip)
+    format!(
+        "Nobody answers for {} (asked {times} in {seconds}): no host on this link has it, or it is switched off, in another VLAN, or told not to answer.",
+        entry.ip
+    )
 }
 
 fn asking(target: IpAddr, speaker: Speaker) -> String {
     match (target, speaker.ip) {
-        (IpAddr::V4(_), Some(source)) => format!("who has {target}? tell {source} ({}); to all (broadcast)", speaker.mac),
-        (IpAddr::V4(_), None) => format!("who has {target}? asked as nobody (0.0.0.0) by {}; to all (broadcast)", speaker.mac),
+        (IpAddr::V4(_), Some(source)) => {
+            format!("who has {target}? tell {source} ({}); to all (broadcast)", speaker.mac)
+        }
+        (IpAddr::V4(_), None) => {
+            format!("who has {target}? asked as nobody (0.0.0.0) by {}; to all (broadcast)", speaker.mac)
+        }
         (IpAddr::V6(v6), source) => {
             let group = crate::wire::solicited_node(v6);
             let who = source.map_or_else(|| "nobody (::)".to_owned(), |ip| ip.to_string());
@@ -300,9 +312,18 @@ pub fn dad(out: &mut dyn Write, report: &ArpReport, style: Style) -> io::Result<
         writeln!(out, "{}  {how} ({after} after it)", style.paint(Paint::Name, objection.mac))?;
     }
     let (paint, text) = match dad.verdict.as_str() {
-        "free" if report.partial => (Paint::Warn, format!("Nobody spoke up for {} until it was stopped: that is not long enough to call it free.", entry.ip)),
-        "free" => (Paint::Good, format!("{} is free: nobody spoke up in {} ({}).", entry.ip, seconds(dad.took_ms), dad.standard)),
-        "contested" => (Paint::Bad, format!("{} is contested: another host probes for it at the same time; neither may use it.", entry.ip)),
+        "free" if report.partial => (
+            Paint::Warn,
+            format!("Nobody spoke up for {} until it was stopped: that is not long enough to call it free.", entry.ip),
+        ),
+        "free" => (
+            Paint::Good,
+            format!("{} is free: nobody spoke up in {} ({}).", entry.ip, seconds(dad.took_ms), dad.standard),
+        ),
+        "contested" => (
+            Paint::Bad,
+            format!("{} is contested: another host probes for it at the same time; neither may use it.", entry.ip),
+        ),
         _ if entry.own => (Paint::Bad, format!("{} is this host's own address, and another has it too.", entry.ip)),
         _ => (Paint::Bad, format!("{} is in use.", entry.ip)),
     };
@@ -325,14 +346,17 @@ pub fn behind(out: &mut dyn Write, report: &ArpReport, style: Style) -> io::Resu
     Ok(())
 }
 
-
 /// Writes the kernel's table, and what is odd in it.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn table(out: &mut dyn Write, report: &ArpReport, style: Style, details: bool) -> io::Result<()> {
     if report.entries.is_empty() {
-        writeln!(out, "The kernel knows no neighbours{}.", report.interface.as_ref().map_or_else(String::new, |name| format!(" on {name}")))?;
+        writeln!(
+            out,
+            "The kernel knows no neighbours{}.",
+            report.interface.as_ref().map_or_else(String::new, |name| format!(" on {name}"))
+        )?;
     }
     let ip_width = report.entries.iter().map(|entry| entry.ip.to_string().len()).max().unwrap_or(0);
     let mut interface: Option<&str> = None;
@@ -344,7 +368,8 @@ pub fn table(out: &mut dyn Write, report: &ArpReport, style: Style, details: boo
         let mac = entry.mac.map_or_else(|| "-".to_owned(), |mac| mac.to_string());
         let aged = matches!(entry.state.as_str(), "reachable" | "stale" | "delay" | "probe");
         let age = entry.ages.filter(|_| aged).map_or_else(String::new, |ages| ago(ages.confirmed_s));
-        let line = format!("  {:ip_width$}  {mac:17}  {:10}  {age:>6}  {}", entry.ip.to_string(), entry.state, what(entry));
+        let line =
+            format!("  {:ip_width$}  {mac:17}  {:10}  {age:>6}  {}", entry.ip.to_string(), entry.state, what(entry));
         let shown: String = if line.trim_end().width() > style.width {
             line.chars().take(style.width - 1).chain(['…']).collect()
         } else {
@@ -357,7 +382,12 @@ pub fn table(out: &mut dyn Write, report: &ArpReport, style: Style, details: boo
         };
         writeln!(out, "{}", shown.replacen(&entry.state, &style.paint(paint, &entry.state), 1))?;
         if let Some(ages) = entry.ages.filter(|_| details) {
-            let text = format!("confirmed {} ago, used {} ago, changed {} ago", ago(ages.confirmed_s), ago(ages.used_s), ago(ages.updated_s));
+            let text = format!(
+                "confirmed {} ago, used {} ago, changed {} ago",
+                ago(ages.confirmed_s),
+                ago(ages.used_s),
+                ago(ages.updated_s)
+            );
             writeln!(out, "{}", style.paint(Paint::Dim, hang("      ", &text, style.width).trim_end()))?;
         }
     }
@@ -426,4 +456,19 @@ pub fn watched(out: &mut dyn Write, frames: u64, known: usize, damaged: bool, st
         count(known, "address is", "addresses are")
     );
     writeln!(out, "{}", style.paint(Paint::Dim, hang("", &text, style.width).trim_end()))
+}
+
+/// Writes what was found out by way of the kernel.
+///
+/// # Errors
+/// Those of `out`.
+pub fn by_kernel(out: &mut dyn Write, report: &ArpReport, style: Style) -> io::Result<()> {
+    if report.entries.iter().any(|entry| entry.mac.is_some()) {
+        entries(out, &report.entries, style)?;
+    } else {
+        writeln!(out, "{}", style.paint(Paint::Warn, "Nobody answered the kernel."))?;
+    }
+    partial(out, report, style)?;
+    writeln!(out)?;
+    notes(out, report, style)
 }

@@ -147,7 +147,8 @@ impl Memory {
 
     /// Makes room: a tenth of all, those heard longest ago.
     fn forget_oldest(&mut self) {
-        let mut ages: Vec<(u64, IpAddr)> = self.stations.values().map(|station| (station.last_ms, station.ip)).collect();
+        let mut ages: Vec<(u64, IpAddr)> =
+            self.stations.values().map(|station| (station.last_ms, station.ip)).collect();
         ages.sort_unstable();
         for (_, ip) in ages.into_iter().take(MOST / 10) {
             self.stations.remove(&ip);

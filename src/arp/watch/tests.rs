@@ -55,7 +55,7 @@ fn two_answers_to_one_request_are_a_duplicate() {
         (0.001, answers(A, C, "10.0.0.10", "10.0.0.3")),
         (0.002, answers(B, C, "10.0.0.10", "10.0.0.3")),
     ];
-    assert_eq!(kinds(&mut watch(), &frames), [Kind::New, Kind::New, Kind::Moved, Kind::Duplicate]);
+    assert_eq!(kinds(&mut watch(), &frames), [Kind::New, Kind::New, Kind::Duplicate]);
 }
 
 #[test]
@@ -99,11 +99,7 @@ fn announcements_probes_and_lies_are_told_apart() {
     let mut watch = watch();
     let mut lie = answers(A, C, "10.0.0.10", "10.0.0.3");
     lie[6..12].copy_from_slice(&B.0);
-    let frames = [
-        (0.0, asks(A, "10.0.0.10", "10.0.0.10")),
-        (1.0, asks(B, "0.0.0.0", "10.0.0.20")),
-        (2.0, lie),
-    ];
+    let frames = [(0.0, asks(A, "10.0.0.10", "10.0.0.10")), (1.0, asks(B, "0.0.0.0", "10.0.0.20")), (2.0, lie)];
     assert_eq!(kinds(&mut watch, &frames), [Kind::New, Kind::Announcement, Kind::Probe, Kind::SenderDiffers]);
 }
 

@@ -122,9 +122,10 @@ impl Here {
             RouteResult::Found { kind: RouteKind::Broadcast, .. } => {
                 Err(Failure::usage(format!("{ip} is a broadcast address: no station has it"), None))
             }
-            RouteResult::Found { kind, .. } => {
-                Err(Failure::unknown(format!("{ip} has no neighbour: its route is of the kind {kind:?}").to_lowercase(), None))
-            }
+            RouteResult::Found { kind, .. } => Err(Failure::unknown(
+                format!("{ip} has no neighbour: its route is of the kind {kind:?}").to_lowercase(),
+                None,
+            )),
             RouteResult::Refused { errno } => Err(Failure::unknown(
                 format!("this host has no route to {ip} ({errno}), so it would ask nobody for it"),
                 Some("to ask nevertheless, name the interface: -i INTERFACE"),
@@ -165,26 +166,34 @@ fn unusable(link: &Link) -> Option<String> {
     if !link.up {
         return Some(format!("the interface is down (ip link set {} up)", link.name));
     }
-    (link.carrier == Some(false)).then(|| "the interface has no carrier: no cable, or nothing at its other end".to_owned())
+    (link.carrier == Some(false))
+        .then(|| "the interface has no carrier: no cable, or nothing at its other end".to_owned())
 }
 
 impl Spot {
     /// Its networks of a family.
     pub(super) fn networks(&self, v6: bool) -> Vec<IpNetwork> {
         let of_family = self.addresses.iter().filter(|address| address.address.is_ipv6() == v6);
-        of_family.filter_map(|address| IpNetwork::new(address.peer.unwrap_or(address.address), address.prefix_len).ok()).collect()
+        of_family
+            .filter_map(|address| IpNetwork::new(address.peer.unwrap_or(address.address), address.prefix_len).ok())
+            .collect()
     }
 
     /// Who asks for `target` here: the source the user chose, else the address whose network it is in, else any.
     pub(super) fn speaker(&self, target: IpAddr, source: Option<IpAddr>) -> anyhow::Result<Speaker> {
         if let Some(source) = source {
             if source.is_ipv4() != target.is_ipv4() {
-                return Err(Failure::usage(format!("{source} cannot ask for {target}: they are of two families"), None));
+                return Err(Failure::usage(
+                    format!("{source} cannot ask for {target}: they are of two families"),
+                    None,
+                ));
             }
             return Ok(Speaker { mac: self.mac, ip: Some(source).filter(|ip| !ip.is_unspecified()) });
         }
         let local = matches!(target, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let fit = |address: &&Address| address.address.is_ipv4() == target.is_ipv4() && !address.tentative && !address.dad_failed;
+        let fit = |address: &&Address| {
+            address.address.is_ipv4() == target.is_ipv4() && !address.tentative && !address.dad_failed
+        };
         let link_local = |address: &Address| matches!(address.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         let mut all: Vec<&Address> = self.addresses.iter().filter(fit).collect();
         all.sort_by_key(|address| (!address.on_link(target), link_local(address) != local, address.deprecated));

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use super::super::{Exit, Failure, Global};
 use super::link::{Here, Spot, Way};
-use super::{OnLink, chance, echo_id, failed, inquire, show, stop, vendors, views, write_capture};
+use super::{OnLink, chance, echo_id, failed, inquire, kernel, show, stop, vendors, views, write_capture};
 use crate::arp::dad::Dad;
 use crate::arp::filter::Ear;
 use crate::arp::frame::{self, Reach};
 use crate::arp::judge::{Evidence, judge, worth_listening};
 use crate::arp::lookup::{Lookup, Question};
 use crate::arp::report::{ArpReport, Entry, Exchange, millis};
-use crate::arp::targets::no_station;
+use crate::arp::targets::{Targets, no_station};
 use crate::arp::trial::TrialOutcome;
 use crate::os::neighbour::{Ended, Wire};
+use crate::os::probe::setcap_hint;
 use crate::view::{Progress, Style};
 
 /// Whom to ask for.
@@ -56,6 +57,10 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
             Way::Behind(spot, gateway) => return behind(args, target, &spot, gateway, &here, global, style),
         },
     };
+    if kernel::is_needed() && !args.dad && args.count == 1 {
+        let targets = Targets::one(target).map_err(|error| Failure::usage(error, None))?;
+        return kernel::ask(&targets, &spot, &args.on, &setcap_hint(), global, style);
+    }
     if args.dad {
         return dad(args, target, &spot, global, style);
     }
@@ -115,7 +120,10 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
     }
     let exchanges = (1..)
         .zip(lookup.asked())
-        .map(|(n, asked)| Exchange { n, answers: asked.answers.iter().map(|(mac, rtt)| (*mac, millis(*rtt))).collect() })
+        .map(|(n, asked)| Exchange {
+            n,
+            answers: asked.answers.iter().map(|(mac, rtt)| (*mac, millis(*rtt))).collect(),
+        })
         .collect();
     let report = ArpReport {
         interface: Some(spot.link.name.clone()),
@@ -145,10 +153,15 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
 fn parse(text: &str) -> anyhow::Result<(IpAddr, Option<&str>)> {
     let (address, scope) = text.split_once('%').map_or((text, None), |(address, scope)| (address, Some(scope)));
     let ip: IpAddr = address.parse().map_err(|_| {
-        Failure::usage(format!("`{text}` is no IP address"), Some("ARP asks for addresses, not for names: reachwhy arp lookup 192.168.1.1"))
+        Failure::usage(
+            format!("`{text}` is no IP address"),
+            Some("ARP asks for addresses, not for names: reachwhy arp lookup 192.168.1.1"),
+        )
     })?;
     match no_station(ip) {
-        Some(what) => Err(Failure::usage(format!("{ip} is {what}: no station has it, so nobody can be asked for it"), None)),
+        Some(what) => {
+            Err(Failure::usage(format!("{ip} is {what}: no station has it, so nobody can be asked for it"), None))
+        }
         None => Ok((ip, scope)),
     }
 }
@@ -216,8 +229,14 @@ fn behind(
         entries: vec![entry],
         method: "kernel".to_owned(),
         notes: vec![
-            format!("{target} is not on the link {}: its packets go to the gateway {gateway}, and their frames to the gateway's hardware address.", spot.link.name),
-            format!("Nothing was sent. To ask for the gateway: reachwhy arp lookup {gateway}; to ask for {target} on the link nevertheless: add -i {}.", spot.link.name),
+            format!(
+                "{target} is not on the link {}: its packets go to the gateway {gateway}, and their frames to the gateway's hardware address.",
+                spot.link.name
+            ),
+            format!(
+                "Nothing was sent. To ask for the gateway: reachwhy arp lookup {gateway}; to ask for {target} on the link nevertheless: add -i {}.",
+                spot.link.name
+            ),
         ],
         ..ArpReport::default()
     };

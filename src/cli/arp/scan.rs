@@ -4,13 +4,14 @@ use std::io::IsTerminal;
 
 use super::super::{Failure, Global};
 use super::link::{Here, Spot};
-use super::{Inquired, OnLink, chance, failed, inquire, show, stop, vendors, views, write_capture};
+use super::{Inquired, OnLink, chance, failed, inquire, kernel, show, stop, vendors, views, write_capture};
 use crate::arp::filter::Ear;
 use crate::arp::judge::{Evidence, judge, worth_a_trial, worth_listening};
 use crate::arp::report::{self, ArpReport, Coverage};
 use crate::arp::sweep::{Plan, Sweep};
 use crate::arp::targets::{BadTargets, Targets};
 use crate::os::neighbour::{Ended, Wire};
+use crate::os::probe::setcap_hint;
 use crate::view::{Progress, Style};
 
 /// Which addresses, and how.
@@ -37,6 +38,9 @@ const LISTEN: u64 = 3_300_000_000;
 pub(super) fn run(args: &ScanArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     let here = Here::look()?;
     let (targets, spot) = place(args, &here)?;
+    if kernel::is_needed() {
+        return kernel::ask(&targets, &spot, &args.on, &setcap_hint(), global, style);
+    }
     let first = targets.get(0).ok_or_else(|| Failure::usage("no address was given", None))?;
     let speaker = spot.speaker(first, args.on.source)?;
     let scene = here.scene(&spot, targets.len());
@@ -60,7 +64,8 @@ pub(super) fn run(args: &ScanArgs, global: &Global, style: Style) -> anyhow::Res
     let mut partial = ended == Ended::Stopped;
     let mut frames = wire.take_record();
 
-    let mut closer = Inquired { trials: Vec::new(), adverts: Vec::new(), listened: 0, stopped: false, frames: Vec::new() };
+    let mut closer =
+        Inquired { trials: Vec::new(), adverts: Vec::new(), listened: 0, stopped: false, frames: Vec::new() };
     let trials = worth_a_trial(&outcome.answers, &scene);
     if !trials.is_empty() && !partial && !args.on.arp_only {
         progress.say("looking closer at odd answers");

@@ -15,7 +15,9 @@ use crate::view::Style;
 
 /// Which part of the table.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit: 0 nothing wrong, 1 something is wrong (the gateway is silent, the table is full), 3 cannot read it")]
+#[command(
+    after_help = "Exit: 0 nothing wrong, 1 something is wrong (the gateway is silent, the table is full), 3 cannot read it"
+)]
 pub(super) struct TableArgs {
     /// Only the neighbours on this interface
     #[arg(short, long, value_name = "NAME")]
@@ -33,7 +35,11 @@ pub(super) struct TableArgs {
 
 pub(super) fn run(args: &TableArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     let facts = gather(&GatherOptions::only([Part::Links, Part::Addresses, Part::Routes, Part::Neighbours]));
-    let here = Here { links: facts.links.clone().unwrap_or_default(), addresses: facts.addresses.clone().unwrap_or_default(), facts };
+    let here = Here {
+        links: facts.links.clone().unwrap_or_default(),
+        addresses: facts.addresses.clone().unwrap_or_default(),
+        facts,
+    };
     if let Some(name) = &args.interface
         && !here.links.iter().any(|link| link.name == *name)
     {
@@ -48,9 +54,13 @@ pub(super) fn run(args: &TableArgs, global: &Global, style: Style) -> anyhow::Re
     let vendors = vendors();
     let scene = Scene {
         own_macs: here.links.iter().filter_map(|link| Some((link.mac?, link.name.clone()))).collect(),
-        gateways: here.facts.routes.iter().flatten().flat_map(|route| {
-            route.gateway.into_iter().chain(route.multipath.iter().filter_map(|hop| hop.gateway))
-        }).collect(),
+        gateways: here
+            .facts
+            .routes
+            .iter()
+            .flatten()
+            .flat_map(|route| route.gateway.into_iter().chain(route.multipath.iter().filter_map(|hop| hop.gateway)))
+            .collect(),
         ..Scene::default()
     };
     let mut entries = Vec::new();

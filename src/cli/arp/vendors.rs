@@ -14,8 +14,10 @@ use crate::wire::MacAddr;
 
 /// What to do with the table.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The IEEE's files are at https://standards-oui.ieee.org/ (oui/oui.csv, oui28/mam.csv, oui36/oui36.csv);\n\
-    Debian's package ieee-data has them in /usr/share/ieee-data. Give all of them: the update replaces the table.")]
+#[command(
+    after_help = "The IEEE's files are at https://standards-oui.ieee.org/ (oui/oui.csv, oui28/mam.csv, oui36/oui36.csv);\n\
+    Debian's package ieee-data has them in /usr/share/ieee-data. Give all of them: the update replaces the table."
+)]
 pub(super) struct VendorsArgs {
     /// Hardware addresses to look up
     #[arg(value_name = "MAC", conflicts_with = "update")]
@@ -58,7 +60,8 @@ pub(super) fn run(args: &VendorsArgs, global: &Global, _style: Style) -> anyhow:
         print_json(&list)?;
     } else {
         for (mac, vendor, note) in &found {
-            let what = vendor.map(str::to_owned).or_else(|| note.clone()).unwrap_or_else(|| "not in the listing".to_owned());
+            let what =
+                vendor.map(str::to_owned).or_else(|| note.clone()).unwrap_or_else(|| "not in the listing".to_owned());
             writeln!(out, "{mac}  {what}")?;
         }
     }
@@ -69,7 +72,8 @@ fn update(args: &VendorsArgs, global: &Global) -> anyhow::Result<u8> {
     let mut entries = BTreeMap::new();
     for file in &args.update {
         let name = file.display();
-        let bytes = files::read_whole(file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
+        let bytes =
+            files::read_whole(file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
         read_ieee_csv(&String::from_utf8_lossy(&bytes), &mut entries).map_err(|error| {
             Failure::usage(format!("{name}: {error}"), Some("give the IEEE's own files: oui.csv, mam.csv, oui36.csv"))
         })?;
@@ -79,12 +83,15 @@ fn update(args: &VendorsArgs, global: &Global) -> anyhow::Result<u8> {
     let head = [
         format!("date: {}", day(clock::wall_ns())),
         format!("source: the IEEE Registration Authority's public listing ({})", names.join(", ")),
-        "licence: the IEEE does not assert any copyright in the OUI Public Listing or attempt to restrict its".to_owned(),
+        "licence: the IEEE does not assert any copyright in the OUI Public Listing or attempt to restrict its"
+            .to_owned(),
         "  distribution; it asks those who use it to obtain it from the IEEE and to update it regularly".to_owned(),
     ];
     let path = match &args.output {
         Some(path) => path.clone(),
-        None => own_table().ok_or_else(|| Failure::usage("there is no home to keep the table in", Some("name a file: --output FILE")))?,
+        None => own_table().ok_or_else(|| {
+            Failure::usage("there is no home to keep the table in", Some("name a file: --output FILE"))
+        })?,
     };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         files::make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -126,7 +133,10 @@ pub(super) fn table() -> anyhow::Result<(Vendors, Option<PathBuf>)> {
 
 fn load(path: &Path) -> anyhow::Result<Vendors> {
     let bad = |why: String| {
-        Failure::usage(format!("{}: {why}", path.display()), Some("write it anew with `reachwhy arp vendors --update`, or delete it"))
+        Failure::usage(
+            format!("{}: {why}", path.display()),
+            Some("write it anew with `reachwhy arp vendors --update`, or delete it"),
+        )
     };
     let bytes = files::read_whole(path).map_err(|error| bad(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| bad("it is no text".to_owned()))?;

@@ -80,12 +80,19 @@ fn tell(events: Vec<Event>, args: &WatchArgs, global: &Global, style: Style) -> 
 
 fn read(args: &WatchArgs, file: &Path, global: &Global, style: Style) -> anyhow::Result<u8> {
     let name = file.display();
-    let bytes = files::read_whole(file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
+    let bytes =
+        files::read_whole(file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
     let reader = pcap::Reader::new(&bytes).map_err(|error| {
-        Failure::usage(format!("{name}: {error}"), Some("a classic pcap file is read; convert others: editcap -F pcap IN OUT"))
+        Failure::usage(
+            format!("{name}: {error}"),
+            Some("a classic pcap file is read; convert others: editcap -F pcap IN OUT"),
+        )
     })?;
     if reader.link_type != pcap::ETHERNET {
-        return Err(Failure::usage(format!("{name}: its packets have no Ethernet header (link type {})", reader.link_type), None));
+        return Err(Failure::usage(
+            format!("{name}: its packets have no Ethernet header (link type {})", reader.link_type),
+            None,
+        ));
     }
     let memory = args.memory.as_deref().map_or_else(|| Ok(Memory::default()), remembered)?;
     let home = Home { gateways: args.gateway.clone(), ..Home::default() };
@@ -194,7 +201,10 @@ fn default_memory(interface: &str) -> Option<PathBuf> {
 fn remembered(path: &Path) -> anyhow::Result<Memory> {
     match files::read_whole(path) {
         Ok(text) => Memory::parse(&text).map_err(|error| {
-            Failure::usage(format!("{}:{error}", path.display()), Some("move the file away, or name another: --memory FILE"))
+            Failure::usage(
+                format!("{}:{error}", path.display()),
+                Some("move the file away, or name another: --memory FILE"),
+            )
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Memory::default()),
         Err(error) => Err(Failure::usage(format!("cannot read {}: {error}", path.display()), None)),

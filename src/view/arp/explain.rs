@@ -55,7 +55,13 @@ const NDP: &[Field] = &[
     Field { at: 78, len: 8, name: "option", means: "" },
 ];
 
-fn fields(out: &mut dyn Write, frame: &[u8], all: &[Field], means: &dyn Fn(&str) -> Option<String>, style: Style) -> io::Result<()> {
+fn fields(
+    out: &mut dyn Write,
+    frame: &[u8],
+    all: &[Field],
+    means: &dyn Fn(&str) -> Option<String>,
+    style: Style,
+) -> io::Result<()> {
     for field in all {
         let Some(octets) = frame.get(field.at..field.at + field.len) else { continue };
         let hex: String = match field.len {
@@ -77,14 +83,31 @@ fn fields(out: &mut dyn Write, frame: &[u8], all: &[Field], means: &dyn Fn(&str)
 ///
 /// # Errors
 /// Those of `out`.
-pub fn lookup(out: &mut dyn Write, target: IpAddr, request: &[u8], reply: Option<&[u8]>, style: Style) -> io::Result<()> {
+pub fn lookup(
+    out: &mut dyn Write,
+    target: IpAddr,
+    request: &[u8],
+    reply: Option<&[u8]>,
+    style: Style,
+) -> io::Result<()> {
     heading(out, "Why ask at all", style)?;
-    say(out, "A switch carries frames by hardware address (MAC), not by IP address. To send to a neighbour, a host must know which MAC has its IP address, so it asks the link.", style)?;
+    say(
+        out,
+        "A switch carries frames by hardware address (MAC), not by IP address. To send to a neighbour, a host must know which MAC has its IP address, so it asks the link.",
+        style,
+    )?;
     match target {
         IpAddr::V4(_) => v4(out, target, request, reply, style)?,
         IpAddr::V6(v6) => {
             heading(out, "Why a group and not all", style)?;
-            say(out, &format!("IPv6 has no broadcast. Every host joins a group made of the last 24 bits of its address, here {}, so only those whose address ends alike are woken. The switch carries it to the Ethernet group 33:33:ff:…, flooded like a broadcast where it does not know who joined.", solicited_node(v6)), style)?;
+            say(
+                out,
+                &format!(
+                    "IPv6 has no broadcast. Every host joins a group made of the last 24 bits of its address, here {}, so only those whose address ends alike are woken. The switch carries it to the Ethernet group 33:33:ff:…, flooded like a broadcast where it does not know who joined.",
+                    solicited_node(v6)
+                ),
+                style,
+            )?;
             heading(out, "The request: neighbour solicitation (RFC 4861)", style)?;
             fields(out, request, ETHERNET, &|name| ndp_ethernet(name, true), style)?;
             fields(out, request, NDP, &|name| ndp(name, true), style)?;
@@ -96,16 +119,30 @@ pub fn lookup(out: &mut dyn Write, target: IpAddr, request: &[u8], reply: Option
         }
     }
     heading(out, "What becomes of it", style)?;
-    say(out, "The kernel keeps what it learns in its neighbour table (`reachwhy arp table`): reachable for about 30 s, then stale; a stale entry is used at once and checked by a unicast request (delay, probe); without an answer it becomes failed.", style)?;
+    say(
+        out,
+        "The kernel keeps what it learns in its neighbour table (`reachwhy arp table`): reachable for about 30 s, then stale; a stale entry is used at once and checked by a unicast request (delay, probe); without an answer it becomes failed.",
+        style,
+    )?;
     say(out, "reachwhy asked by itself here, beside the kernel, so this host's own table did not change.", style)?;
     heading(out, "If the target were in another network", style)?;
-    say(out, "A router does not pass ARP on: it ends at the edge of the link. The host would look into its routes, find the gateway, ask for the gateway's MAC instead, and put that into the frame; the IP packet inside keeps the final address. Each router on the way does the same again: the IP addresses stay, the MACs change at every hop. A switch changes neither: it only looks at the MACs.", style)?;
+    say(
+        out,
+        "A router does not pass ARP on: it ends at the edge of the link. The host would look into its routes, find the gateway, ask for the gateway's MAC instead, and put that into the frame; the IP packet inside keeps the final address. Each router on the way does the same again: the IP addresses stay, the MACs change at every hop. A switch changes neither: it only looks at the MACs.",
+        style,
+    )?;
     writeln!(out)
 }
 
 fn v4(out: &mut dyn Write, target: IpAddr, request: &[u8], reply: Option<&[u8]>, style: Style) -> io::Result<()> {
     heading(out, "Why to all (broadcast)", style)?;
-    say(out, &format!("Who has {target} is just what is not known, so the frame goes to ff:ff:ff:ff:ff:ff: the switch copies it to every port of the VLAN, every host reads it, and only the owner answers, straight to the one who asked."), style)?;
+    say(
+        out,
+        &format!(
+            "Who has {target} is just what is not known, so the frame goes to ff:ff:ff:ff:ff:ff: the switch copies it to every port of the VLAN, every host reads it, and only the owner answers, straight to the one who asked."
+        ),
+        style,
+    )?;
     heading(out, "The request: 14 octets of Ethernet, 28 of ARP (RFC 826), padded to 60", style)?;
     let nobody = request.get(28..32) == Some(&[0; 4]);
     fields(out, request, ETHERNET, &|name| ethernet(name, true), style)?;
@@ -116,7 +153,11 @@ fn v4(out: &mut dyn Write, target: IpAddr, request: &[u8], reply: Option<&[u8]>,
         fields(out, reply, ARP, &|name| arp(name, false, nobody), style)?;
         let named = reply.get(22..28);
         if named.is_some() && named != reply.get(6..12) {
-            say(out, "The frame's source and the sender hardware address differ: something answers for another.", style)?;
+            say(
+                out,
+                "The frame's source and the sender hardware address differ: something answers for another.",
+                style,
+            )?;
         }
     }
     Ok(())
@@ -196,12 +237,22 @@ fn ndp(name: &str, request: bool) -> Option<String> {
 pub fn behind(out: &mut dyn Write, target: IpAddr, gateway: IpAddr, interface: &str, style: Style) -> io::Result<()> {
     writeln!(out)?;
     heading(out, "Why the gateway's MAC", style)?;
-    say(out, &format!("ARP and NDP reach as far as the link. {target} is in none of the networks of {interface}, so this host does not ask for it: its route says {gateway}, and that address is asked for."), style)?;
+    say(
+        out,
+        &format!(
+            "ARP and NDP reach as far as the link. {target} is in none of the networks of {interface}, so this host does not ask for it: its route says {gateway}, and that address is asked for."
+        ),
+        style,
+    )?;
     heading(out, "What the frame looks like", style)?;
     writeln!(out, "  Ethernet  to the MAC of {gateway}, from the MAC of {interface}")?;
     writeln!(out, "  IP        to {target}, from this host: unchanged to the end")?;
     heading(out, "Router against switch", style)?;
-    say(out, "The switch between looks at the Ethernet header alone and changes nothing. The router is the frame's addressee: it takes the IP packet out, lowers the TTL by one, looks up its own route, asks for the MAC of the next hop on that link, and sends the packet on in a new frame. So the MACs change at every hop, and the last router is the one that asks for the target itself.", style)
+    say(
+        out,
+        "The switch between looks at the Ethernet header alone and changes nothing. The router is the frame's addressee: it takes the IP packet out, lowers the TTL by one, looks up its own route, asks for the MAC of the next hop on that link, and sends the packet on in a new frame. So the MACs change at every hop, and the last router is the one that asks for the target itself.",
+        style,
+    )
 }
 
 /// Teaches duplicate detection.
