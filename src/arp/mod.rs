@@ -5,6 +5,7 @@
 
 pub mod conversation;
 pub mod dad;
+pub mod discover;
 pub mod filter;
 pub mod frame;
 pub mod inquiry;

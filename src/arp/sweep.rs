@@ -324,7 +324,7 @@ fn stride(count: usize) -> usize {
         if b == 0 { a } else { divisor(b, a % b) }
     }
     let golden = (count as u128 * 618_034 / 1_000_000) as usize;
-    (golden.max(1)..).find(|step| divisor(*step, count.max(1)) == 1).unwrap_or(1)
+    (golden.max(1)..=count.max(1)).find(|step| divisor(*step, count.max(1)) == 1).unwrap_or(1)
 }
 
 impl Conversation for Sweep {

@@ -4,11 +4,12 @@ mod kernel;
 mod link;
 mod lookup;
 mod scan;
+mod scan6;
 mod table;
 mod vendors;
 mod watch;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +82,11 @@ pub(super) fn run(args: &ArpArgs, global: &Global, style: Style) -> anyhow::Resu
 /// The vendor table; the embedded where the user's own cannot be read (`arp vendors` says why).
 fn vendors() -> Vendors {
     vendors::table().map(|(table, _)| table).unwrap_or_default()
+}
+
+/// Whether someone sees the progress.
+fn watched(global: &Global) -> bool {
+    std::io::stderr().is_terminal() && !global.json
 }
 
 /// Begins to notice Ctrl-C.

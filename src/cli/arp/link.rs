@@ -71,6 +71,11 @@ impl Here {
         self.links.iter().filter(|link| unusable(link).is_none()).map(|link| self.spot_of(link))
     }
 
+    /// The first usable interface of which this is true.
+    pub(super) fn find(&self, fits: impl Fn(&Spot) -> bool) -> Option<Spot> {
+        self.usable().find(|spot| fits(spot))
+    }
+
     /// The interface to scan from when none is named: where the default route leads, else the first with an
     /// address of the family.
     pub(super) fn default_spot(&self, v6: bool) -> anyhow::Result<Spot> {

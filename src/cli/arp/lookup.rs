@@ -1,13 +1,12 @@
 //! `reachwhy arp lookup`.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::{Exit, Failure, Global};
 use super::link::{Here, Spot, Way};
-use super::{OnLink, chance, echo_id, failed, inquire, kernel, show, stop, vendors, views, write_capture};
+use super::{OnLink, chance, echo_id, failed, inquire, kernel, scan, show, stop, vendors, views, watched, write_capture};
 use crate::arp::dad::Dad;
 use crate::arp::filter::Ear;
 use crate::arp::frame::{self, Reach};
@@ -43,8 +42,6 @@ pub(super) struct LookupArgs {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = super::super::seconds)]
     interval: Duration,
 }
-
-const LISTEN: u64 = 3_300_000_000;
 
 pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     let (target, scope) = parse(&args.target)?;
@@ -103,7 +100,7 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
             frames.extend(again.frames);
         }
         if worth_listening(&answers, &trials, &scene) && !partial {
-            let heard = inquire(&spot, speaker, Vec::new(), LISTEN, record, &stop)?;
+            let heard = inquire(&spot, speaker, Vec::new(), scan::LISTEN, record, &stop)?;
             partial |= heard.stopped;
             (adverts, listened) = (heard.adverts, heard.listened);
             frames.extend(heard.frames);
@@ -171,7 +168,7 @@ fn dad(args: &LookupArgs, target: IpAddr, spot: &Spot, global: &Global, style: S
     let record = args.on.pcap.is_some();
     let stop = stop()?;
     let mut wire = Wire::open(&spot.link.name, spot.link.index, Ear::Everything, record).map_err(failed)?;
-    let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !global.json);
+    let mut progress = Progress::new(std::io::stderr(), watched(global));
     progress.say("probing and listening: this takes up to 7 seconds");
     let mut dad = Dad::new(spot.mac, target, chance());
     let ended = wire.run(&mut dad, &stop, &mut |_| true).map_err(failed)?;
