@@ -61,8 +61,10 @@ impl Discover {
 /// The address that a station makes of its hardware address in a /64 (RFC 4291 appendix A).
 pub fn eui64(network: Ipv6Addr, mac: MacAddr) -> Ipv6Addr {
     let mut octets = network.octets();
-    let [a, b, c, d, e, f] = mac.0;
-    octets[8..].copy_from_slice(&[a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    octets[8..11].copy_from_slice(&mac.0[..3]);
+    octets[8] ^= 2;
+    octets[11..13].copy_from_slice(&[0xff, 0xfe]);
+    octets[13..].copy_from_slice(&mac.0[3..]);
     octets.into()
 }
 

@@ -109,8 +109,7 @@ impl Conversation for Inquiry {
                 }
                 return;
             }
-            Heard::Echo { id, .. } => *id,
-            Heard::Error { id: Some(id), .. } => *id,
+            Heard::Echo { id, .. } | Heard::Error { id: Some(id), .. } => *id,
             _ => return,
         };
         if id.0 == self.id

@@ -309,7 +309,7 @@ struct Shown<'a> {
     refused: Vec<(MacAddr, &'a str)>,
 }
 
-fn shown<'a>(ip: IpAddr, trials: &'a [Trial]) -> Shown<'a> {
+fn shown(ip: IpAddr, trials: &[Trial]) -> Shown<'_> {
     let mut all = Shown::default();
     for trial in trials.iter().filter(|trial| trial.ip == ip) {
         match &trial.outcome {
@@ -482,6 +482,12 @@ fn no_adverts(evidence: &Evidence<'_>) -> String {
 }
 
 fn vip_fix(ip: IpAddr) -> Vec<String> {
+    if ip.is_ipv6() {
+        return vec![
+            format!("on real servers behind LVS (direct routing): keep {ip}/128 on lo: a solicitation is answered only for addresses of the interface it came in on"),
+            "between two keepalived masters: let VRRP (IP protocol 112, ff02::12) pass, and give both the same virtual_router_id".to_owned(),
+        ];
+    }
     vec![
         format!("on real servers behind LVS (direct routing): keep {ip} on lo with a full mask, and sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2"),
         "between two keepalived masters: let VRRP (IP protocol 112, 224.0.0.18) pass, and give both the same virtual_router_id and authentication".to_owned(),

@@ -239,8 +239,7 @@ impl Conversation for Lookup {
             return;
         }
         let id = match &heard {
-            Heard::Echo { id, .. } => *id,
-            Heard::Error { id: Some(id), .. } => *id,
+            Heard::Echo { id, .. } | Heard::Error { id: Some(id), .. } => *id,
             _ => return,
         };
         if id.0 == self.question.id

@@ -277,7 +277,7 @@ impl Sweep {
             return self.round <= 3;
         }
         self.seen_answered += 1;
-        self.round == 2 && self.seen_answered % self.every == 0
+        self.round == 2 && self.seen_answered.is_multiple_of(self.every)
     }
 
     /// The next place of this round to ask for.
@@ -365,7 +365,7 @@ impl Conversation for Sweep {
                         return Step::Until(now);
                     }
                 }
-                Phase::Listening { until } if now < until => return Step::Until(until),
+                Phase::Listening { until } | Phase::Ending { until } if now < until => return Step::Until(until),
                 Phase::Listening { .. } => {
                     for answered in std::mem::take(&mut self.again).into_values() {
                         self.trials += 1;
@@ -378,7 +378,6 @@ impl Conversation for Sweep {
                         self.phase = Phase::Ending { until: self.last_sent + last };
                     }
                 }
-                Phase::Ending { until } if now < until => return Step::Until(until),
                 Phase::Ending { .. } => self.phase = Phase::Done,
                 Phase::Done => return Step::Done,
             }

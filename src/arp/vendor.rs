@@ -108,7 +108,7 @@ impl Vendors {
         if mac.is_locally_administered() || mac.is_multicast() {
             return None;
         }
-        let digits: String = mac.0.iter().map(|octet| format!("{octet:02X}")).collect();
+        let digits = mac.to_string().replace(':', "").to_ascii_uppercase();
         LENGTHS.iter().find_map(|length| self.find(&digits[..*length]))
     }
 

@@ -238,9 +238,7 @@ impl Watch {
         at: u64,
         kind: Kind,
         severity: Severity,
-        ip: IpAddr,
-        mac: MacAddr,
-        other: Option<MacAddr>,
+        (ip, mac, other): (IpAddr, MacAddr, Option<MacAddr>),
         summary: String,
         because: Vec<String>,
     ) {
@@ -260,13 +258,13 @@ impl Watch {
         }
         if self.home.own.contains(&target) {
             let summary = format!("{mac} wants to use {target}, which is this host's own address.");
-            return self.event(at, Kind::OwnAddress, Severity::Warning, target, mac, None, summary, Vec::new());
+            return self.event(at, Kind::OwnAddress, Severity::Warning, (target, mac, None), summary, Vec::new());
         }
         // After an echo of our own, or of a host that has it already, it is no news.
         let held = self.memory.get(target).is_some_and(|station| station.mac == mac);
         if !held {
             let summary = format!("{mac} asks whether {target} is free: it is about to use it.");
-            self.event(at, Kind::Probe, Severity::Info, target, mac, None, summary, Vec::new());
+            self.event(at, Kind::Probe, Severity::Info, (target, mac, None), summary, Vec::new());
         }
     }
 
@@ -281,12 +279,12 @@ impl Watch {
         if ether_src != mac && !vendor::is_virtual_router(mac) {
             let because = vec!["a proxy, a bond or a bridge that rewrites does so; so does a forger".to_owned()];
             let summary = format!("{ether_src} sent a frame that names {mac} for {ip}.");
-            self.event(at, Kind::SenderDiffers, Severity::Warning, ip, mac, Some(ether_src), summary, because);
+            self.event(at, Kind::SenderDiffers, Severity::Warning, (ip, mac, Some(ether_src)), summary, because);
         }
         if self.home.own.contains(&ip) {
             let because = vec!["it spoke with it as its own".to_owned()];
             let summary = format!("{mac} uses {ip}, this host's own address.");
-            return self.event(at, Kind::OwnAddress, Severity::Problem, ip, mac, None, summary, because);
+            return self.event(at, Kind::OwnAddress, Severity::Problem, (ip, mac, None), summary, because);
         }
         let unasked = self.unasked(at, ip, mac, manner);
         let together = self.together(at, ip, mac, manner);
@@ -296,7 +294,7 @@ impl Watch {
                 let what = self.vendors.name(mac).map(str::to_owned).or_else(|| vendor::note(mac));
                 let what = what.map_or_else(String::new, |what| format!(" ({what})"));
                 let summary = format!("{ip} is at {mac}{what}.");
-                self.event(at, Kind::New, Severity::Info, ip, mac, None, summary, Vec::new());
+                self.event(at, Kind::New, Severity::Info, (ip, mac, None), summary, Vec::new());
             }
             Some(before) if before.mac != mac => {
                 self.changed(at, ip, mac, &before, manner, (unasked, together.is_some()))
@@ -305,7 +303,7 @@ impl Watch {
         }
         if manner == Manner::Announced {
             let summary = format!("{mac} announces {ip} to all, unasked.");
-            self.event(at, Kind::Announcement, Severity::Info, ip, mac, None, summary, Vec::new());
+            self.event(at, Kind::Announcement, Severity::Info, (ip, mac, None), summary, Vec::new());
         }
         if let Some(because) = together {
             let (other, why) = because;
@@ -339,7 +337,7 @@ impl Watch {
         }
         let summary = format!("{mac} answered for {ip}, which {to} had not asked for.");
         let because = vec!["an unasked reply makes caches believe it; forgers send them over and over".to_owned()];
-        self.event(at, Kind::UnaskedReply, Severity::Warning, ip, mac, Some(to), summary, because);
+        self.event(at, Kind::UnaskedReply, Severity::Warning, (ip, mac, Some(to)), summary, because);
         true
     }
 
@@ -387,12 +385,12 @@ impl Watch {
             } else {
                 let summary = format!("{ip} went back from {} to {mac}, which had it {} ago.", before.mac, span(away));
                 let severity = if routers || vrrp { Severity::Info } else { Severity::Warning };
-                self.event(at, Kind::FlipFlop, severity, ip, mac, Some(before.mac), summary, because.clone());
+                self.event(at, Kind::FlipFlop, severity, (ip, mac, Some(before.mac)), summary, because.clone());
             }
         } else {
             let summary = format!("{ip} went from {} to {mac}.", before.mac);
             let severity = if routers || vrrp { Severity::Info } else { Severity::Warning };
-            self.event(at, Kind::Moved, severity, ip, mac, Some(before.mac), summary, because.clone());
+            self.event(at, Kind::Moved, severity, (ip, mac, Some(before.mac)), summary, because.clone());
         }
         if self.home.gateways.contains(&ip) && !routers && !vrrp {
             let (severity, meaning) = if evidence > 0 {
@@ -401,7 +399,7 @@ impl Watch {
                 (Severity::Warning, "A new router, a failover, or someone who takes its place (ARP spoofing)")
             };
             let summary = format!("The gateway {ip} is now at {mac}, no longer at {}. {meaning}.", before.mac);
-            self.event(at, Kind::GatewayChanged, severity, ip, mac, Some(before.mac), summary, because);
+            self.event(at, Kind::GatewayChanged, severity, (ip, mac, Some(before.mac)), summary, because);
         }
     }
 
@@ -410,7 +408,7 @@ impl Watch {
         let (first, second) = if mac < other { (mac, other) } else { (other, mac) };
         because.push(format!("conflict, ARP flux or interception? `reachwhy arp lookup {ip}` tells"));
         let summary = format!("{ip} is used by {first} and {second} at the same time.");
-        self.event(at, Kind::Duplicate, Severity::Problem, ip, first, Some(second), summary, because);
+        self.event(at, Kind::Duplicate, Severity::Problem, (ip, first, Some(second)), summary, because);
     }
 
     fn many(&mut self, at: u64, ip: IpAddr, mac: MacAddr) {
@@ -421,7 +419,7 @@ impl Watch {
         if all.len() < 4096 && all.insert(ip) && all.len() == MANY {
             let summary = format!("{mac} answers for {MANY} addresses and more: proxy ARP, or one host with many.");
             let because = vec![format!("`reachwhy arp lookup {ip}` tells which")];
-            self.event(at, Kind::ManyAddresses, Severity::Warning, ip, mac, None, summary, because);
+            self.event(at, Kind::ManyAddresses, Severity::Warning, (ip, mac, None), summary, because);
         }
     }
 
@@ -455,9 +453,7 @@ impl Watch {
                         at,
                         Kind::VrrpTwoMasters,
                         Severity::Problem,
-                        ip,
-                        mac.min(other.mac),
-                        Some(mac.max(other.mac)),
+                        (ip, mac.min(other.mac), Some(mac.max(other.mac))),
                         summary,
                         because,
                     );
@@ -467,14 +463,14 @@ impl Watch {
                         list.join(", "),
                         other.from
                     );
-                    self.event(at, Kind::VrrpMaster, Severity::Info, ip, mac, Some(other.mac), summary, Vec::new());
+                    self.event(at, Kind::VrrpMaster, Severity::Info, (ip, mac, Some(other.mac)), summary, Vec::new());
                 }
             }
             Some(_) => {}
             None => {
                 let summary =
                     format!("{from} is master of virtual router {router} ({}), priority {priority}.", list.join(", "));
-                self.event(at, Kind::VrrpMaster, Severity::Info, ip, mac, None, summary, Vec::new());
+                self.event(at, Kind::VrrpMaster, Severity::Info, (ip, mac, None), summary, Vec::new());
             }
         }
         self.told.insert((Kind::VrrpMaster, from, MacAddr([0, 0, 0, 0, u8::from(key.1), router])), at);

@@ -107,7 +107,7 @@ fn chance() -> u64 {
 }
 
 fn echo_id() -> u16 {
-    u16::try_from(chance() / 1000 & 0xffff).unwrap_or(1)
+    u16::try_from((chance() / 1000) & 0xffff).unwrap_or(1)
 }
 
 fn write_capture(file: &Path, frames: Vec<(u64, Vec<u8>)>) -> anyhow::Result<()> {

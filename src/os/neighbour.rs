@@ -247,44 +247,37 @@ impl Wire {
 
     /// Sends as much as the interface takes.
     fn send<C: Conversation>(&mut self, talk: &mut C, waiting: &mut Vec<Outgoing>) -> Result<(), NeighbourError> {
-        while !waiting.is_empty() {
-            let count = waiting.len().min(sys::BATCH);
-            let messages: Vec<OutMessage> = waiting[..count]
-                .iter()
-                .map(|out| {
-                    let kind =
-                        out.bytes.get(12..14).map_or(ethertype::ARP, |kind| u16::from_be_bytes([kind[0], kind[1]]));
-                    OutMessage::frame(self.index, kind, out.bytes.clone())
-                })
-                .collect();
-            let before = clock::monotonic_ns();
+        // One call for each frame, so that the time of each is known; a call is cheap beside what a frame sets off.
+        let mut left = 0;
+        let mut outcome = Ok(());
+        while let Some(out) = waiting.get(left) {
+            let kind = out.bytes.get(12..14).map_or(ethertype::ARP, |kind| u16::from_be_bytes([kind[0], kind[1]]));
+            let message = [OutMessage::frame(self.index, kind, out.bytes.clone())];
             let wall = if self.record.is_some() { clock::wall_ns() } else { 0 };
-            match sys::send_batch(self.socket.as_fd(), &messages) {
-                Ok(sent) => {
-                    // Frames of a batch leave one after the other.
-                    let each = (clock::monotonic_ns() - before) / sent.max(1) as u64;
-                    for (number, out) in (0..).zip(waiting.drain(..sent)) {
-                        talk.sent(out.token, before + each * number);
-                        if let Some(record) = &mut self.record {
-                            if record.len() < KEPT {
-                                record.push((wall + each * number, out.bytes));
-                            } else {
-                                self.unrecorded += 1;
-                            }
-                        }
+            let at = clock::monotonic_ns();
+            match sys::send_batch(self.socket.as_fd(), &message) {
+                Ok(_) => {
+                    talk.sent(out.token, at);
+                    if self.record.is_some() {
+                        self.keep(wall, &out.bytes);
                     }
+                    left += 1;
                 }
                 Err(error) => match error.raw_os_error() {
                     Some(libc::ENOBUFS | libc::EAGAIN) => {
-                        talk.congested(before);
-                        return Ok(());
+                        talk.congested(at);
+                        break;
                     }
                     Some(libc::EINTR) => {}
-                    _ => return Err(self.error("send", error)),
+                    _ => {
+                        outcome = Err(self.error("send", error));
+                        break;
+                    }
                 },
             }
         }
-        Ok(())
+        waiting.drain(..left);
+        outcome
     }
 
     /// Takes what has arrived.

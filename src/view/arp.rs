@@ -2,6 +2,7 @@
 
 pub mod explain;
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
@@ -36,7 +37,7 @@ pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -112,31 +113,29 @@ fn covered(report: &ArpReport, coverage: &Coverage) -> String {
         count(coverage.addresses, "address answered", "addresses answered"),
     );
     if let Some(seconds) = report.seconds {
-        text.push_str(&format!(" in {}", time(seconds * 1e3)));
+        let _ = write!(text, " in {}", time(seconds * 1e3));
     }
-    text.push_str(&format!(
+    let _ = write!(
+        text,
         " ({}, {}).",
         count(usize::try_from(coverage.requests).unwrap_or(usize::MAX), "request", "requests"),
         count(coverage.rounds.into(), "round", "rounds")
-    ));
+    );
     if coverage.asked < coverage.addresses {
-        text.push_str(&format!(" {} were not asked for.", thousands((coverage.addresses - coverage.asked) as u64)));
+        let _ = write!(text, " {} were not asked for.", thousands((coverage.addresses - coverage.asked) as u64));
     }
     match coverage.loss {
         Some(loss) if loss > 0.0 => {
-            text.push_str(&format!(" {:.0} % of exchanges were lost on the way.", loss * 100.0))
+            let _ = write!(text, " {:.0} % of exchanges were lost on the way.", loss * 100.0);
         }
         Some(_) => text.push_str(" Nothing was lost on the way."),
         None => {}
     }
     if let Some(missed) = coverage.expected_missed.filter(|missed| *missed >= 0.01) {
-        text.push_str(&format!(" About {missed:.2} stations may have been missed: more with --rounds."));
+        let _ = write!(text, " About {missed:.2} stations may have been missed: more with --rounds.");
     }
     if coverage.overrun > 0 {
-        text.push_str(&format!(
-            " {} replies came faster than they could be taken: try a lower --rate.",
-            coverage.overrun
-        ));
+        let _ = write!(text, " {} replies came faster than they could be taken: try a lower --rate.", coverage.overrun);
     }
     text
 }
@@ -236,13 +235,7 @@ pub fn lookup(out: &mut dyn Write, report: &ArpReport, speaker: Speaker, style: 
             writeln!(out, "← {number}{}", style.paint(Paint::Warn, "no answer in time"))?;
         }
     }
-    if !answered {
-        let text = silence(entry, report);
-        let paint = if entry.own { Paint::Good } else { Paint::Warn };
-        for line in hang("", &text, style.width).lines() {
-            writeln!(out, "{}", style.paint(paint, line))?;
-        }
-    } else {
+    if answered {
         let who = what(entry);
         if !who.is_empty() {
             writeln!(out, "  {who}")?;
@@ -254,6 +247,12 @@ pub fn lookup(out: &mut dyn Write, report: &ArpReport, speaker: Speaker, style: 
                 _ => continue,
             };
             write!(out, "{}", hang("  ", text.trim_start(), style.width))?;
+        }
+    } else {
+        let text = silence(entry, report);
+        let paint = if entry.own { Paint::Good } else { Paint::Warn };
+        for line in hang("", &text, style.width).lines() {
+            writeln!(out, "{}", style.paint(paint, line))?;
         }
     }
     partial(out, report, style)?;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::super::{Exit, Failure, Global};
 use super::link::{Here, Spot, Way};
-use super::{OnLink, chance, echo_id, failed, inquire, kernel, scan, show, stop, vendors, views, watched, write_capture};
+use super::{
+    OnLink, chance, echo_id, failed, inquire, kernel, scan, show, stop, vendors, views, watched, write_capture,
+};
 use crate::arp::dad::Dad;
 use crate::arp::filter::Ear;
 use crate::arp::frame::{self, Reach};

@@ -187,7 +187,9 @@ fn task(args: &ScanArgs, here: &Here) -> anyhow::Result<Task> {
         };
         let networks = spot.networks(false);
         return match networks.iter().find(|network| network.prefix() < 32) {
-            Some(network) if !args.ipv6 => Ok(Task::Each(Targets::network(*network).map_err(|error| bad(&error))?, spot)),
+            Some(network) if !args.ipv6 => {
+                Ok(Task::Each(Targets::network(*network).map_err(|error| bad(&error))?, spot))
+            }
             _ if args.ipv6 || !spot.networks(true).is_empty() => Ok(Task::Link(spot, None)),
             _ => Err(Failure::usage(
                 format!("{} has no network of its own to scan", spot.link.name),
