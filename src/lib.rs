@@ -13,6 +13,7 @@
 //!  ├─ doctor                facts of one or two hosts + probe results → the one root cause
 //!  │   └─ vantage           the doctor's agents; with cli and lab the only caller of os
 //!  ├─ firewall              rulesets, the walk of a packet or a connection, explanations; pure
+//!  ├─ arp                   who is on the link: sweep, lookup, watch; pure
 //!  ├─ firewall              rulesets, the walk, explanations; pure
 //!  ├─ trace                 the path to a host: hops, limits, changes, equal ways; pure
 //!  ├─ probe                 one engine for every probe, sans-IO; what a conversation is
@@ -32,6 +33,7 @@
 //!
 //! `tests/architecture.rs` holds the arrows and the I/O ban.
 
+pub mod arp;
 #[cfg(target_os = "linux")]
 pub mod cli;
 #[cfg(target_os = "linux")]

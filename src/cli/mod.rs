@@ -4,6 +4,7 @@
 //! find out. This module is the only place that decides them.
 
 mod agent;
+mod arp;
 mod doctor;
 mod error;
 mod explain;
@@ -58,6 +59,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show the path to a host: every hop, what it changes, where it ends
     Trace(trace::TraceArgs),
+    /// Neighbours on the link: look up, scan (ARP, NDP)
+    Arp(arp::ArpArgs),
     /// Print this host's network facts
     Facts(facts::FactsArgs),
     /// Packet filters: simulate, explain, show
@@ -106,6 +109,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
         Command::Doctor(args) => doctor::run(&args, &global, style),
         Command::Explain(args) => explain::run(&args, &global, style),
         Command::Trace(args) => trace::run(&args, &global, style),
+        Command::Arp(args) => arp::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
         Command::Fw(args) => fw::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),

@@ -87,6 +87,14 @@ pub fn write_whole(path: &std::path::Path, text: &[u8]) -> std::io::Result<()> {
     written
 }
 
+/// Makes a folder and those above it, where they are missing.
+///
+/// # Errors
+/// When one cannot be made.
+pub fn make_folder(path: &std::path::Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

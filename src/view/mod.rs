@@ -1,5 +1,6 @@
 //! What people see: each result type has one place where it is shown, here. Nothing else prints.
 
+pub mod arp;
 pub mod doctor;
 pub mod doctor_html;
 mod facts;
