@@ -4,6 +4,7 @@
 //! find out. This module is the only place that decides them.
 
 mod agent;
+mod dns;
 mod doctor;
 mod error;
 mod facts;
@@ -51,6 +52,8 @@ pub struct Global {
 enum Command {
     /// Find out why a target does not answer, and what to do about it
     Doctor(doctor::DoctorArgs),
+    /// What this host resolves a name to, step by step, and who disagrees
+    Dns(dns::DnsArgs),
     /// Print this host's network facts
     Facts(facts::FactsArgs),
     /// Real hosts in private network namespaces: demo, classroom, test bed
@@ -95,6 +98,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
     let global = cli.global;
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &global, style),
+        Command::Dns(args) => dns::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),
         Command::Agent(args) => agent::run(&args),

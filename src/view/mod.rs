@@ -1,5 +1,6 @@
 //! What people see: each result type has one place where it is shown, here. Nothing else prints.
 
+pub mod dns;
 pub mod doctor;
 mod facts;
 #[cfg(target_os = "linux")]
