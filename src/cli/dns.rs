@@ -317,17 +317,20 @@ impl Asked<'_> {
         let Some(answer) = check.wait(patience, &self.stop) else {
             return Checked { by: "getaddrinfo", addresses: Vec::new(), error: None, agrees: None, ms: None };
         };
+        // EAI_SYSTEM comes as what errno was.
+        let system = answer.error.as_deref().is_some_and(|error| error.contains("os error"));
+        let eai = answer.eai.or(system.then_some(Eai::System.name()));
         let mine: Vec<IpAddr> =
             placed.iter().filter_map(|placed| Some(lookup.found.get(placed.index)?.address)).collect();
         let agrees = match (&answer.error, lookup.error) {
-            (Some(_), Some(error)) => answer.eai.is_none_or(|eai| eai == error.name()),
+            (Some(_), Some(error)) => eai.is_none_or(|eai| eai == error.name()),
             (None, None) => same_order(&mine, &answer.addresses, self.conf),
             _ => false,
         };
         Checked {
             by: "getaddrinfo",
             addresses: answer.addresses,
-            error: answer.eai.map(str::to_owned).or(answer.error),
+            error: eai.map(str::to_owned).or(answer.error),
             agrees: Some(agrees),
             ms: Some((answer.ms * 1e3).round() / 1e3),
         }

@@ -262,8 +262,9 @@ fn walk<W: Wire>(wire: &mut W, conf: &Conf, name: &str, family: Family, done: &m
             break;
         }
         if action == Action::Merge && at + 1 < conf.services.len() {
-            // "The hosts database does not support MERGE": what was found is lost, EBUSY.
-            done.error = Some(Eai::System);
+            // "The hosts database does not support MERGE": what was found is lost, and nobody else is asked.
+            let failed = matches!(status, Status::TryAgain | Status::Unavail);
+            done.error = Some(if failed { Eai::System } else { error(family, status, host_error) });
             done.never_asked = rest();
             return;
         }
@@ -362,12 +363,9 @@ fn dns<W: Wire>(
             .iter()
             .position(|one| one.outcome.message().is_some_and(|message| Arc::ptr_eq(message, &reply)))
             .unwrap_or(0);
-        let before = run.found.len();
+        // What stood before the damage in a second answer stays, where the first one was good.
         let (own, error) = slice(&reply, family, exchange, &mut run.found);
         host_error = error;
-        if own == Status::Unavail {
-            run.found.truncate(before);
-        }
         if number == 0 || (status != Status::Success && own != Status::NotFound) {
             status = own;
         }

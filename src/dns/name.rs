@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Octets a name may have on the wire, its root label among them (RFC 1035 2.3.4).
-pub const LONGEST: usize = 255;
+pub(super) const LONGEST: usize = 255;
 
 /// A domain name in its uncompressed wire form. Two names are equal whatever their letter case.
 #[derive(Clone)]

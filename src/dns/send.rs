@@ -217,8 +217,9 @@ impl<'a, W: Wire> Sender<'a, W> {
             let mut written = 0;
             while written < at_once {
                 if let Err(error) = self.wire.send(&server, Transport::Udp, &asked[written].octets) {
+                    self.end_all(&open, &Outcome::Net(error.clone()));
                     self.failed(&server, Transport::Udp, &asked[written..at_once], round, &error);
-                    return self.give_up(&open);
+                    return self.give_up(&[None; 2]);
                 }
                 open[written] = Some(self.begin(&server, Transport::Udp, &asked[written], round));
                 written += 1;

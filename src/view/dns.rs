@@ -1,11 +1,15 @@
 //! A name's resolution as people read it: the answer, how it came to be, who disagrees, what to do.
 
+mod hosts;
+
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr;
 
 use super::style::{Paint, Style};
 use super::text::hang;
+pub use hosts::{hosts, hosts_change};
+
 use crate::dns::Dnssec;
 use crate::dns::report::{Answer, Finding, Report, ServerView, Severity, Step, Verdict};
 

@@ -6,6 +6,7 @@ pub mod compare;
 mod doh;
 pub mod facts;
 mod module;
+pub mod save;
 pub mod source;
 mod stop;
 mod wire;
