@@ -1,5 +1,6 @@
 //! `reachwhy dns NAME [TYPE]`, and `reachwhy dns hosts`.
 
+mod batch;
 mod hosts;
 
 use std::io::{IsTerminal, Write};
@@ -45,7 +46,7 @@ struct QueryArgs {
     /// The record type: A, AAAA, MX, TXT, …; without one both addresses, as applications ask
     #[arg(value_name = "TYPE")]
     rtype: Option<String>,
-    /// Compare with this server too; repeatable
+    /// Compare with this server too (with --batch: ask it instead); repeatable
     #[arg(short, long, value_name = "SERVER")]
     server: Vec<String>,
     /// Ask from the root servers down to the servers in charge
@@ -60,7 +61,7 @@ struct QueryArgs {
     /// Do not ask each server by itself: only what an application would cause
     #[arg(long)]
     no_compare: bool,
-    /// Resolve each line of this file (- for standard input), many at once
+    /// Resolve each line of this file (- for standard input), many at once; NAME is then the TYPE
     #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "connect"])]
     batch: Option<std::path::PathBuf>,
 }
@@ -116,10 +117,18 @@ impl Wanted {
 
 fn query(args: &QueryArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     let given = servers(&args.server)?;
+    let hint = Some("A, AAAA, CNAME, MX, NS, TXT, SOA, SRV, PTR, CAA, DS, DNSKEY, HTTPS, TYPE65, …");
+    if let Some(file) = &args.batch {
+        // Where the names are in a file, the word behind the options is the type.
+        let types = match args.rtype.as_deref().or(args.name.as_deref()) {
+            Some(text) => vec![text.parse().map_err(|error: String| Failure::usage(error, hint))?],
+            None => vec![RType::A, RType::AAAA],
+        };
+        return batch::run(file, types, given, patience(global), global, style);
+    }
     let Some(name) = &args.name else {
         return Err(Failure::usage("no name was given", Some("reachwhy dns www.example.com")));
     };
-    let hint = Some("A, AAAA, CNAME, MX, NS, TXT, SOA, SRV, PTR, CAA, DS, DNSKEY, HTTPS, TYPE65, …");
     let wanted = Wanted::read(name, args.rtype.as_deref()).map_err(|error| Failure::usage(error, hint))?;
     if name.is_empty() || name.contains(|c: char| c.is_control()) {
         return Err(Failure::usage("this is no name: it is empty, or has control characters in it", None));

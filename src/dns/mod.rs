@@ -1,5 +1,6 @@
 //! How this host really resolves a name: glibc's resolver replayed step by step, the source of every
 //! answer, and who disagrees.
+mod batch;
 mod cdn;
 mod compare;
 mod conf;
@@ -19,6 +20,7 @@ mod send;
 mod trace;
 mod wire;
 
+pub use batch::{Batch, BatchAnswer, BatchResult, Datagram, Ending};
 pub use conf::{Conf, Paths, ResolverFacts};
 pub use direct::{Dnssec, View, view};
 pub use gai::GaiConf;
