@@ -215,7 +215,7 @@ fn hostile_answers_are_survived_and_named() {
                     forged.id ^= 1;
                     vec![(Duration::ZERO, forged.octets()), (Duration::ZERO, good().octets())]
                 }
-                "loop.lab." => now(good().record(&[0xc0, 0x27], 1, &[1; 4])),
+                "loop.lab." => now(good().record(&[0xc0, 0x2a], 1, &[1; 4])),
                 "huge.lab." if !asked.tcp => {
                     let mut build = good();
                     build.flags |= TC;
@@ -480,13 +480,14 @@ fn the_first_address_that_does_not_work() {
 #[test]
 fn a_batch_in_the_order_of_its_lines() {
     host(|_, etc| {
-        let count = serve(at(ONE), |asked| match asked.name.as_str() {
+        let lost = std::sync::atomic::AtomicUsize::new(0);
+        let count = serve(at(ONE), move |asked| match asked.name.as_str() {
             "huge.lab." if asked.rtype == 1 && !asked.tcp => {
                 let mut reply = Build::reply(asked, 0);
                 reply.flags |= TC;
                 now(reply)
             }
-            "lost.lab." if asked.number % 2 == 0 => Vec::new(),
+            "lost.lab." if lost.fetch_add(1, Ordering::Relaxed) < 2 => Vec::new(),
             name if name.starts_with('n') => now(Build::reply(asked, 3)),
             _ if asked.rtype == 1 => now(Build::reply(asked, 0).address(TO_QUESTION, [10, 0, 0, 1].into())),
             _ => now(Build::reply(asked, 0)),

@@ -53,6 +53,7 @@ pub fn run_batch(
     };
     let mut engine = Batch::new(conf, sockets.len(), options.types.clone(), options.patience, seed);
     let mut results = InOrder { waiting: BTreeMap::new(), next: 0 };
+    let mut large = Vec::new();
     let mut left = names.iter().enumerate();
     let mut pending: Vec<Datagram> = Vec::new();
     let mut buffer = vec![0; 1 << 16];
@@ -75,7 +76,10 @@ pub fn run_batch(
             heard |= drain(server, socket, &mut engine, &mut buffer, start);
         }
         for result in engine.take_done() {
-            results.put(by_tcp(result, options), tell)?;
+            match result.ending {
+                Ending::Truncated(_) => large.push(result),
+                _ => results.put(result, tell)?,
+            }
         }
         if heard || (more && engine.has_room() && pending.is_empty()) || engine.is_idle() {
             continue;
@@ -87,6 +91,18 @@ pub fn run_batch(
             stopped = true;
             break;
         }
+    }
+    for chunk in large.chunks(64) {
+        if options.stop.stopped() {
+            stopped = true;
+            break;
+        }
+        for result in by_tcp(chunk, options) {
+            results.put(result, tell)?;
+        }
+    }
+    if stopped {
+        results.rest(tell)?;
     }
     Ok(BatchReport { took: start.elapsed(), stopped })
 }
@@ -138,8 +154,16 @@ fn drain(server: usize, socket: &UdpSocket, engine: &mut Batch<'_>, buffer: &mut
     heard
 }
 
-/// An answer that does not fit is fetched by TCP.
-fn by_tcp(mut result: BatchResult, options: &BatchOptions) -> BatchResult {
+/// Answers that do not fit are fetched by TCP, several at once.
+fn by_tcp(results: &[BatchResult], options: &BatchOptions) -> Vec<BatchResult> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> =
+            results.iter().map(|result| scope.spawn(move || one_by_tcp(result.clone(), options))).collect();
+        asked.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    })
+}
+
+fn one_by_tcp(mut result: BatchResult, options: &BatchOptions) -> BatchResult {
     let (Ending::Truncated(server), Some(name)) = (&result.ending, &result.asked) else { return result };
     let Some(server) = options.servers.get(*server) else { return result };
     let server = Server { transport: Transport::Tcp, ..server.clone() };
@@ -167,6 +191,15 @@ struct InOrder {
 impl InOrder {
     fn put(&mut self, result: BatchResult, tell: &mut dyn FnMut(BatchResult) -> io::Result<()>) -> io::Result<()> {
         self.waiting.insert(result.index, result);
+        self.tell(tell)
+    }
+
+    /// What is done, without what should have stood between.
+    fn rest(&mut self, tell: &mut dyn FnMut(BatchResult) -> io::Result<()>) -> io::Result<()> {
+        std::mem::take(&mut self.waiting).into_values().try_for_each(tell)
+    }
+
+    fn tell(&mut self, tell: &mut dyn FnMut(BatchResult) -> io::Result<()>) -> io::Result<()> {
         while let Some(result) = self.waiting.remove(&self.next) {
             self.next += 1;
             tell(result)?;
