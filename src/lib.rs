@@ -38,6 +38,7 @@ pub mod arp;
 pub mod cli;
 #[cfg(target_os = "linux")]
 pub mod doctor;
+pub mod dns;
 pub mod firewall;
 pub mod host;
 #[cfg(target_os = "linux")]

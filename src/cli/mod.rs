@@ -5,6 +5,7 @@
 
 mod agent;
 mod arp;
+mod dns;
 mod doctor;
 mod error;
 mod explain;
@@ -61,6 +62,8 @@ enum Command {
     Trace(trace::TraceArgs),
     /// Neighbours on the link: look up, scan (ARP, NDP)
     Arp(arp::ArpArgs),
+    /// What this host resolves a name to, step by step, and who disagrees
+    Dns(dns::DnsArgs),
     /// Print this host's network facts
     Facts(facts::FactsArgs),
     /// Packet filters: simulate, explain, show
@@ -110,6 +113,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
         Command::Explain(args) => explain::run(&args, &global, style),
         Command::Trace(args) => trace::run(&args, &global, style),
         Command::Arp(args) => arp::run(&args, &global, style),
+        Command::Dns(args) => dns::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
         Command::Fw(args) => fw::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),

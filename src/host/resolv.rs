@@ -113,7 +113,10 @@ impl ResolvConf {
     pub fn of(names: &NameFacts) -> Self {
         let mut file = Self::parse(names.resolv_conf.text.as_deref().unwrap_or_default());
         if let Some(list) = names.environment.get("LOCALDOMAIN") {
-            file.search = Some(words(list).map(str::to_owned).collect());
+            // glibc takes the beginning as a suffix even where it is empty: then the name is asked for as it is.
+            let empty = (list.is_empty() || list.starts_with([' ', '\t'])).then(String::new);
+            let list = list.split('\n').next().unwrap_or_default();
+            file.search = Some(empty.into_iter().chain(words(list).map(str::to_owned)).collect());
             file.search_line = None;
         }
         if let Some(options) = names.environment.get("RES_OPTIONS") {
@@ -292,7 +295,7 @@ fn atoi(text: &str) -> u32 {
 }
 
 /// inet_aton(3), which reads `10.1` and `0x7f.1` too, without anything behind the address.
-fn inet_aton(text: &str) -> Option<Ipv4Addr> {
+pub fn inet_aton(text: &str) -> Option<Ipv4Addr> {
     let parts = text
         .split('.')
         .map(|part| match part.strip_prefix("0x").or(part.strip_prefix("0X")) {

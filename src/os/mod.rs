@@ -7,6 +7,7 @@ pub mod cable;
 pub mod capture;
 pub mod clock;
 pub mod counters;
+pub mod dns;
 pub mod errno;
 pub mod exchange;
 pub mod files;

@@ -1,6 +1,7 @@
 //! What people see: each result type has one place where it is shown, here. Nothing else prints.
 
 pub mod arp;
+pub mod dns;
 pub mod doctor;
 pub mod doctor_html;
 mod facts;

@@ -1,6 +1,7 @@
 //! An authoritative DNS server for one zone given on the command line, UDP and TCP, that can fail in
 //! the ways that resolvers see (RFC 1035; RFC 2308 for the SOA beside a negative answer).
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::SOA;
-use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
 
 use super::{ServiceError, listen, ready, serve};
 
@@ -26,6 +27,9 @@ pub struct DnsOptions {
     /// A record, as `NAME [TTL] TYPE VALUE`; repeatable
     #[arg(long = "record")]
     pub records: Vec<String>,
+    /// A file of them, one a line
+    #[arg(long = "records", value_name = "FILE")]
+    pub file: Option<std::path::PathBuf>,
     /// What every question gets: answer, nxdomain, servfail, refused, drop, truncate, delay=MS
     #[arg(long, default_value = "answer")]
     pub mode: Mode,
@@ -73,7 +77,8 @@ impl FromStr for Mode {
 #[derive(Debug)]
 struct Zone {
     origin: Name,
-    records: Vec<Record>,
+    /// By owner, in small letters; names that only have others below them are here too, with none.
+    records: HashMap<LowerName, Vec<Record>>,
 }
 
 /// How many aliases are followed (a loop of CNAMEs must end).
@@ -88,7 +93,7 @@ impl Zone {
             Ok::<_, ServiceError>(name)
         };
         let origin = name(origin)?;
-        let records = records
+        let read = records
             .iter()
             .map(|text| {
                 let mut words = text.split_whitespace().peekable();
@@ -103,7 +108,17 @@ impl Zone {
                 let data = RData::try_from_str(kind, &value.join(" ")).map_err(|e| bad(text, e.to_string()))?;
                 Ok(Record::from_rdata(owner, ttl.unwrap_or(60), data))
             })
-            .collect::<Result<_, ServiceError>>()?;
+            .collect::<Result<Vec<_>, ServiceError>>()?;
+        let mut records: HashMap<LowerName, Vec<Record>> = HashMap::with_capacity(read.len());
+        for record in read {
+            let mut above = record.name.base_name();
+            while above != origin && origin.zone_of(&above) && !above.is_root() {
+                let next = above.base_name();
+                records.entry(LowerName::from(above)).or_default();
+                above = next;
+            }
+            records.entry(LowerName::from(record.name.clone())).or_default().push(record);
+        }
         Ok(Self { origin, records })
     }
 
@@ -127,8 +142,9 @@ impl Zone {
         let mut name = query.name().clone();
         let mut known = name == self.origin;
         for _ in 0..LONGEST_ALIAS_CHAIN {
-            let own: Vec<&Record> = self.records.iter().filter(|record| record.name == name).collect();
-            known |= !own.is_empty() || self.records.iter().any(|record| name.zone_of(&record.name));
+            let own = self.records.get(&LowerName::from(name.clone()));
+            known |= own.is_some();
+            let own: Vec<&Record> = own.into_iter().flatten().collect();
             let wanted = |kind: RecordType| kind == query.query_type() || query.query_type() == RecordType::ANY;
             let alias = own.iter().find_map(|record| match &record.data {
                 RData::CNAME(target) if !wanted(RecordType::CNAME) => Some((*record, target.0.clone())),
@@ -178,7 +194,14 @@ impl Zone {
 
 /// Runs the service; returns only when it cannot begin.
 pub fn run(options: &DnsOptions) -> Result<(), ServiceError> {
-    let zone = Arc::new(Zone::new(&options.zone, &options.records)?);
+    let mut records = options.records.clone();
+    if let Some(file) = &options.file {
+        let text = std::fs::read_to_string(file)
+            .map_err(|source| ServiceError::Io { operation: "read its records", source })?;
+        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with(['#', ';']));
+        records.extend(lines.map(str::to_owned));
+    }
+    let zone = Arc::new(Zone::new(&options.zone, &records)?);
     let address = options.listen;
     let tcp = listen(address)?;
     let udp = UdpSocket::bind(address).map_err(|source| ServiceError::Listen { address, source })?;
@@ -190,6 +213,10 @@ pub fn run(options: &DnsOptions) -> Result<(), ServiceError> {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let Ok((length, from)) = udp.recv_from(&mut buffer) else { continue };
+            if !matches!(mode, Mode::Delay(_)) {
+                shared.reply(mode, &buffer[..length], false).map(|reply| udp.send_to(&reply, from));
+                continue;
+            }
             let (zone, udp, question) = (Arc::clone(&shared), Arc::clone(&udp), buffer[..length].to_vec());
             // A slow answer to one must not delay another.
             thread::spawn(move || zone.reply(mode, &question, false).map(|reply| udp.send_to(&reply, from)));

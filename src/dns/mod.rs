@@ -1,0 +1,37 @@
+//! How this host really resolves a name: glibc's resolver replayed step by step, the source of every
+//! answer, and who disagrees.
+mod batch;
+mod cdn;
+mod compare;
+mod conf;
+mod direct;
+mod gai;
+mod given;
+mod hosts_file;
+mod judge;
+mod lookup;
+mod message;
+mod name;
+mod order;
+pub mod resolved;
+pub mod report;
+mod search;
+mod send;
+mod trace;
+mod wire;
+
+pub use batch::{Batch, BatchAnswer, BatchResult, Datagram, Ending};
+pub use conf::{Conf, Paths, ResolverFacts};
+pub use direct::{Dnssec, View, view};
+pub use gai::GaiConf;
+pub use given::GivenServer;
+pub use hosts_file::{Addition, Edited, LineFinding, edit, lint};
+pub use judge::{Extra, SLOW_MS, code, judge};
+pub use lookup::{Eai, Family, Found, FoundRecord, Lookup, Origin, ServiceRun, literal, lookup, records, reverse};
+pub use message::{Data, Malformed, Manner, Message, Question, RType, Rcode, Record};
+pub use name::{DomainName, NameError};
+pub use order::{Placed, Rule, SourceFact, order};
+pub use search::Candidate;
+pub use send::{Exchange, Outcome, STREAM_PATIENCE, patience};
+pub use trace::{ROOTS, TraceOptions, TraceStep, Traced, trace};
+pub use wire::{ModuleAnswer, NetError, NetErrorKind, Server, Transport, Wire};

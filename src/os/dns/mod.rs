@@ -1,0 +1,16 @@
+//! The edge of name resolution: sockets to name servers, the C library's own word, the files of the host.
+
+mod batch;
+pub mod check;
+pub mod compare;
+mod doh;
+pub mod facts;
+mod module;
+pub mod save;
+pub mod source;
+mod stop;
+mod wire;
+
+pub use batch::{BatchOptions, BatchReport, run_batch};
+pub use stop::Stop;
+pub use wire::SocketWire;
