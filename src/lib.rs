@@ -41,5 +41,6 @@ pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod os;
 pub mod probe;
+pub mod tcp;
 pub mod view;
 pub mod wire;

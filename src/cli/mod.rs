@@ -8,6 +8,7 @@ mod doctor;
 mod error;
 mod facts;
 mod lab;
+mod tcp;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print this host's network facts
     Facts(facts::FactsArgs),
+    /// TCP: read captures, watch, explain flags, send segments, compare two captures
+    Tcp(tcp::TcpArgs),
     /// Real hosts in private network namespaces: demo, classroom, test bed
     Lab(lab::LabArgs),
     /// Print a completion script for a shell
@@ -96,6 +99,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
     match cli.command {
         Command::Doctor(args) => doctor::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
+        Command::Tcp(args) => tcp::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),
         Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {

@@ -6,6 +6,7 @@ mod facts;
 pub mod lab;
 mod progress;
 mod style;
+pub mod tcp;
 mod text;
 
 pub use progress::Progress;

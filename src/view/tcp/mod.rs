@@ -1,0 +1,5 @@
+//! Connections for people: the list, one in detail, the drawing.
+
+mod list;
+
+pub use list::{List, list};
