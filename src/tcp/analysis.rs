@@ -206,6 +206,9 @@ pub fn judge(fwd: &mut Direction, rev: &mut Direction, seen: &Seen, irtt_ns: u64
         let again = sent_again(fwd, rev, seen, irtt_ns);
         if let Some(code) = again {
             codes.add(code);
+            if matches!(code, Code::FastRetransmission | Code::SpuriousRetransmission) {
+                codes.add(Code::Retransmission);
+            }
             if code == Code::Retransmission {
                 judged.rto_ns = Some(seen.ns.wrapping_sub(fwd.sent_before(seen.seq)));
             }
@@ -232,12 +235,13 @@ fn sent_again(fwd: &Direction, rev: &Direction, seen: &Seen, irtt_ns: u64) -> Op
         return None;
     }
     // Where clocks run backwards the difference is taken as very long.
-    if rev.dup_acks >= 2 && rev.last_ack == seen.seq && seen.ns.wrapping_sub(rev.last_ack_ns) < FAST_NS {
+    // The marker of a hole that was told of, -1, counts as many.
+    if (rev.dup_acks >= 2 || rev.dup_acks < 0) && rev.last_ack == seen.seq && seen.ns.wrapping_sub(rev.last_ack_ns) < FAST_NS {
         return Some(Code::FastRetransmission);
     }
     let near = if irtt_ns == 0 { REORDERED_NS } else { irtt_ns };
     let fills_the_end = fwd.next == seen.seq.wrapping_add(seen.len).wrapping_add(takes_one);
-    if seen.ns.wrapping_sub(fwd.next_ns) < near && (!fills_the_end || fwd.top_len == 0) {
+    if seen.ns.wrapping_sub(fwd.next_ns) < near && !fills_the_end {
         return Some(Code::OutOfOrder);
     }
     Some(Code::Retransmission)
@@ -305,6 +309,11 @@ impl Direction {
             self.unacked = VecDeque::new();
         }
         answers
+    }
+
+    /// A SYN with the number of the one before: what was sent after that is forgotten as far as it left holes.
+    pub(super) fn begin_again(&mut self) {
+        self.next = self.to_be_acked;
     }
 
     /// When it sent anything last, nanoseconds.

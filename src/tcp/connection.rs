@@ -232,8 +232,7 @@ impl Connection {
 
     /// Whether a SYN of `side` begins another connection than this one.
     pub(super) fn is_superseded(&self, side: usize, seq: u32) -> bool {
-        let over = self.completeness & (complete::RST | complete::FIN) != 0;
-        self.ends[side].direction.base.is_some_and(|base| base != seq || over)
+        self.ends[side].direction.base.is_some_and(|base| base != seq)
     }
 
     /// Whether nothing more is expected.
@@ -268,6 +267,9 @@ impl Connection {
         if syn && ack && self.ends[side].direction.base.is_some_and(|base| base != segment.seq) {
             self.ends[side].direction.base = Some(segment.seq);
             reused = true;
+        }
+        if syn && !ack && self.ends[side].direction.base.is_some_and(|base| base == segment.seq) {
+            self.ends[side].direction.begin_again();
         }
         self.account_for_time(at.ns);
 
