@@ -68,7 +68,7 @@ fn opening(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
         }
         return;
     }
-    if let Some(reset) = s.reset.filter(|reset| reset.refuses) {
+    if let Some(reset) = s.reset.filter(|reset| reset.refuses && s.syn.is_none()) {
         let message = format!(
             "refused after {}: nothing listens on port {}, or a firewall answers with RST",
             span(reset.at.ns.saturating_sub(syn.last.ns)),
@@ -109,13 +109,21 @@ fn both_opened(connection: &Connection) -> bool {
 }
 
 fn resets(connection: &Connection, end: &End, who: &str, reset: Reset, all: &mut Vec<Finding>) {
-    if let Some(usual) = reset.usual_ttl.filter(|usual| usual.abs_diff(reset.ttl) > SAME_PATH) {
-        let message = format!(
-            "this RST came with TTL {}, the {who}'s other packets with {usual}: it was sent by something between, in \
-             the {who}'s name",
-            reset.ttl
-        );
+    // What came before it tells most; where it came first, what came after.
+    let usual = reset.usual_ttl.or(end.ttl).filter(|usual| usual.abs_diff(reset.ttl) > SAME_PATH);
+    // Who refuses a SYN does not accept it afterwards.
+    let accepted = end.syn.filter(|syn| reset.refuses && syn.at.frame > reset.at.frame);
+    if usual.is_some() || accepted.is_some() {
+        let mut signs = Vec::new();
+        if let Some(usual) = usual {
+            signs.push(format!("it came with TTL {}, the {who}'s other packets with {usual}", reset.ttl));
+        }
+        if let Some(syn) = accepted {
+            signs.push(format!("the {who} accepted the connection after it (frame {})", syn.at.frame));
+        }
+        let message = format!("this RST was sent by something between, in the {who}'s name: {}", signs.join(", and "));
         all.push(found(Code::ResetByOtherHop, reset.at.frame, message));
+        return;
     }
     let strangers = !connection.opening_seen() && end.syn.is_none() && end.data == 0 && end.fin.is_none();
     if strangers && end.packets <= u64::from(reset.sent) {

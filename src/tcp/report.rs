@@ -315,7 +315,7 @@ impl ConnectionReport {
 
 fn overall(connection: &Connection, client: usize) -> &'static str {
     let (c, s) = (&connection.ends[client], &connection.ends[1 - client]);
-    if s.reset.is_some_and(|reset| reset.refuses) {
+    if s.syn.is_none() && s.reset.is_some_and(|reset| reset.refuses) {
         return "refused";
     }
     if s.packets == 0 && c.syn.is_some() {

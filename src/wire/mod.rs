@@ -36,7 +36,7 @@ pub use ipv4::Ipv4Header;
 pub use ipv6::{Ipv6Header, UpperLayer};
 pub use mac::{BadMac, MacAddr};
 pub use ndp::{NeighbourMessage, solicited_node, solicited_node_mac};
-pub use peel::{IcmpError, Peeled, Peeler, Segment};
+pub use peel::{IcmpError, NetworkLayer, Peeled, Peeler, Segment, network_layer};
 pub use quote::{Extension, Quoted};
 pub use tcp::{BadFlags, TcpFlags, TcpHeader, TcpOptions};
 pub use udp::UdpHeader;

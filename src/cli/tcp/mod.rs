@@ -2,11 +2,13 @@
 
 mod read;
 
-use std::io::{IsTerminal, Write};
+use std::hash::{BuildHasher, Hasher};
+use std::io::Write;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, Global, print_json};
+use super::{Failure, Global};
+use crate::tcp::filter::Filter;
 use crate::view::Style;
 
 /// `reachwhy tcp …`
@@ -27,4 +29,27 @@ pub(super) fn run(args: &TcpArgs, global: &Global, style: Style) -> anyhow::Resu
     match &args.command {
         TcpCommand::Read(args) => read::run(args, global, style),
     }
+}
+
+/// A filter of the command line.
+fn filter(text: &str) -> Result<Filter, String> {
+    text.parse().map_err(|error: crate::tcp::filter::BadFilter| error.to_string())
+}
+
+/// Writes a JSON line.
+fn line(out: &mut impl Write, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")?;
+    Ok(())
+}
+
+/// Tells of something that does not stop the work.
+fn warn(text: &str) {
+    // Nobody to tell is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "warning: {text}");
+}
+
+/// A number that no capture's author knows.
+fn seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
 }

@@ -1,5 +1,18 @@
-//! Connections for people: the list, one in detail, the drawing.
+//! Connections for people: the list, one in detail, the drawing, the page.
 
+mod detail;
+mod explain;
+mod follow;
+mod html;
+mod ladder;
 mod list;
+mod plot;
+mod svg;
 
+pub use detail::detail;
+pub use explain::explain;
+pub use follow::follow;
+pub use html::html;
+pub use ladder::ladder;
 pub use list::{List, list};
+pub use svg::svg;

@@ -186,6 +186,42 @@ struct Ip {
     partial: bool,
 }
 
+/// Where the network layer of a packet begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkLayer<'a> {
+    /// Its EtherType.
+    pub kind: u16,
+    /// Its octets.
+    pub bytes: &'a [u8],
+    /// The outermost VLAN identifier.
+    pub vlan: Option<u16>,
+}
+
+/// Goes through a packet's link header and tags; `None` where nothing is known of the link, or it is cut short.
+pub fn network_layer<'a>(packet: &RawPacket<'a>) -> Option<NetworkLayer<'a>> {
+    use super::capture::linktype as lt;
+
+    let rest = Rest { bytes: packet.bytes, wire: (packet.orig_len as usize).max(packet.bytes.len()) };
+    let outer = match packet.link {
+        lt::ETHERNET => rest.half(12),
+        lt::LINUX_SLL => rest.half(14),
+        lt::LINUX_SLL2 => rest.half(0),
+        _ => None,
+    };
+    let head = match packet.link {
+        lt::ETHERNET => 14,
+        lt::LINUX_SLL => 16,
+        _ => 20,
+    };
+    if outer == Some(ethertype::ARP) {
+        return Some(NetworkLayer { kind: ethertype::ARP, bytes: packet.bytes.get(head..)?, vlan: None });
+    }
+    let tagged = outer.is_some_and(|kind| kind == ethertype::VLAN || kind == ethertype::QINQ);
+    let vlan = if tagged { rest.half(head).map(|tag| tag & 0xfff) } else { None };
+    let (kind, rest) = link::network(packet.link, rest)?;
+    Some(NetworkLayer { kind, bytes: rest.bytes, vlan })
+}
+
 /// Where a step of the way leads.
 enum Next<'a> {
     Network(u16, Rest<'a>),
