@@ -72,7 +72,7 @@ pub fn ladder(out: &mut dyn Write, connection: &Connection, style: Style) -> io:
 
 fn segment(out: &mut dyn Write, arrow: &Arrow, inner: usize, style: Style) -> io::Result<()> {
     let label = cut(&arrow.label, inner.saturating_sub(4));
-    let dashes = inner.saturating_sub(label.width() + 4);
+    let dashes = inner.saturating_sub(label.width() + 3);
     let line = if arrow.from_client {
         format!("─ {label} {}─▶", "─".repeat(dashes))
     } else {
@@ -88,7 +88,7 @@ fn segment(out: &mut dyn Write, arrow: &Arrow, inner: usize, style: Style) -> io
     let state = |end: usize| arrow.states[end].map_or("", crate::tcp::State::name);
     writeln!(
         out,
-        "{} {}│{line} │{} {}",
+        "{} {}│{line}│{} {}",
         style.paint(Paint::Dim, left_pad(&words::span(arrow.ns), TIME - 1)),
         style.paint(Paint::Name, pad(state(0), STATE)),
         style.paint(Paint::Name, pad(state(1), STATE - 1)),

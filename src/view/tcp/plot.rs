@@ -25,7 +25,7 @@ fn seconds(connection: &Connection, ns: u64) -> f64 {
 }
 
 /// Time-sequence, round trips, window, throughput: of the end that sent more.
-pub fn plots(connection: &Connection) -> String {
+pub(super) fn plots(connection: &Connection) -> String {
     let side = usize::from(connection.ends[1].data > connection.ends[0].data);
     let mut text = String::new();
     text.push_str(&draw("sequence number (octets)", &sequence(connection, side)));
