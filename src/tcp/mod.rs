@@ -9,6 +9,7 @@ mod code;
 mod connection;
 mod end;
 pub mod filter;
+pub mod flags;
 pub mod framing;
 mod judge;
 pub mod ladder;

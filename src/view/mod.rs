@@ -7,7 +7,7 @@ pub mod lab;
 mod progress;
 mod style;
 pub mod tcp;
-mod text;
+pub(crate) mod text;
 
 pub use progress::Progress;
 

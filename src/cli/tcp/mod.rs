@@ -1,6 +1,8 @@
 //! `reachwhy tcp …`: captures read, live traffic watched, flags explained, segments sent, captures compared.
 
+mod flags;
 mod read;
+mod send;
 
 use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
@@ -22,12 +24,18 @@ pub(super) struct TcpArgs {
 enum TcpCommand {
     /// Read a capture: every connection, what went wrong, and why
     Read(read::ReadArgs),
+    /// Explain a set of flags: what it means, who sends it, what answers it
+    Flags(flags::FlagsArgs),
+    /// Send one crafted segment and judge the answer
+    Send(send::SendArgs),
 }
 
 /// Does what `args` ask for.
 pub(super) fn run(args: &TcpArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     match &args.command {
         TcpCommand::Read(args) => read::run(args, global, style),
+        TcpCommand::Flags(args) => flags::run(args, global, style),
+        TcpCommand::Send(args) => send::run(args, global, style),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod detail;
 mod explain;
+mod flags;
 mod follow;
 mod html;
 mod ladder;
@@ -11,6 +12,7 @@ mod svg;
 
 pub use detail::detail;
 pub use explain::explain;
+pub use flags::flags;
 pub use follow::follow;
 pub use html::html;
 pub use ladder::ladder;
