@@ -292,6 +292,23 @@ impl<S: BuildHasher> Table<S> {
         }
     }
 
+    /// Hands out the connections that were over before `until_ns`, and so get no late segment any more.
+    pub fn reap(&mut self, until_ns: u64) {
+        for _ in 0..self.over.len() {
+            let Some(place) = self.over.pop_front() else { return };
+            let slot = self.slot(place);
+            let hash = self.hash(&slot.key);
+            if !slot.connection.is_over() || self.find(hash, &slot.key) != Some(place) {
+                continue;
+            }
+            if slot.connection.last.ns >= until_ns {
+                self.over.push_back(place);
+                continue;
+            }
+            self.retire(place, hash);
+        }
+    }
+
     /// Connections that have ended or had to go since the last call, in that order.
     pub fn take_done(&mut self) -> Vec<Connection> {
         std::mem::take(&mut self.done)

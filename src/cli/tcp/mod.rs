@@ -3,6 +3,7 @@
 mod flags;
 mod read;
 mod send;
+mod watch;
 
 use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
@@ -24,6 +25,8 @@ pub(super) struct TcpArgs {
 enum TcpCommand {
     /// Read a capture: every connection, what went wrong, and why
     Read(read::ReadArgs),
+    /// Watch an interface: each connection as it ends, and what went wrong
+    Watch(watch::WatchArgs),
     /// Explain a set of flags: what it means, who sends it, what answers it
     Flags(flags::FlagsArgs),
     /// Send one crafted segment and judge the answer
@@ -34,6 +37,7 @@ enum TcpCommand {
 pub(super) fn run(args: &TcpArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     match &args.command {
         TcpCommand::Read(args) => read::run(args, global, style),
+        TcpCommand::Watch(args) => watch::run(args, global, style),
         TcpCommand::Flags(args) => flags::run(args, global, style),
         TcpCommand::Send(args) => send::run(args, global, style),
     }

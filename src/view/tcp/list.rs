@@ -71,7 +71,8 @@ pub fn list(out: &mut dyn Write, list: &List, tally: &Tally, early: u64, style: 
     summary(out, list, tally, early, style)
 }
 
-fn connection(out: &mut dyn Write, report: &ConnectionReport, style: Style) -> io::Result<()> {
+/// Writes one connection of the list.
+pub fn connection(out: &mut dyn Write, report: &ConnectionReport, style: Style) -> io::Result<()> {
     let arrow = if report.zeek.history.starts_with('^') || report.handshake.syns == 0 { "↔" } else { "→" };
     let head = format!("{} #{} {} {arrow} {}", mark(report.severity), report.stream, report.client, report.server);
     let tail = format!("{} · {} {}", report.state, report.zeek.state, report.zeek.history);

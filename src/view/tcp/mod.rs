@@ -16,5 +16,5 @@ pub use flags::flags;
 pub use follow::follow;
 pub use html::html;
 pub use ladder::ladder;
-pub use list::{List, list};
+pub use list::{List, connection, list};
 pub use svg::svg;
