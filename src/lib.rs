@@ -47,5 +47,6 @@ pub mod lab;
 pub mod os;
 pub mod probe;
 pub mod trace;
+pub mod tcp;
 pub mod view;
 pub mod wire;

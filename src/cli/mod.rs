@@ -13,6 +13,7 @@ mod facts;
 mod fw;
 mod lab;
 mod trace;
+mod tcp;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -68,6 +69,8 @@ enum Command {
     Facts(facts::FactsArgs),
     /// Packet filters: simulate, explain, show
     Fw(fw::FwArgs),
+    /// TCP: read captures, watch, explain flags, send segments, compare two captures
+    Tcp(tcp::TcpArgs),
     /// Real hosts in private network namespaces: demo, classroom, test bed
     Lab(lab::LabArgs),
     /// Print a completion script for a shell
@@ -116,6 +119,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
         Command::Dns(args) => dns::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
         Command::Fw(args) => fw::run(&args, &global, style),
+        Command::Tcp(args) => tcp::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),
         Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {

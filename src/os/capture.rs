@@ -6,9 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::ring::{Ring, RingFrame};
 use crate::probe::{CapturedFrame, FlowFilter, FrameKind};
+use crate::wire::capture::{RawPacket, linktype};
 use crate::wire::{Encapsulation, HexBytes};
 
 /// Why a capture could not be opened.
@@ -125,6 +128,108 @@ impl Capture {
             bytes: HexBytes(bytes),
             orig_len,
         }
+    }
+}
+
+/// A running capture of everything on an interface, read in place: for traffic of any rate.
+#[derive(Debug)]
+pub struct Tap {
+    ring: Ring,
+    drops: u64,
+}
+
+impl Tap {
+    /// Begins to hear one interface, or all with `None`; never promiscuous.
+    ///
+    /// # Errors
+    /// [`CaptureError`]: no privilege, no such interface.
+    pub fn open(interface: Option<&str>) -> Result<Self, CaptureError> {
+        /// 128 MiB: a quarter of a second at 500 000 packets a second.
+        const BLOCKS: u32 = 2048;
+        let index = match interface {
+            None => 0,
+            Some(name) => {
+                nix::net::if_::if_nametoindex(name).map_err(|_| CaptureError::NoInterface(name.to_owned()))?
+            }
+        };
+        let ring = Ring::open_sized(index, None, BLOCKS).map_err(|error| match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => CaptureError::Privilege { hint: super::probe::setcap_hint() },
+            _ => CaptureError::System { operation: "open a ring", source: error },
+        })?;
+        Ok(Self { ring, drops: 0 })
+    }
+
+    /// Shows the next packet, if one has come; what it begins with is in it. On loopback each packet is heard once.
+    pub fn next(&mut self, look: &mut dyn FnMut(&RawPacket<'_>)) -> bool {
+        const ETHERNET: u16 = 1;
+        const LOOPBACK: u16 = 772;
+        const OUTGOING: u8 = 4;
+        self.ring.visit(|frame| {
+            if frame.hardware == LOOPBACK && frame.pkttype == OUTGOING {
+                return;
+            }
+            let with_link = matches!(frame.hardware, ETHERNET | LOOPBACK);
+            let cut = if with_link { 0 } else { frame.network.min(frame.bytes.len()) };
+            look(&RawPacket {
+                at_ns: frame.at_ns,
+                link: if with_link { linktype::ETHERNET } else { linktype::RAW },
+                orig_len: frame.orig_len.saturating_sub(u32::try_from(cut).unwrap_or(0)),
+                bytes: &frame.bytes[cut..],
+            });
+        })
+    }
+
+    /// Waits until something has come, or `also` can be read, at most this long; whether `also` can.
+    pub fn wait(&self, also: Option<BorrowedFd<'_>>, timeout: Duration) -> bool {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        let here = PollFd::new(self.ring.as_fd(), PollFlags::POLLIN);
+        match also {
+            None => {
+                let _ = poll(&mut [here], timeout);
+                false
+            }
+            Some(also) => {
+                let mut fds = [here, PollFd::new(also, PollFlags::POLLIN)];
+                let _ = poll(&mut fds, timeout);
+                fds[1].any().unwrap_or(false)
+            }
+        }
+    }
+
+    /// Packets lost so far because the ring was full.
+    pub fn drops(&mut self) -> u64 {
+        self.drops += self.ring.take_drops();
+        self.drops
+    }
+}
+
+/// Ctrl-C and its kin as something to wait for; while it lives the calling thread is not interrupted by them.
+#[derive(Debug)]
+pub struct Stop(SignalFd);
+
+impl Stop {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the system has no file descriptor left.
+    pub fn listen() -> io::Result<Self> {
+        let mut signals = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            signals.add(signal);
+        }
+        signals.thread_block()?;
+        Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+    }
+
+    /// Whether we were told to stop.
+    pub fn is_told(&self) -> bool {
+        matches!(self.0.read_signal(), Ok(Some(_)))
+    }
+}
+
+impl AsFd for Stop {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod cable;
 pub mod capture;
+pub mod capture_file;
 pub mod clock;
 pub mod counters;
 pub mod dns;

@@ -48,6 +48,21 @@ pub(super) struct RingFrame {
     pub(super) vlan: Option<(u16, u16)>,
 }
 
+/// One frame as it lies in the ring.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeenFrame<'a> {
+    pub(super) at_ns: u64,
+    /// `ARPHRD_*`.
+    pub(super) hardware: u16,
+    /// `PACKET_HOST`, ….
+    pub(super) pkttype: u8,
+    /// From the link header on.
+    pub(super) bytes: &'a [u8],
+    /// Where the network header begins in `bytes`.
+    pub(super) network: usize,
+    pub(super) orig_len: u32,
+}
+
 /// A packet socket with its ring.
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -64,12 +79,19 @@ unsafe impl Send for Ring {}
 impl Ring {
     /// Opens a ring that hears one interface (0: all) through a filter.
     pub(super) fn open(interface: u32, filter: &[Instruction]) -> io::Result<Self> {
+        Self::open_sized(interface, Some(filter), BLOCKS)
+    }
+
+    /// As [`Self::open`], with room for so many blocks if the kernel has them; without a filter all is heard.
+    pub(super) fn open_sized(interface: u32, filter: Option<&[Instruction]>, most: u32) -> io::Result<Self> {
         // Protocol 0 hears nothing until it is bound, so that no frame passes before the filter is there.
         let socket = Socket::new(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Some(Protocol::from(0)))?;
         socket.set_nonblocking(true)?;
         sys::set_int(&socket, libc::SOL_PACKET, PACKET_VERSION, TPACKET_V2)?;
-        sys::attach_filter(&socket, filter)?;
-        let mut blocks = BLOCKS;
+        if let Some(filter) = filter {
+            sys::attach_filter(&socket, filter)?;
+        }
+        let mut blocks = most;
         loop {
             let words = [BLOCK, blocks as usize, FRAME, blocks as usize * (BLOCK / FRAME)];
             let request: Vec<u8> =
@@ -116,6 +138,24 @@ impl Ring {
         Some(read)
     }
 
+    /// The next frame, where it lies; the kernel gets its place back when `look` returns. False: there is none.
+    pub(super) fn visit(&mut self, look: impl FnOnce(&SeenFrame<'_>)) -> bool {
+        // SAFETY: as in `pop`.
+        let (base, status) = unsafe {
+            let base = self.map.as_ptr().cast::<u8>().add(self.next * FRAME);
+            (base, AtomicU32::from_ptr(base.cast()))
+        };
+        if status.load(Ordering::Acquire) & TP_STATUS_USER == 0 {
+            return false;
+        }
+        // SAFETY: as in `pop`; the slice is gone when `look` returns, before the status is given back.
+        let frame = unsafe { std::slice::from_raw_parts(base, FRAME) };
+        look(&seen(frame));
+        status.store(0, Ordering::Release);
+        self.next = (self.next + 1) % self.frames;
+        true
+    }
+
     /// Frames dropped for want of room since the last call (`PACKET_STATISTICS`).
     pub(super) fn take_drops(&self) -> u64 {
         let counts = sys::get_bytes::<8>(&self.socket, libc::SOL_PACKET, PACKET_STATISTICS).unwrap_or_default();
@@ -154,5 +194,21 @@ fn parse(frame: &[u8], state: u32) -> RingFrame {
         network: network.saturating_sub(start),
         orig_len: word(4),
         vlan: (state & TP_STATUS_VLAN_VALID != 0).then(|| (tpid, half(24))),
+    }
+}
+
+/// Reads a frame's headers without a copy.
+fn seen(frame: &[u8]) -> SeenFrame<'_> {
+    let word = |at: usize| frame.get(at..at + 4).map_or(0, |word| word.try_into().map_or(0, u32::from_ne_bytes));
+    let half = |at: usize| frame.get(at..at + 2).map_or(0, |half| half.try_into().map_or(0, u16::from_ne_bytes));
+    let (start, network) = (usize::from(half(12)), usize::from(half(14)));
+    let end = (start + word(8) as usize).min(frame.len());
+    SeenFrame {
+        at_ns: u64::from(word(16)) * 1_000_000_000 + u64::from(word(20)),
+        hardware: half(LINK_ADDRESS + 8),
+        pkttype: frame.get(LINK_ADDRESS + 10).copied().unwrap_or(0),
+        bytes: frame.get(start..end).unwrap_or_default(),
+        network: network.saturating_sub(start),
+        orig_len: word(4),
     }
 }

@@ -12,6 +12,8 @@ mod progress;
 mod style;
 mod text;
 pub mod trace;
+pub mod tcp;
+pub(crate) mod text;
 
 pub use progress::Progress;
 

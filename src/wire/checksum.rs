@@ -8,9 +8,22 @@ use std::net::IpAddr;
 pub fn internet(parts: &[&[u8]]) -> u16 {
     let mut sum: u64 = 0;
     let mut odd = false;
-    for byte in parts.iter().flat_map(|part| part.iter()) {
-        sum += if odd { u64::from(*byte) } else { u64::from(*byte) << 8 };
-        odd = !odd;
+    for part in parts {
+        let mut rest = *part;
+        if odd && let Some((first, tail)) = rest.split_first() {
+            sum += u64::from(*first);
+            (rest, odd) = (tail, false);
+        }
+        // Ones' complement addition is the same in words of any size (RFC 1071 §2 (C)).
+        let words = rest.chunks_exact(4);
+        let tail = words.remainder();
+        for word in words {
+            sum += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
+        }
+        for pair in tail.chunks(2) {
+            sum += u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0));
+            odd = pair.len() == 1;
+        }
     }
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);

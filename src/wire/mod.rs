@@ -6,6 +6,7 @@
 //! [`Decoded`] puts the layers together and keeps what it could read of a packet that is cut short.
 
 mod arp;
+pub mod capture;
 pub mod checksum;
 mod decode;
 mod ether;
@@ -17,6 +18,7 @@ mod ipv6;
 mod mac;
 mod ndp;
 pub mod pcap;
+mod peel;
 mod quote;
 mod tcp;
 mod udp;
@@ -34,6 +36,7 @@ pub use ipv4::Ipv4Header;
 pub use ipv6::{Ipv6Header, UpperLayer};
 pub use mac::{BadMac, MacAddr};
 pub use ndp::{NeighbourMessage, solicited_node, solicited_node_mac};
+pub use peel::{IcmpError, NetworkLayer, Peeled, Peeler, Segment, network_layer};
 pub use quote::{Extension, Quoted};
 pub use tcp::{BadFlags, TcpFlags, TcpHeader, TcpOptions};
 pub use udp::UdpHeader;
