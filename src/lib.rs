@@ -40,6 +40,7 @@ pub mod host;
 pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod os;
+pub mod port;
 pub mod probe;
 pub mod view;
 pub mod wire;

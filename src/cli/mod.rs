@@ -8,6 +8,7 @@ mod doctor;
 mod error;
 mod facts;
 mod lab;
+mod port;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ enum Command {
     Facts(facts::FactsArgs),
     /// Real hosts in private network namespaces: demo, classroom, test bed
     Lab(lab::LabArgs),
+    /// Which ports answer, and who says no
+    Port(port::PortArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -97,6 +100,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
         Command::Doctor(args) => doctor::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),
+        Command::Port(args) => port::run(&args, &global, style),
         Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

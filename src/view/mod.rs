@@ -4,6 +4,7 @@ pub mod doctor;
 mod facts;
 #[cfg(target_os = "linux")]
 pub mod lab;
+pub mod port;
 mod progress;
 mod style;
 mod text;
