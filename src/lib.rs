@@ -45,6 +45,7 @@ pub mod host;
 pub mod lab;
 #[cfg(target_os = "linux")]
 pub mod os;
+pub mod port;
 pub mod probe;
 pub mod trace;
 pub mod tcp;

@@ -14,6 +14,7 @@ mod fw;
 mod lab;
 mod trace;
 mod tcp;
+mod port;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -73,6 +74,8 @@ enum Command {
     Tcp(tcp::TcpArgs),
     /// Real hosts in private network namespaces: demo, classroom, test bed
     Lab(lab::LabArgs),
+    /// Which ports answer, and who says no
+    Port(port::PortArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -121,6 +124,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
         Command::Fw(args) => fw::run(&args, &global, style),
         Command::Tcp(args) => tcp::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),
+        Command::Port(args) => port::run(&args, &global, style),
         Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -35,4 +35,5 @@ fn watch() {
             let _ = signals.thread_unblock();
         }
     }
+    &STOP
 }

@@ -30,5 +30,6 @@ pub mod process;
 pub mod resolve;
 mod ring;
 pub mod route_get;
+pub mod scan;
 mod sys;
 pub mod userns;

@@ -8,6 +8,7 @@ mod facts;
 pub mod fw;
 #[cfg(target_os = "linux")]
 pub mod lab;
+pub mod port;
 mod progress;
 mod style;
 mod text;
