@@ -43,7 +43,7 @@ pub(crate) struct Read {
 
 impl Read {
     pub(crate) fn shot(&self) -> Shot {
-        Shot { packet: self.case.packet.clone(), extensions: self.case.extensions.clone() }
+        Shot::of_case(&self.case.packet, &self.case.extensions)
     }
 }
 

@@ -134,14 +134,17 @@ fn rule(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usize)
         let hook = if own > 0 { "" } else { place.hook };
         parts.push(matches::interface(r, Place { hook, ..place }));
     }
-    let with_protocol = r.chance(60) && place.hook != "-";
-    if with_protocol {
+    let rare = if r.chance(20) { crate::rare::of_protocol(r, place) } else { None };
+    if let Some(part) = rare {
+        parts.push(part);
+    } else if r.chance(60) {
         let (protocol, more) = matches::protocol(r, place);
         parts.push(protocol);
         parts.extend(more);
     }
     for _ in 0..r.below(3) {
-        if let Some(part) = matches::any(r, place) {
+        let part = if r.chance(45) { crate::rare::any(r, place) } else { matches::any(r, place) };
+        if let Some(part) = part {
             // iptables takes a module twice, and merges the options of some.
             let module = |text: &str| text.trim_start_matches("! ").split(' ').take(2).collect::<Vec<_>>().join(" ");
             if !parts.iter().any(|other| module(&other.text) == module(&part.text)) {

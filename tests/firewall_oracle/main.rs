@@ -28,6 +28,7 @@ mod matches;
 mod native;
 mod packets;
 mod random;
+mod rare;
 mod rules;
 mod shrink;
 
@@ -179,7 +180,7 @@ fn one(line: &Line, kernel: &mut Kernel, rules: &Rules, shots: &[Shot], seed: u6
     };
     for (n, shot) in shots.iter().enumerate() {
         let id = u32::try_from(n + 1).unwrap();
-        let (ours, _) = check::ours(&stack, &shot.packet, &line.facts);
+        let (ours, _) = check::ours(&stack, &check::asked(shot, id), &line.facts);
         let Some(ours) = ours else {
             tally.open += 1;
             continue;
@@ -208,7 +209,7 @@ fn one(line: &Line, kernel: &mut Kernel, rules: &Rules, shots: &[Shot], seed: u6
 /// What the walk makes of a case, and what both can say of it.
 fn asked(read: &cases::Read, facts: &reachwhy::host::HostFacts, kernel: Fate) -> (Fate, Fate) {
     let stack = check::stack(&read.dumps).unwrap_or_else(|why| panic!("{}: {why}", read.name));
-    let (ours, outcome) = check::ours(&stack, &read.case.packet, facts);
+    let (ours, outcome) = check::ours(&stack, &check::asked(&read.shot(), 7), facts);
     let mut ours = ours.unwrap_or_else(|| panic!("{}: left open: {outcome:#?}", read.name));
     let mut kernel = kernel;
     check::level(&read.rules, &read.case.packet, &mut ours, &mut kernel);

@@ -47,6 +47,15 @@ pub(crate) enum Set {
     Cast(PktType),
     Mark(u32),
     Fragment(u16, bool),
+    Mss(u16),
+    /// Octets behind the transport header.
+    Payload(Vec<u8>),
+    /// A protocol and all octets of its header and what follows.
+    Body(u8, Vec<u8>),
+    /// An IPv6 extension header: its number, and what follows its first two octets.
+    Ext(u8, Vec<u8>),
+    /// The source has the hardware address in it.
+    Eui64,
 }
 
 /// One match, the fields that make it hold, and such as lie close to where it changes.

@@ -9,7 +9,7 @@ use crate::check::{self, Fate};
 use crate::generate::{KEPT, KEPT_NFT};
 use crate::kernel::Kernel;
 use crate::line::Line;
-use crate::packets::{Shot, finish};
+use crate::packets::{Plan, Shot, finish};
 use crate::rules::Rules;
 
 /// Both fates of a packet where they differ.
@@ -17,8 +17,8 @@ fn differ(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot) -> Optio
     kernel.load(rules).ok()?;
     let dumps = check::dumps(rules).ok()?;
     let stack = check::stack(&dumps).ok()?;
-    let mut ours = check::ours(&stack, &shot.packet, &line.facts).0?;
-    let mut theirs = check::theirs(line, kernel, rules, shot, 77, Duration::from_millis(10));
+    let mut ours = check::ours(&stack, &check::asked(shot, 7), &line.facts).0?;
+    let mut theirs = check::theirs(line, kernel, rules, shot, 7, Duration::from_millis(10));
     check::level(rules, &shot.packet, &mut ours, &mut theirs);
     (ours != theirs).then_some((ours, theirs))
 }
@@ -74,16 +74,17 @@ fn smaller(rules: &Rules) -> Vec<Rules> {
 fn plainer(shot: &Shot, rules: &Rules) -> Vec<Shot> {
     let mut out = Vec::new();
     let length = shot.packet.length.and_then(|length| u16::try_from(length).ok());
-    let mut with = |keep: bool, change: &dyn Fn(&mut Shot)| {
-        let mut copy = shot.clone();
+    let mut with = |keep: bool, change: &dyn Fn(&mut Plan)| {
+        let mut copy = shot.plan.clone();
         change(&mut copy);
-        finish(&mut copy, rules, length.filter(|_| keep));
-        if copy.packet != shot.packet || copy.extensions != shot.extensions {
+        let copy = finish(copy, rules, length.filter(|_| keep));
+        if copy.packet != shot.packet {
             out.push(copy);
         }
     };
-    with(false, &|shot| shot.extensions.clear());
-    with(true, &|shot| shot.extensions.clear());
+    with(false, &|shot| shot.headers.clear());
+    with(true, &|shot| shot.headers.clear());
+    with(false, &|shot| shot.payload.clear());
     with(false, &|_| ());
     with(true, &|shot| shot.packet.tcp_options = None);
     with(true, &|shot| shot.packet.ttl = Some(64));
@@ -123,7 +124,7 @@ pub(crate) fn told(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot,
         focus: rules.focus,
         flows: rules.nat,
         packet: shot.packet,
-        extensions: shot.extensions,
+        extensions: Vec::new(),
         kernel: Some(fates.1.clone()),
     };
     let name = format!("{:?}{}_{seed}", rules.kind, if rules.nat { "_flows" } else { "" }).to_lowercase();

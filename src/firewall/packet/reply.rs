@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::firewall::ruleset::{RejectWith, TcpFlags};
+use crate::firewall::walk::{DecidedBy, Verdict};
 
 use super::{Packet, Proto};
 
@@ -27,6 +28,41 @@ pub struct Reply {
     /// TCP ports of the reset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<(Option<u16>, Option<u16>)>,
+    /// Sequence and acknowledgement numbers of the reset, where the rejected packet's octets are given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u32>,
+    /// See `seq`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack: Option<u32>,
+    /// Octets of the whole IP packet.
+    pub length: u32,
+    /// Its conntrack state is RELATED: the rejected packet has a flow.
+    pub related: bool,
+    /// Whether the host's own rules let it leave; `None` where its source is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The rule of this host that keeps the answer from leaving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<Box<DecidedBy>>,
+}
+
+impl Reply {
+    fn to(to: IpAddr) -> Self {
+        Self {
+            from: None,
+            to,
+            proto: Proto(1),
+            icmp: None,
+            tcp_flags: None,
+            ports: None,
+            seq: None,
+            ack: None,
+            length: 0,
+            related: false,
+            verdict: None,
+            blocked_by: None,
+        }
+    }
 }
 
 /// What REJECT sends back; `None` where the kernel stays silent: to a reset, to an ICMP error, to a
@@ -49,18 +85,18 @@ pub fn reply(packet: &Packet, with: RejectWith, local: bool) -> Option<Reply> {
             let ack = flags.0 & TcpFlags::ACK.0 != 0;
             return Some(Reply {
                 from: Some(packet.dst),
-                to: packet.src,
                 proto: Proto(6),
-                icmp: None,
                 tcp_flags: Some(if ack { "rst" } else { "rst,ack" }.to_owned()),
                 ports: Some((packet.dport, packet.sport)),
+                ..Reply::to(packet.src)
             });
         }
         RejectWith::Icmp6(code) => (1, code),
         RejectWith::Icmp(code) | RejectWith::Icmpx(code) => (3, code),
     };
     let error = match (proto, packet.icmp_type) {
-        (1, Some(own)) => matches!(own, 3 | 4 | 5 | 11 | 12),
+        // Nor is a type that the kernel does not know (net/ipv4/icmp.c, __icmp_send).
+        (1, Some(own)) => matches!(own, 3 | 4 | 5 | 11 | 12) || own > 18,
         (58, Some(own)) => own < 128,
         _ => false,
     };
@@ -69,11 +105,9 @@ pub fn reply(packet: &Packet, with: RejectWith, local: bool) -> Option<Reply> {
     }
     Some(Reply {
         from: local.then_some(packet.dst),
-        to: packet.src,
         proto: Proto(if v6 { 58 } else { 1 }),
         icmp: Some((kind, code)),
-        tcp_flags: None,
-        ports: None,
+        ..Reply::to(packet.src)
     })
 }
 

@@ -115,7 +115,6 @@ impl Target {
                 | Self::Nflog { .. }
                 | Self::Continue { .. }
                 | Self::Ct { .. }
-                | Self::Tcpmss(_)
                 | Self::Ext(TargetExt::Set(_))
         )
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::packet::{Packet, To};
+use crate::firewall::packet::{Packet, Reply, To};
 use crate::firewall::ruleset::{ChainKind, Hook};
 use crate::firewall::state::{History, Session};
 use crate::host::{Address, HostFacts, RouteKind};
@@ -26,10 +26,12 @@ const MAX_STEPS: usize = 50_000;
 const CONNTRACK: i32 = -200;
 
 /// How a walk ends early.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct End {
     pub(super) verdict: Verdict,
     pub(super) reject_with: Option<String>,
+    /// The packet that REJECT sends back.
+    pub(super) reply: Option<Box<Reply>>,
     pub(super) by: Option<DecidedBy>,
     pub(super) reason: Option<String>,
 }
@@ -138,6 +140,9 @@ pub(super) fn run(
         history.keep(draft, passed);
     }
     let mut outcome = conclude(packet, ended, cut);
+    if let Some(reply) = &mut outcome.reply {
+        super::answer::leaves(stack, facts, reply);
+    }
     if with_history && several && outcome.verdict == Verdict::Unknown {
         outcome.assumed.push("the history goes on as in the last branch".to_owned());
     }
@@ -190,6 +195,7 @@ fn conclude(packet: &Packet, mut ended: Vec<Ended>, cut: bool) -> Outcome {
             id: packet.id.clone(),
             verdict: Verdict::Unknown,
             reject_with: None,
+            reply: None,
             decided_by: None,
             reason: None,
             path: Vec::new(),
@@ -203,6 +209,7 @@ fn conclude(packet: &Packet, mut ended: Vec<Ended>, cut: bool) -> Outcome {
         id: packet.id.clone(),
         verdict: if agree { last.end.verdict } else { Verdict::Unknown },
         reject_with: if agree { last.end.reject_with } else { None },
+        reply: if agree { last.end.reply.map(|reply| *reply) } else { None },
         decided_by: if agree { last.end.by } else { None },
         reason: if agree { last.end.reason } else { None },
         path: last.path,
@@ -229,13 +236,14 @@ impl Run<'_> {
             return End {
                 verdict: Verdict::Unknown,
                 reject_with: None,
+                reply: None,
                 by: None,
                 reason: Some("a ruleset of this host could not be read".to_owned()),
             };
         }
         let by = self.accepted.take().map(|(_, by)| by);
         let reason = if by.is_none() { Some("no chain looks at this packet".to_owned()) } else { None };
-        End { verdict: Verdict::Accept, reject_with: None, by, reason }
+        End { verdict: Verdict::Accept, reject_with: None, reply: None, by, reason }
     }
 
     fn all_hooks(&mut self, start: Hook) -> Option<End> {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::packet::{Packet, Proto};
+use crate::firewall::packet::{Layout, Packet, Proto, hex, patched, unhex};
 use crate::firewall::ruleset::{CtStates, Hook, PktType, TcpFlags};
 
 /// Whether a test holds.
@@ -64,12 +64,20 @@ pub(super) struct Live {
     pub(super) redirected: bool,
     /// What was used without being given.
     pub(super) assumed: Vec<String>,
+    /// The octets given, and where their headers are.
+    pub(super) wire: Option<(Vec<u8>, Layout)>,
     /// A module dropped the packet while it looked (`xt_action_param.hotdrop`).
     pub(super) hotdrop: bool,
 }
 
 impl Live {
     pub(super) fn new(packet: &Packet) -> Self {
+        let wire = packet.octets.as_deref().and_then(unhex);
+        let wire = wire.and_then(|octets| Layout::of(&octets).map(|layout| (octets, layout)));
+        let packet = &match &wire {
+            Some((octets, _)) => filled(packet, octets),
+            None => packet.clone(),
+        };
         let (proto, guessed) = packet.protocol();
         let start = packet.start();
         let mut live = Self {
@@ -88,6 +96,7 @@ impl Live {
             original: (packet.src, packet.dst, packet.sport, packet.dport),
             redirected: false,
             assumed: Vec::new(),
+            wire,
             hotdrop: false,
             packet: packet.clone(),
         };
@@ -170,6 +179,12 @@ impl Live {
         !self.states_seen().intersects(CtStates(CtStates::INVALID.0 | CtStates::UNTRACKED.0))
     }
 
+    /// Whether conntrack gave the packet a flow before this chain.
+    pub(super) fn has_flow_now(&self) -> bool {
+        let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);
+        !early && !self.state.intersects(CtStates(CtStates::INVALID.0 | CtStates::UNTRACKED.0))
+    }
+
     fn loops_back(&self) -> bool {
         let loopback = |addr: IpAddr| addr.is_loopback();
         loopback(self.packet.dst) || loopback(self.packet.src) || self.packet.src == self.packet.dst
@@ -223,9 +238,19 @@ impl Live {
         kind
     }
 
+    /// The octets as they are now, where they were given.
+    pub(super) fn wire_now(&self) -> Option<Vec<u8>> {
+        let (octets, _) = self.wire.as_ref()?;
+        let now = Packet { ttl: Some(self.ttl), tos: Some(self.tos), ..self.packet.clone() };
+        Some(patched(&now, octets))
+    }
+
     /// The packet as it leaves.
     pub(super) fn leaving(&self, given: &Packet, tracked: bool) -> Packet {
         let mut out = self.packet.clone();
+        if self.wire.is_some() {
+            out.octets = self.wire_now().map(|octets| hex(&octets));
+        }
         out.proto = given.proto.or(out.proto);
         if self.mark_open.is_some() {
             out.mark = None;
@@ -247,5 +272,27 @@ impl Live {
         out.hook = given.hook;
         out.to = given.to;
         out
+    }
+}
+
+/// The packet with the fields that were not given as its octets have them.
+fn filled(packet: &Packet, octets: &[u8]) -> Packet {
+    let Some(own) = Packet::from_octets(octets) else { return packet.clone() };
+    Packet {
+        proto: packet.proto.or(own.proto),
+        sport: packet.sport.or(own.sport),
+        dport: packet.dport.or(own.dport),
+        tcp_flags: packet.tcp_flags.or(own.tcp_flags),
+        tcp_options: packet.tcp_options.clone().or(own.tcp_options),
+        mss: packet.mss.or(own.mss),
+        icmp_type: packet.icmp_type.or(own.icmp_type),
+        icmp_code: packet.icmp_code.or(own.icmp_code),
+        ttl: packet.ttl.or(own.ttl),
+        tos: packet.tos.or(own.tos),
+        length: packet.length.or(own.length),
+        frag_offset: packet.frag_offset.or(own.frag_offset),
+        more_fragments: packet.more_fragments.or(own.more_fragments),
+        payload: packet.payload.clone().or(own.payload),
+        ..packet.clone()
     }
 }

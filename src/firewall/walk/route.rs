@@ -13,7 +13,8 @@ use super::flow::{End, Run, is_local};
 
 /// The packet ends in routing.
 fn ends(reason: &str) -> Box<End> {
-    Box::new(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(format!("routing: {reason}")) })
+    let reason = Some(format!("routing: {reason}"));
+    Box::new(End { verdict: Verdict::Drop, reject_with: None, reply: None, by: None, reason })
 }
 
 impl Run<'_> {
