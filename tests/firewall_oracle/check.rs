@@ -158,7 +158,7 @@ pub(crate) fn theirs(
         line.arrive(frame_to(packet), packet.mac_src.unwrap_or(CLIENT_MAC), &raw);
     }
     std::thread::sleep(patience);
-    let (met, dropped) = kernel.drain(id);
+    let met = kernel.drain(id);
     let (client, server) = line.drain();
     let mut fate = Fate { path: met.iter().map(written).collect(), left: None, whole: None, answer: None };
     for (to_client, frame) in client.iter().map(|f| (true, f)).chain(server.iter().map(|f| (false, f))) {
@@ -181,9 +181,10 @@ pub(crate) fn theirs(
             fate.answer = Some(format!("{flags} {src}:{} > {} seq {} ack {}", ports.0, ports.1, numbers.0, numbers.1));
         }
     }
-    // What a closed port says is no reject of the rules.
-    if !dropped && rules.kind != Kind::Legacy {
-        fate.answer = None;
+    if rules.focus == Focus::Input && rules.text().contains("-j TEE") {
+        // The copy goes its own way.
+        fate.left = None;
+        fate.path.retain(|place| !place.contains(" OUTPUT ") && !place.contains(" POSTROUTING "));
     }
     fate
 }
@@ -220,7 +221,8 @@ pub(crate) fn level(rules: &Rules, packet: &Packet, ours: &mut Fate, theirs: &mu
         (ours.answer, theirs.answer) = (None, None);
     }
     // What a closed port of the host's own says is no reject of the rules.
-    if ours.answer.is_none() && rules.focus == Focus::Input {
+    let arrived = ours.path.iter().any(|place| place.contains(" INPUT "));
+    if ours.answer.is_none() && (rules.focus == Focus::Input || arrived) {
         theirs.answer = None;
     }
     if ours.whole.is_none() || theirs.whole.is_none() {

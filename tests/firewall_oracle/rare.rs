@@ -169,7 +169,7 @@ pub(crate) fn of_protocol(r: &mut Random, place: Place<'_>) -> Option<Part> {
                     "--dccp-types {}",
                     r.pick(&["REQUEST", "RESPONSE,DATA", "ACK,RESET,SYNC", "INVALID", "CLOSE,CLOSEREQ,DATAACK"])
                 ),
-                1 => format!("--dccp-option {}", r.pick(&[0, 1, 2, 32, 41, 255])),
+                1 => format!("--dccp-option {}", r.pick(&[1, 2, 32, 41, 255])),
                 _ => format!("--{} {port}", r.pick(&["sport", "dport"])),
             };
             let near: Vec<Set> = (0..12u8)
@@ -242,11 +242,13 @@ fn payload(r: &mut Random, place: Place<'_>) -> Option<Part> {
     if algo == "kmp" && r.chance(25) {
         text += " --icase";
     }
-    if r.chance(40) {
-        text += &format!(" --from {}", r.pick(&[0, 20, base, base + 1, base + 12, 100]));
+    let from = if r.chance(40) { r.pick(&[0, 20, base, base + 1, base + 12, 100]) } else { 0 };
+    if from > 0 {
+        text += &format!(" --from {from}");
     }
-    if r.chance(40) {
-        text += &format!(" --to {}", r.pick(&[40, base + 4, base + 5, base + 20, 200]));
+    let to = r.pick(&[40, base + 4, base + 5, base + 20, 200]);
+    if to >= from && r.chance(40) {
+        text += &format!(" --to {to}");
     }
     let with =
         |lead: usize, word: &str| Set::Payload([vec![b'z'; lead], word.as_bytes().to_vec(), b"zz".to_vec()].concat());
@@ -557,7 +559,7 @@ fn host(r: &mut Random, place: Place<'_>) -> Option<Part> {
         1 if !place.v6 && matches!(hook, "FORWARD" | "INPUT" | "OUTPUT" | "POSTROUTING") => {
             format!("-m realm {not}--realm {}", r.pick(&["0", "5", "0x1/0x3", "0x0/0xf"]))
         }
-        2 => {
+        2 if !hook.is_empty() => {
             let dir = if matches!(hook, "OUTPUT" | "POSTROUTING") { "out" } else { "in" };
             let more =
                 r.pick(&["none", "ipsec", "ipsec --strict --proto esp", "ipsec --mode tunnel --tunnel-src 10.0.0.1"]);
@@ -591,7 +593,7 @@ fn host(r: &mut Random, place: Place<'_>) -> Option<Part> {
                 _ => format!("{not}--socket-exists"),
             }
         ),
-        7 => {
+        7 if !hook.is_empty() => {
             let side = r.pick(&["src", "dst"]);
             let kind = if place.v6 {
                 r.pick(&["LOCAL", "UNICAST", "MULTICAST"])
@@ -601,13 +603,13 @@ fn host(r: &mut Random, place: Place<'_>) -> Option<Part> {
             let limit = match hook {
                 "PREROUTING" | "INPUT" => " --limit-iface-in",
                 "OUTPUT" | "POSTROUTING" => " --limit-iface-out",
-                _ => r.pick(&[" --limit-iface-in", " --limit-iface-out"]),
+                _ => r.pick(&[" --limit-iface-in", " --limit-iface-out", ""]),
             };
             format!("-m addrtype {not}--{side}-type {kind}{limit}")
         }
         8 => time(r),
-        9 => format!("-m cpu {not}--cpu {}", r.pick(&[0, 1, 99])),
-        10 => format!("-m devgroup {not}--src-group {}", r.pick(&["0", "7", "0x0/0xf"]))
+        9 if r.chance(15) => format!("-m cpu {not}--cpu {}", r.pick(&[0, 1, 99])),
+        10 if r.chance(15) => format!("-m devgroup {not}--src-group {}", r.pick(&["0", "7", "0x0/0xf"]))
             .replace("--src", if matches!(hook, "OUTPUT" | "POSTROUTING") { "--dst" } else { "--src" }),
         11 if matches!(hook, "PREROUTING" | "INPUT") => {
             format!("-m socket{}", r.pick(&["", " --transparent", " --nowildcard", " --nowildcard --restore-skmark"]))

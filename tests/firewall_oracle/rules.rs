@@ -173,23 +173,6 @@ impl Rules {
             .map(|(table, chain)| ((table.clone(), chain.name.clone()), u32::try_from(chain.rules.len()).unwrap()))
             .collect()
     }
-
-    /// Whether a chain that answers of the router itself would meet has rules or a dropping policy.
-    pub(crate) fn hinders_answers(&self) -> bool {
-        if self.verbatim.is_some() {
-            let text = self.text();
-            let known = |line: &str| line.contains("OUTPUT") || line.contains("POSTROUTING");
-            return self.kind == Kind::Native
-                || text.lines().any(|line| known(line) && !line.contains(" ACCEPT [0:0]"));
-        }
-        self.tables.iter().flat_map(|table| &table.chains).any(|chain| {
-            let name = chain.name.to_ascii_uppercase();
-            if chain.decl.contains("hook output") || chain.decl.contains("hook postrouting") {
-                return true;
-            }
-            matches!(name.as_str(), "OUTPUT" | "POSTROUTING") && (!chain.rules.is_empty() || chain.decl != "ACCEPT")
-        })
-    }
 }
 
 /// The built-in chains of a table.

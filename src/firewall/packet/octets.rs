@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::firewall::ruleset::TcpFlags;
+use crate::wire::checksum::internet;
 
 use super::{Packet, Proto};
 
@@ -370,6 +371,29 @@ fn correct(layout: &Layout, old: &[u8], out: &mut [u8]) {
         sum = 0xffff;
     }
     put(out, at, &sum.to_be_bytes());
+}
+
+/// Whether REJECT answers for the checksum of these octets (`include/net/netfilter/nf_reject.h`,
+/// `nf_reject_verify_csum`): of TCP and UDP, and over IPv6 of all, with the pseudo header, of the others
+/// without. Protocols that have another kind of checksum are not looked at.
+pub(crate) fn sum_is_right(octets: &[u8]) -> bool {
+    let Some(layout) = Layout::of(octets) else { return false };
+    let v6 = octets.first().is_some_and(|first| first >> 4 == 6);
+    let Some(upper) = octets.get(layout.transport..).filter(|upper| !upper.is_empty()) else { return !v6 };
+    let free = matches!(layout.proto, 50 | 51 | 132 | 136 | 47)
+        || layout.proto == 17 && word(upper, 6) == Some(0) && !v6
+        || v6 && layout.proto == 59;
+    if free {
+        return true;
+    }
+    let pseudo = if v6 { octets.get(8..40) } else { octets.get(12..20) }.unwrap_or_default();
+    let length = u16::try_from(upper.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let named = [length, [0, layout.proto]].concat();
+    if v6 || matches!(layout.proto, 6 | 17) {
+        internet(&[pseudo, &named, upper]) == 0
+    } else {
+        internet(&[upper]) == 0
+    }
 }
 
 #[cfg(test)]

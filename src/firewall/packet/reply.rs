@@ -38,12 +38,22 @@ pub struct Reply {
     pub length: u32,
     /// Its conntrack state is RELATED: the rejected packet has a flow.
     pub related: bool,
+    /// The ends that it gets when it leaves.
+    #[serde(skip)]
+    pub(crate) before_nat: Option<NatEnds>,
     /// Whether the host's own rules let it leave; `None` where its source is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     /// The rule of this host that keeps the answer from leaving.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<Box<DecidedBy>>,
+}
+
+/// The ends of a flow before translation, where they are others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct NatEnds {
+    pub(crate) from: Option<(IpAddr, Option<u16>)>,
+    pub(crate) to: Option<(IpAddr, Option<u16>)>,
 }
 
 impl Reply {
@@ -59,6 +69,7 @@ impl Reply {
             ack: None,
             length: 0,
             related: false,
+            before_nat: None,
             verdict: None,
             blocked_by: None,
         }
@@ -69,13 +80,11 @@ impl Reply {
 /// later fragment, to what was sent to many (`net/ipv4/netfilter/nf_reject_ipv4.c`,
 /// `net/ipv6/netfilter/nf_reject_ipv6.c`, RFC 1122 section 3.2.2). `local` says that the packet was for this host.
 pub fn reply(packet: &Packet, with: RejectWith, local: bool) -> Option<Reply> {
-    let v6 = packet.is_v6();
     let (proto, _) = packet.protocol();
-    let many = packet.dst.is_multicast() || matches!(packet.dst, IpAddr::V4(a) if a.is_broadcast());
     if packet.frag_offset.unwrap_or(0) > 0 {
         return None;
     }
-    let (kind, code) = match with.for_packet(v6) {
+    let (kind, code) = match with.for_packet(packet.is_v6()) {
         RejectWith::TcpReset => {
             let flags = packet.tcp_flags.unwrap_or(TcpFlags::SYN);
             if proto != 6 || flags.0 & TcpFlags::RST.0 != 0 {
@@ -94,9 +103,19 @@ pub fn reply(packet: &Packet, with: RejectWith, local: bool) -> Option<Reply> {
         RejectWith::Icmp6(code) => (1, code),
         RejectWith::Icmp(code) | RejectWith::Icmpx(code) => (3, code),
     };
+    icmp_error(packet, kind, code, local)
+}
+
+/// The ICMP error about a packet; `None` where the kernel stays silent.
+pub(crate) fn icmp_error(packet: &Packet, kind: u8, code: u8, local: bool) -> Option<Reply> {
+    let (v6, (proto, _)) = (packet.is_v6(), packet.protocol());
+    let many = packet.dst.is_multicast() || matches!(packet.dst, IpAddr::V4(a) if a.is_broadcast());
+    if packet.frag_offset.unwrap_or(0) > 0 {
+        return None;
+    }
     let error = match (proto, packet.icmp_type) {
-        // Nor is a type that the kernel does not know (net/ipv4/icmp.c, __icmp_send).
-        (1, Some(own)) => matches!(own, 3 | 4 | 5 | 11 | 12) || own > 18,
+        // Only these are no errors to the kernel (net/ipv4/icmp.c, icmp_pointers).
+        (1, Some(own)) => !matches!(own, 0 | 8 | 13..=18),
         (58, Some(own)) => own < 128,
         _ => false,
     };

@@ -146,6 +146,9 @@ fn nat(instance: &Instance, family: Family) -> Result<Target, Fault> {
                 }
                 if let Some(ports) = ports {
                     range.ports = Some(nat_ports(ports, word.column)?);
+                    if let Some((_, base)) = ports.split_once('/') {
+                        range.base = Some(values::port(base, word.column)?);
+                    }
                 }
             }
             "to-ports" => {
@@ -183,7 +186,7 @@ fn split_nat(text: &str, family: Family) -> (Option<&str>, Option<&str>) {
 }
 
 fn nat_ports(text: &str, column: u32) -> Result<PortRange, Fault> {
-    // `--to-destination a:1-5/3` has a base port for shifting; the range is what matters here.
+    // `--to-destination a:1-5/3` has a base port, which its caller reads.
     let text = text.split('/').next().unwrap_or(text);
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let (from, to) = (values::port(from, column)?, values::port(to, column)?);

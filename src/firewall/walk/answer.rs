@@ -3,13 +3,14 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::packet::{Packet, Reply, reply};
+use crate::firewall::packet::{Packet, Reply, icmp_error, reply, sum_is_right};
 use crate::firewall::ruleset::{CtStates, Hook, PktType, RejectWith, TcpFlags};
 use crate::host::fib::{Flow, explain_flow, source_for};
 
 use super::flow::{Run, is_local};
 use super::stack::Stack;
 use super::{Facts, Verdict};
+use crate::firewall::packet::NatEnds;
 
 impl Run<'_> {
     /// What the sender of the packet as it is now is sent.
@@ -21,10 +22,10 @@ impl Run<'_> {
         // Without its whole header a packet has no valid checksum.
         let header = match self.live.proto {
             6 => 20,
-            17 | 136 | 1 | 58 => 8,
+            17 | 1 | 58 => 8,
             _ => 0,
         };
-        if !self.live.has_octets(header) {
+        if !self.live.has_octets(header) || self.live.wire_now().is_some_and(|octets| !sum_is_right(&octets)) {
             return None;
         }
         let mut packet = self.live.packet.clone();
@@ -42,12 +43,7 @@ impl Run<'_> {
             || self.facts.host.is_some_and(|host| is_local(host, packet.dst));
         let local = local && (self.live.hook != Hook::Output || self.is_own(packet.dst));
         let mut answer = reply(&packet, with, local)?;
-        if answer.from.is_none() {
-            answer.from = self.facts.host.and_then(|host| {
-                let explained = explain_flow(host, &Flow::to(packet.src));
-                source_for(host, &explained)
-            });
-        }
+        self.sent_from(&mut answer);
         if let (Some(6), Some(octets)) = (Some(answer.proto.0), self.live.wire_now()) {
             let at = usize::try_from(self.live.network_header()).ok()?;
             let number = |from: usize| {
@@ -65,6 +61,54 @@ impl Run<'_> {
                 (answer.seq, answer.ack) = (Some(0), number(4).map(|n| n.wrapping_add(one).wrapping_add(data)));
             }
         }
+        self.measure(&mut answer);
+        answer.before_nat = self.before_nat(&packet);
+        Some(answer)
+    }
+
+    /// The ends of the packet before it was translated: an answer of its flow gets them back
+    /// (`nf_nat_icmp_reply_translation`, `nf_nat_packet`).
+    fn before_nat(&self, packet: &Packet) -> Option<NatEnds> {
+        let (src, dst, sport, dport) = self.live.original;
+        let moved = (src, sport) != (packet.src, packet.sport);
+        let changed = (dst, dport) != (packet.dst, packet.dport);
+        let ends = NatEnds { to: moved.then_some((src, sport)), from: changed.then_some((dst, dport)) };
+        (self.live.has_flow_now() && (moved || changed)).then_some(ends)
+    }
+
+    /// What the sender of a packet that cannot be forwarded is told: time exceeded.
+    pub(super) fn expired(&mut self) -> Option<Reply> {
+        if self.live.packet.pkttype.is_some_and(|kind| kind != PktType::Unicast) {
+            return None;
+        }
+        let kind = if self.live.v6 { 3 } else { 11 };
+        let mut answer = icmp_error(&self.live.packet, kind, 0, false)?;
+        self.sent_from(&mut answer);
+        self.measure(&mut answer);
+        answer.before_nat = self.before_nat(&self.live.packet);
+        Some(answer)
+    }
+
+    /// The source of an answer that is not the packet's destination: an address of the way back; over
+    /// IPv6 one of the interface that the packet came in by (`net/ipv6/icmp.c`, `icmpv6_rt_has_prefsrc`).
+    fn sent_from(&self, answer: &mut Reply) {
+        let Some(host) = self.facts.host.filter(|_| answer.from.is_none()) else { return };
+        let explained = explain_flow(host, &Flow::to(answer.to));
+        let preferred = explained.route.as_ref().and_then(|route| route.source);
+        answer.from = match (answer.to, &self.live.packet.in_) {
+            (IpAddr::V6(to), Some(in_)) if preferred.is_none() => {
+                let own = host.addresses.iter().flatten().filter(|own| own.interface == *in_);
+                let own = own.filter_map(|own| match own.address {
+                    IpAddr::V6(addr) if addr.segments()[0] & 0xffc0 != 0xfe80 => Some(addr),
+                    _ => None,
+                });
+                own.max_by_key(|own| (own.to_bits() ^ to.to_bits()).leading_zeros()).map(IpAddr::V6)
+            }
+            _ => source_for(host, &explained),
+        };
+    }
+
+    fn measure(&mut self, answer: &mut Reply) {
         // It belongs to the packet's flow, where that has one (nf_ct_attach).
         answer.related = self.live.has_flow_now();
         let answered = self.live.length();
@@ -74,7 +118,6 @@ impl Run<'_> {
             Some(_) if self.live.v6 => 48 + answered.min(1280 - 48),
             Some(_) => 28 + answered.min(576 - 28),
         };
-        Some(answer)
     }
 
     fn is_own(&self, addr: IpAddr) -> bool {
@@ -106,4 +149,18 @@ pub(super) fn leaves(stack: &Stack, facts: Facts<'_>, reply: &mut Reply) {
         None
     };
     reply.verdict = Some(outcome.verdict);
+    let Some(ends) = reply.before_nat.take() else { return };
+    let ports = reply.ports.as_mut();
+    if let Some((addr, port)) = ends.from {
+        reply.from = Some(addr);
+        if let Some(ports) = ports {
+            ports.0 = port;
+        }
+    }
+    if let Some((addr, port)) = ends.to {
+        reply.to = addr;
+        if let Some(ports) = &mut reply.ports {
+            ports.1 = port;
+        }
+    }
 }

@@ -357,7 +357,7 @@ impl Run<'_> {
                 live.mark = (live.mark & !nfmask) ^ (live.connmark & ctmask);
             }
             // Only a packet that has no flow yet can be kept from getting one (xt_CT.c).
-            Target::Notrack if live.priority < -200 => live.state = CtStates::UNTRACKED,
+            Target::Notrack if live.priority < -200 => (live.state, live.notrack) = (CtStates::UNTRACKED, true),
             Target::Ttl { op, value, .. } => {
                 live.ttl = match op {
                     TtlOp::Set => *value,

@@ -52,6 +52,8 @@ pub(super) struct Live {
     /// It began at prerouting, input or forward: another host sent it.
     pub(super) came_in: bool,
     pub(super) state: CtStates,
+    /// A rule has kept it from conntrack.
+    pub(super) notrack: bool,
     pub(super) mark: u32,
     /// Why the mark is not known, if so.
     pub(super) mark_open: Option<String>,
@@ -90,6 +92,7 @@ impl Live {
             state: packet.ctstate.unwrap_or(CtStates::NEW),
             mark: packet.mark.unwrap_or(0),
             mark_open: None,
+            notrack: false,
             connmark: packet.connmark.unwrap_or(0),
             ttl: packet.ttl.unwrap_or(64),
             tos: packet.tos.unwrap_or(0),
@@ -165,7 +168,7 @@ impl Live {
     /// flow up at priority -200, a packet has none (`net/netfilter/xt_conntrack.c`: INVALID).
     pub(super) fn states_seen(&mut self) -> CtStates {
         let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);
-        if early && !self.state.intersects(CtStates::UNTRACKED) && self.packet.in_.as_deref() != Some("lo") {
+        if early && !self.notrack && self.packet.in_.as_deref() != Some("lo") {
             return CtStates::INVALID;
         }
         if self.packet.ctstate.is_none() && self.state.intersects(CtStates::NEW) {

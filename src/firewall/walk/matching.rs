@@ -321,14 +321,20 @@ impl Run<'_> {
         if let Some(found) = own.find(|a| a.address == addr || a.broadcast == Some(addr)) {
             return Some(if found.address == addr { LOCAL } else { BROADCAST });
         }
-        Some(route_type(host, addr).unwrap_or(UNICAST))
+        Some(route_type(host, addr, device).unwrap_or(UNICAST))
     }
 }
 
-/// The type of the longest matching route, as a bit of [`AddrTypes`].
-fn route_type(host: &HostFacts, addr: IpAddr) -> Option<u16> {
+/// The type of the longest matching route, as a bit of [`AddrTypes`]. Over IPv4 the local table alone is
+/// asked, and a route of another device counts for nothing (`net/ipv4/fib_frontend.c`,
+/// `__inet_dev_addr_type`).
+fn route_type(host: &HostFacts, addr: IpAddr, device: Option<&str>) -> Option<u16> {
     let routes = host.routes.as_deref()?.iter().filter(|r| r.destination.contains(addr));
+    let routes = routes.filter(|r| addr.is_ipv6() || r.table == 255);
     let best = routes.max_by_key(|r| (r.table == 255, r.destination.prefix()))?;
+    if device.is_some_and(|device| addr.is_ipv4() && best.interface.as_deref() != Some(device)) {
+        return None;
+    }
     Some(match best.kind {
         RouteKind::Local => 1 << 2,
         RouteKind::Broadcast => 1 << 3,

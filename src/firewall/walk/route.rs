@@ -34,7 +34,9 @@ impl Run<'_> {
                 return Err(ends(&format!("a {} frame is not forwarded", kind.name())));
             }
             if self.live.ttl <= 1 {
-                return Err(ends("it has no hops left (its sender is told: time exceeded)"));
+                let mut end = ends("it has no hops left (its sender is told: time exceeded)");
+                end.reply = self.expired().map(Box::new);
+                return Err(end);
             }
             self.live.ttl -= 1;
         }

@@ -1,6 +1,6 @@
 //! What the rarer targets do.
 
-use crate::firewall::ruleset::{TargetExt, TcpFlags};
+use crate::firewall::ruleset::{TargetExt, TcpFlags, Tproxy};
 use crate::host::fib::{Flow, explain_flow};
 
 use super::DecidedBy;
@@ -53,6 +53,14 @@ impl Run<'_> {
         Done::Goes
     }
 
+    /// Whether surely no socket of this host takes the packet: none has its ends, none waits on the port.
+    fn no_socket_for(&self, t: &Tproxy) -> bool {
+        let Some(sockets) = self.facts.host.and_then(|host| host.sockets.as_deref()) else { return false };
+        let packet = &self.live.packet;
+        let ports = [Some(t.port).filter(|port| *port != 0), packet.dport];
+        !sockets.iter().any(|socket| ports.contains(&Some(socket.local_port)))
+    }
+
     /// The segment size that fits the links both ways.
     fn path_mss(&self) -> Option<u16> {
         let host = self.facts.host?;
@@ -95,6 +103,12 @@ impl Run<'_> {
             }
             // net/netfilter/xt_TPROXY.c: without a socket the packet is dropped.
             TargetExt::Tproxy(t) => {
+                if !matches!(live.proto, 6 | 17) {
+                    return Done::Dropped("TPROXY drops what is neither TCP nor UDP".to_owned());
+                }
+                if self.no_socket_for(t) {
+                    return Done::Dropped("no socket takes it from TPROXY".to_owned());
+                }
                 let what = format!("{}: a socket listens for it on port {}", place.place(), t.port);
                 if self.choose(format!("tproxy {} {} {}", t.addr, t.port, place.place()), what) {
                     self.live.mark = (self.live.mark & !t.mask) ^ t.value;

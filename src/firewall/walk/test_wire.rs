@@ -1,7 +1,9 @@
 //! Tests of headers that a packet has only by its octets: IPsec, DCCP, TCP's options, and the
 //! extension headers of IPv6. Each cites the kernel's file.
 
-use crate::firewall::ruleset::{Bits, FragTest, Ipv6HeaderTest, OptionsTest, RtTest, Span, SpiModule, SpiTest};
+use std::net::Ipv6Addr;
+
+use crate::firewall::ruleset::{Bits, FragTest, Ipv6HeaderTest, OptionsTest, RtTest, Span, SpiModule, SpiTest, SrhTest, SrhValue};
 
 use super::flow::Run;
 use super::live::{Live, Truth};
@@ -77,8 +79,8 @@ impl Run<'_> {
             all &= check(1, 1, &|n| len.holds((n + 2) << 2));
         }
         if test.reserved {
-            // ip6t_ah.c looks at AH's reserved field; xt_ipcomp.c at the flags octet.
-            all &= if test.module == SpiModule::Ah { check(2, 2, &|n| n == 0) } else { check(1, 1, &|n| n == 0) };
+            // xt_ipcomp.c has the option and does not look at the field, nor does ipt_ah.c.
+            all &= test.module != SpiModule::Ah || check(2, 2, &|n| n == 0);
         }
         if !all {
             return Truth::No;
@@ -109,7 +111,8 @@ impl Run<'_> {
     /// `net/netfilter/xt_dccp.c`, `match_types`
     pub(super) fn dccp_types(&mut self, types: u16) -> Truth {
         match self.live.transport(8, 1).and_then(Bits::value) {
-            Some(octet) => Truth::of(types & 1 << (octet >> 1 & 15) != 0),
+            // What is no type is INVALID.
+            Some(octet) => Truth::of(types & 1 << (octet >> 1 & 15).min(10) != 0),
             None => Truth::Maybe("the DCCP header is not given".to_owned()),
         }
     }
@@ -325,6 +328,55 @@ impl Run<'_> {
             rest = rest.get(step..).unwrap_or_default();
         }
         Truth::of(fits)
+    }
+
+    /// `net/ipv6/netfilter/ip6t_srh.c`: nothing holds of a packet without the header.
+    pub(super) fn segments(&mut self, test: &SrhTest) -> Truth {
+        let (header, length) = match self.live.extension(43) {
+            Found::At(header, length) => (header.to_vec(), length),
+            Found::Not => return self.no_extension(),
+            Found::Cut => return Truth::Absent,
+            Found::Open => return Truth::Maybe("the routing header is not given".to_owned()),
+        };
+        let [next, size, kind, left, last, _, high, low, ..] = *header else { return Truth::Absent };
+        if header.len() < length || kind != 4 || left > last {
+            return Truth::Absent;
+        }
+        let addr = |at: usize| Some(Ipv6Addr::from(header.get(at..at + 16)?.first_chunk::<16>().copied()?));
+        for part in &test.0 {
+            let number = u32::from(match part.option {
+                "next-hdr" => u16::from(next),
+                // Compared as it lies in memory of a little-endian machine.
+                "tag" => u16::from_le_bytes([high, low]),
+                option if option.starts_with("hdr-len") => u16::from(size),
+                option if option.starts_with("segs-left") => u16::from(left),
+                _ => u16::from(last),
+            });
+            let (left, last) = (usize::from(left), usize::from(last));
+            let holds = match part.value {
+                SrhValue::Number(with) if part.option.ends_with("-gt") => number > with,
+                SrhValue::Number(with) if part.option.ends_with("-lt") => number < with,
+                SrhValue::Number(with) => number == with,
+                SrhValue::Net(net) => {
+                    // The segments stand in the order opposite to the way.
+                    let place = match part.option {
+                        "psid" if left == last => return Truth::Absent,
+                        "psid" => 8 + 16 * (left + 1),
+                        "nsid" if left == 0 => return Truth::Absent,
+                        "nsid" => 8 + 16 * (left - 1),
+                        _ => 8,
+                    };
+                    match addr(place) {
+                        Some(addr) => net.contains(addr.into()),
+                        None => return Truth::Absent,
+                    }
+                }
+            };
+            if holds == part.negated {
+                return Truth::No;
+            }
+        }
+        Truth::Yes
     }
 
     /// A packet given by its fields has no extension header but a fragment's.
