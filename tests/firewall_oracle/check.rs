@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Kernel, Met, feed, packet_id};
 use crate::line::{CLIENT_MAC, Line};
-use crate::packets::{Shot, bytes, frame_to, hex};
+use crate::packets::{Shot, bytes, fragments, frame_to, hex};
 use crate::rules::{Focus, Kind, Rules};
 
 /// What became of a packet, as far as both sides can say it.
@@ -79,6 +79,18 @@ pub(crate) fn stack(dumps: &[RulesetDump]) -> Result<Stack, String> {
 
 /// The question to the walk with the octets that are sent.
 pub(crate) fn asked(shot: &Shot, id: u32) -> Packet {
+    if shot.split.is_some() {
+        let (offset, more) = (Some(0), Some(true));
+        let whole = shot.packet.clone();
+        return Packet {
+            frag_offset: offset,
+            more_fragments: more,
+            octets: None,
+            payload: None,
+            length: None,
+            ..whole
+        };
+    }
     Packet { octets: Some(hex(&bytes(shot, id))), ..shot.packet.clone() }
 }
 
@@ -86,7 +98,8 @@ pub(crate) fn asked(shot: &Shot, id: u32) -> Packet {
 pub(crate) fn ours(stack: &Stack, packet: &Packet, facts: &HostFacts) -> (Option<Fate>, Outcome) {
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let outcome = walk(stack, packet, &Facts::of(facts).at(clock));
-    let maybe = outcome.path.iter().any(|step| step.action == "maybe");
+    let guessed = |what: &String| what.starts_with("a packet of") || what.contains("the first is taken");
+    let maybe = outcome.path.iter().any(|step| step.action == "maybe") || outcome.assumed.iter().any(guessed);
     if maybe || !outcome.branches.is_empty() || outcome.verdict == Verdict::Unknown {
         return (None, outcome);
     }
@@ -152,10 +165,16 @@ pub(crate) fn theirs(
     let packet = &shot.packet;
     let raw = bytes(shot, id);
     line.drain();
-    if rules.focus == Focus::Output {
-        line.leave(packet.dst, packet.mark.unwrap_or(0), &raw);
-    } else {
-        line.arrive(frame_to(packet), packet.mac_src.unwrap_or(CLIENT_MAC), &raw);
+    let pieces = match shot.split {
+        Some(at) => fragments(&raw, at, id).to_vec(),
+        None => vec![raw],
+    };
+    for raw in pieces {
+        if rules.focus == Focus::Output {
+            line.leave(packet.dst, packet.mark.unwrap_or(0), &raw);
+        } else {
+            line.arrive(frame_to(packet), packet.mac_src.unwrap_or(CLIENT_MAC), &raw);
+        }
     }
     std::thread::sleep(patience);
     let met = kernel.drain(id);
@@ -214,10 +233,14 @@ fn seen(decoded: &Decoded<'_>, packet: &Packet) -> String {
 }
 
 /// Leaves out of both what cannot be compared for this packet.
-pub(crate) fn level(rules: &Rules, packet: &Packet, ours: &mut Fate, theirs: &mut Fate) {
-    let later = packet.frag_offset.is_some_and(|offset| offset > 0) || packet.more_fragments == Some(true);
+pub(crate) fn level(rules: &Rules, shot: &Shot, ours: &mut Fate, theirs: &mut Fate) {
+    let packet = &shot.packet;
+    let later = shot.split.is_some()
+        || packet.frag_offset.is_some_and(|offset| offset > 0)
+        || packet.more_fragments == Some(true);
     // A first fragment's checksum is that of all of them.
-    if later || rules.focus == Focus::Output {
+    let odd = packet.proto == Some(reachwhy::firewall::packet::Proto(33));
+    if later || odd || rules.focus == Focus::Output {
         (ours.answer, theirs.answer) = (None, None);
     }
     // What a closed port of the host's own says is no reject of the rules.
@@ -229,6 +252,7 @@ pub(crate) fn level(rules: &Rules, packet: &Packet, ours: &mut Fate, theirs: &mu
         (ours.whole, theirs.whole) = (None, None);
     }
     if later {
+        (ours.whole, theirs.whole) = (None, None);
         // Its ports are not there to be read.
         for fate in [ours, theirs] {
             fate.left = fate.left.as_ref().map(|_| "a fragment".to_owned());

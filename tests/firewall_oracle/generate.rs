@@ -170,6 +170,7 @@ fn rule(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usize)
     let (tcp, ported) = (begins("-p tcp"), begins("-p tcp") || begins("-p udp"));
     if r.chance(18)
         && let Some((target, more)) = rare_target(r, table, there, own, tcp, ported)
+        && (more.is_none() || !parts.iter().any(|part| part.text.contains("-p ")) || target.contains("SYNPROXY"))
     {
         parts.extend(more);
         return RuleDef { target, parts };

@@ -194,7 +194,7 @@ fn one(line: &Line, kernel: &mut Kernel, rules: &Rules, shots: &[Shot], seed: u6
             }
             let theirs = check::theirs(line, kernel, rules, shot, id, Duration::from_millis(patience));
             let (mut a, mut b) = (ours.clone(), theirs);
-            check::level(rules, &shot.packet, &mut a, &mut b);
+            check::level(rules, shot, &mut a, &mut b);
             if a == b {
                 break;
             }
@@ -212,7 +212,7 @@ fn asked(read: &cases::Read, facts: &reachwhy::host::HostFacts, kernel: Fate) ->
     let (ours, outcome) = check::ours(&stack, &check::asked(&read.shot(), 7), facts);
     let mut ours = ours.unwrap_or_else(|| panic!("{}: left open: {outcome:#?}", read.name));
     let mut kernel = kernel;
-    check::level(&read.rules, &read.case.packet, &mut ours, &mut kernel);
+    check::level(&read.rules, &read.shot(), &mut ours, &mut kernel);
     (ours, kernel)
 }
 
@@ -248,7 +248,7 @@ fn the_kernel_still_answers_the_named_cases_so() {
                 }
                 let mut kept = read.case.kernel.clone().unwrap();
                 let mut now = theirs;
-                check::level(&read.rules, &read.case.packet, &mut kept, &mut now);
+                check::level(&read.rules, &read.shot(), &mut kept, &mut now);
                 assert_eq!(kept, now, "{}: what is kept (left) is not what the kernel does now", read.name);
             }
         }

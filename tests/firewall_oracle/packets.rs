@@ -19,6 +19,8 @@ pub(crate) struct Shot {
     pub packet: Packet,
     /// What the octets are made from.
     pub plan: Plan,
+    /// It is sent in two fragments, cut here (in units of eight octets).
+    pub split: Option<u16>,
 }
 
 /// The making of a packet.
@@ -44,7 +46,7 @@ impl Shot {
         if packet.octets.is_none() {
             packet.octets = Some(hex(&build(&plan)));
         }
-        Self { packet, plan }
+        Self { packet, plan, split: None }
     }
 }
 
@@ -112,7 +114,50 @@ pub(crate) fn shot(r: &mut Random, rules: &Rules) -> Shot {
         let network = if v6 { 40 } else { 20 };
         length = Some(network + r.pick(&[0, 1, 2, 3, 4, 7, 8, 10, 13, 14, 19]));
     }
-    finish(plan, rules, length)
+    let mut shot = finish(plan, rules, length);
+    // Put together again before the rules see it.
+    let joined = rules.joins();
+    let body = shot.packet.length.unwrap_or(0).saturating_sub(if v6 { 40 } else { 20 });
+    if joined && shot.plan.headers.is_empty() && shot.packet.frag_offset.is_none() && body > 8 && r.chance(10) {
+        let last = usize::try_from((body - 1) / 8).unwrap();
+        // Over IPv6 a first fragment without the whole transport header is left alone
+        // (net/ipv6/netfilter/nf_conntrack_reasm.c, nf_ct_frag6_gather).
+        let first = if shot.packet.tcp_flags.is_some() && v6 { 3 } else { 1 };
+        if first <= last {
+            shot.split = Some(u16::try_from(first + r.below(last + 1 - first)).unwrap());
+        }
+        shot.packet.octets = Some(hex(&build(&shot.plan)));
+    }
+    shot
+}
+
+/// The two fragments of a packet.
+pub(crate) fn fragments(octets: &[u8], at: u16, id: u32) -> [Vec<u8>; 2] {
+    let cut = usize::from(at) * 8;
+    if octets[0] >> 4 == 6 {
+        let fragment = |body: &[u8], bits: u16| {
+            let mut out = octets[..40].to_vec();
+            out[4..6].copy_from_slice(&u16::try_from(body.len() + 8).unwrap().to_be_bytes());
+            out[6] = 44;
+            out.extend([octets[6], 0]);
+            out.extend(bits.to_be_bytes());
+            out.extend(id.to_be_bytes());
+            out.extend(body);
+            out
+        };
+        return [fragment(&octets[40..40 + cut], 1), fragment(&octets[40 + cut..], at << 3)];
+    }
+    let fragment = |body: &[u8], bits: u16| {
+        let mut out = octets[..20].to_vec();
+        out[2..4].copy_from_slice(&u16::try_from(body.len() + 20).unwrap().to_be_bytes());
+        out[6..8].copy_from_slice(&bits.to_be_bytes());
+        (out[10], out[11]) = (0, 0);
+        let sum = checksum::internet(&[&out]);
+        out[10..12].copy_from_slice(&sum.to_be_bytes());
+        out.extend(body);
+        out
+    };
+    [fragment(&octets[20..20 + cut], 0x2000), fragment(&octets[20 + cut..], at)]
 }
 
 /// Makes the packet meet a rule of the ruleset, or just not.
@@ -158,7 +203,7 @@ fn apply(set: &Set, rules: &Rules, plan: &mut Plan, length: &mut Option<u16>) {
         Set::Body(proto, octets) if !rules.nat => {
             (packet.proto, plan.body) = (Some(Proto(*proto)), Some(octets.clone()));
         }
-        Set::Ext(44, _) if rules.nat || rules.focus == Focus::Input => (),
+        Set::Ext(44, _) if rules.nat || rules.joins() || rules.focus == Focus::Input => (),
         Set::Ext(kind, body) if rules.v6 => {
             plan.headers.retain(|(other, _)| other != kind);
             plan.headers.push((*kind, body.clone()));
@@ -188,7 +233,7 @@ fn apply(set: &Set, rules: &Rules, plan: &mut Plan, length: &mut Option<u16>) {
         Set::Cast(kind) if rules.focus == Focus::Input => packet.pkttype = Some(*kind),
         Set::Mark(mark) if rules.focus == Focus::Output => packet.mark = Some(*mark),
         // conntrack puts fragments together first, and so does a host whose own they are.
-        Set::Fragment(offset, more) if !rules.nat && !rules.v6 && rules.focus != Focus::Input => {
+        Set::Fragment(offset, more) if !rules.nat && !rules.joins() && !rules.v6 && rules.focus != Focus::Input => {
             (packet.frag_offset, packet.more_fragments) = (Some(*offset), Some(*more));
         }
         // It does not go with this ruleset.
@@ -291,7 +336,7 @@ pub(crate) fn finish(mut plan: Plan, rules: &Rules, length: Option<u16>) -> Shot
         ..own
     };
     packet.ctstate = rules.nat.then(|| expected_state(&packet));
-    Shot { packet, plan }
+    Shot { packet, plan, split: None }
 }
 
 /// The conntrack state of a packet that comes first (`nf_conntrack_proto_tcp.c`, `…_icmp.c`).

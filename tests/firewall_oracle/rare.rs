@@ -144,7 +144,7 @@ pub(crate) fn of_protocol(r: &mut Random, place: Place<'_>) -> Option<Part> {
                 "INIT_ACK,COOKIE_ECHO",
             ]);
             let text = if r.chance(60) {
-                format!("-p sctp -m sctp {not}--chunk-types {kind} {list}")
+                format!("-p sctp -m sctp --chunk-types {kind} {list}")
             } else {
                 format!("-p sctp -m sctp {not}--{} {port}", r.pick(&["sport", "dport"]))
             };

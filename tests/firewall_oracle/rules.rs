@@ -151,6 +151,12 @@ impl Rules {
         out
     }
 
+    /// Whether fragments are put together before any rule sees them.
+    pub(crate) fn joins(&self) -> bool {
+        let text = self.text();
+        self.nat || text.contains("-m socket") || text.contains("-j TPROXY") || text.contains("-m cluster")
+    }
+
     pub(crate) fn sets_text(&self) -> String {
         self.sets.join("\n") + if self.sets.is_empty() { "" } else { "\n" }
     }

@@ -12,6 +12,9 @@ use crate::line::Line;
 use crate::packets::{Plan, Shot, finish};
 use crate::rules::Rules;
 
+/// How long a mismatch is made smaller.
+const LONGEST: Duration = Duration::from_secs(6);
+
 /// Both fates of a packet where they differ.
 fn differ(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot) -> Option<(Fate, Fate)> {
     kernel.load(rules).ok()?;
@@ -19,7 +22,7 @@ fn differ(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot) -> Optio
     let stack = check::stack(&dumps).ok()?;
     let mut ours = check::ours(&stack, &check::asked(shot, 7), &line.facts).0?;
     let mut theirs = check::theirs(line, kernel, rules, shot, 7, Duration::from_millis(10));
-    check::level(rules, &shot.packet, &mut ours, &mut theirs);
+    check::level(rules, shot, &mut ours, &mut theirs);
     (ours != theirs).then_some((ours, theirs))
 }
 
@@ -77,7 +80,8 @@ fn plainer(shot: &Shot, rules: &Rules) -> Vec<Shot> {
     let mut with = |keep: bool, change: &dyn Fn(&mut Plan)| {
         let mut copy = shot.plan.clone();
         change(&mut copy);
-        let copy = finish(copy, rules, length.filter(|_| keep));
+        let mut copy = finish(copy, rules, length.filter(|_| keep));
+        copy.split = shot.split.filter(|at| u32::from(*at) * 8 + 40 < copy.packet.length.unwrap_or(0));
         if copy.packet != shot.packet {
             out.push(copy);
         }
@@ -101,14 +105,21 @@ pub(crate) fn told(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot,
     let Some(mut fates) = differ(line, kernel, &rules, &shot) else {
         return format!("a mismatch that does not come again; seed {seed}\n{}", rules.text());
     };
+    let begun = std::time::Instant::now();
     'again: loop {
         for smaller in smaller(&rules) {
+            if begun.elapsed() > LONGEST {
+                break 'again;
+            }
             if let Some(found) = differ(line, kernel, &smaller, &shot) {
                 (rules, fates) = (smaller, found);
                 continue 'again;
             }
         }
         for plainer in plainer(&shot, &rules) {
+            if begun.elapsed() > LONGEST {
+                break 'again;
+            }
             if let Some(found) = differ(line, kernel, &rules, &plainer) {
                 (shot, fates) = (plainer, found);
                 continue 'again;
@@ -125,6 +136,7 @@ pub(crate) fn told(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot,
         flows: rules.nat,
         packet: shot.packet,
         extensions: Vec::new(),
+        split: shot.split,
         kernel: Some(fates.1.clone()),
     };
     let name = format!("{:?}{}_{seed}", rules.kind, if rules.nat { "_flows" } else { "" }).to_lowercase();

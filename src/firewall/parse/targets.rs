@@ -48,10 +48,6 @@ pub(super) fn build(instance: &Instance, family: Family) -> Result<Target, Fault
             Target::Mark { value, mask }
         }
         "CONNMARK" => connmark(instance)?,
-        // A base port (`1.2.3.4:10-20/5`) shifts the range, which is not followed here.
-        "DNAT" if instance.opts.iter().flat_map(|opt| &opt.args).any(|word| word.text.contains('/')) => {
-            Target::Unknown { name: name.to_owned(), options: options() }
-        }
         "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" => nat(instance, family)?,
         "NETMAP" => {
             let opt = instance.get("to").ok_or_else(|| need("`--to NETWORK`"))?;

@@ -31,7 +31,8 @@ enum Next {
 impl Run<'_> {
     /// Walks one base chain; `None` where the packet passes it.
     pub(super) fn base_chain(&mut self, start: ChainAt, base: &Base) -> Option<End> {
-        if base.kind == ChainKind::Nat && !self.nat_applies(start) {
+        // Without conntrack no packet has a flow to be translated (nf_nat_inet_fn).
+        if base.kind == ChainKind::Nat && (!self.stack.tracks(self.live.v6) || !self.nat_applies(start)) {
             return None;
         }
         let mut at = start;

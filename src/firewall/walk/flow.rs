@@ -248,6 +248,10 @@ impl Run<'_> {
 
     fn all_hooks(&mut self, start: Hook) -> Option<End> {
         let mut hook = start;
+        let first = matches!(hook, Hook::Ingress | Hook::Prerouting | Hook::Output);
+        if first && self.live.is_fragment() && self.stack.defragments(self.live.v6) {
+            self.live.put_together("conntrack is in use");
+        }
         if hook == Hook::Ingress || hook == Hook::Prerouting {
             for at in [Hook::Ingress, Hook::Prerouting] {
                 if let Some(end) = self.hook(at) {
@@ -255,7 +259,13 @@ impl Run<'_> {
                 }
             }
             hook = match self.route_in() {
-                Ok(To::Local) => Hook::Input,
+                Ok(To::Local) => {
+                    // net/ipv4/ip_input.c, ip_local_deliver; IPv6 does so behind INPUT.
+                    if self.live.is_fragment() && !self.live.v6 {
+                        self.live.put_together("it is for this host");
+                    }
+                    Hook::Input
+                }
                 Ok(To::Forward) => Hook::Forward,
                 Err(end) => return Some(*end),
             };

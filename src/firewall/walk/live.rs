@@ -182,6 +182,15 @@ impl Live {
         !self.states_seen().intersects(CtStates(CtStates::INVALID.0 | CtStates::UNTRACKED.0))
     }
 
+    /// The rules see the whole packet, of which this is a fragment.
+    pub(super) fn put_together(&mut self, why: &str) {
+        self.assume(format!("it is put together with its other fragments before the rules see it ({why})"));
+        let packet = &mut self.packet;
+        (packet.frag_offset, packet.more_fragments) = (None, None);
+        (packet.length, packet.payload, packet.octets) = (None, None, None);
+        self.wire = None;
+    }
+
     /// Whether conntrack gave the packet a flow before this chain.
     pub(super) fn has_flow_now(&self) -> bool {
         let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);

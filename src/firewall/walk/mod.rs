@@ -6,6 +6,7 @@
 //! is the verdict, otherwise it is unknown and the branches are the alternatives.
 
 mod answer;
+mod asks;
 mod bytes;
 mod chain;
 mod changing;

@@ -78,7 +78,7 @@ impl Run<'_> {
     fn destination(&mut self, range: &NatRange) {
         let ends = (self.live.packet.src, self.live.packet.dst);
         if let Some(addrs) = range.addrs {
-            self.live.packet.dst = best_address(addrs, ends, range.flags.contains("persistent"));
+            self.live.packet.dst = best_address(addrs, ends, range.flags.contains("persistent"), true);
         }
         let Some(ports) = range.ports.filter(|_| has_ports(self.live.proto)) else { return };
         let (random, own) = (range.flags.contains("random"), self.live.packet.dport);
@@ -103,7 +103,7 @@ impl Run<'_> {
         if let Some(addrs) = range.addrs
             && !super::matching::in_range(ends.0, addrs.0, addrs.1)
         {
-            self.live.packet.src = best_address(addrs, ends, persistent);
+            self.live.packet.src = best_address(addrs, ends, persistent, false);
         }
         let Some(ports) = range.ports.filter(|_| has_ports(self.live.proto)) else { return };
         let keep = self.live.packet.sport.is_some_and(|port| ports.contains(port)) && !range.flags.contains("random");
@@ -144,7 +144,12 @@ fn has_ports(proto: u8) -> bool {
 
 /// The address that the kernel takes of a range for a flow from `src` to `dst`: by a hash of both, with
 /// `--persistent` of the source alone (`net/netfilter/nf_nat_core.c`, `find_best_ips_proto`).
-pub(super) fn best_address((from, to): (IpAddr, IpAddr), (src, dst): (IpAddr, IpAddr), persistent: bool) -> IpAddr {
+pub(super) fn best_address(
+    (from, to): (IpAddr, IpAddr),
+    (src, dst): (IpAddr, IpAddr),
+    persistent: bool,
+    of_destination: bool,
+) -> IpAddr {
     if from == to {
         return from;
     }
@@ -174,7 +179,9 @@ pub(super) fn best_address((from, to): (IpAddr, IpAddr), (src, dst): (IpAddr, Ip
         *place = low.wrapping_add(u32::try_from((u64::from(hash) * (size & 0xffff_ffff)) >> 32).unwrap_or(0));
         full |= *place != high;
         if !persistent {
-            hash ^= other.get(index).copied().unwrap_or(0);
+            // A destination is replaced word by word already.
+            let replaced = if of_destination { place.swap_bytes() } else { other.get(index).copied().unwrap_or(0) };
+            hash ^= replaced;
         }
     }
     match from {

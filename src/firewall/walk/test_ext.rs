@@ -177,13 +177,21 @@ impl Run<'_> {
         if live.proto != 6 {
             return Truth::No;
         }
-        if live.is_later_fragment() {
-            return Truth::Maybe("a later fragment: it looks at the payload as if it were the header".to_owned());
-        }
-        if !live.has_octets(20) {
+        let flags = if live.is_later_fragment() {
+            match live.later_segment() {
+                None => {
+                    return Truth::Maybe(
+                        "a later fragment: it looks at the payload as if it were the header".to_owned(),
+                    );
+                }
+                Some(segment) if segment.len() < 20 => return Truth::No,
+                Some(segment) => TcpFlags(segment.get(13).copied().unwrap_or(0)),
+            }
+        } else if !live.has_octets(20) {
             return Truth::No;
-        }
-        let flags = live.tcp_flags();
+        } else {
+            live.tcp_flags()
+        };
         let fits = |asked: Option<bool>, bit: TcpFlags| asked.is_none_or(|negated| (flags.0 & bit.0 != 0) != negated);
         Truth::of(fits(test.ece, TcpFlags::ECE) && fits(test.cwr, TcpFlags::CWR))
     }

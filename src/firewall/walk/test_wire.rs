@@ -3,7 +3,9 @@
 
 use std::net::Ipv6Addr;
 
-use crate::firewall::ruleset::{Bits, FragTest, Ipv6HeaderTest, OptionsTest, RtTest, Span, SpiModule, SpiTest, SrhTest, SrhValue};
+use crate::firewall::ruleset::{
+    Bits, FragTest, Ipv6HeaderTest, OptionsTest, RtTest, Span, SpiModule, SpiTest, SrhTest, SrhValue,
+};
 
 use super::flow::Run;
 use super::live::{Live, Truth};
@@ -31,6 +33,16 @@ impl Live {
             return Found::At(octets.get(found.at..).unwrap_or_default(), found.length);
         }
         if layout.cut { Found::Cut } else { Found::Not }
+    }
+}
+
+impl Live {
+    /// What modules that do not look at the fragment's offset take for the transport header: over IPv6,
+    /// where it was not found, what begins the packet.
+    pub(super) fn later_segment(&self) -> Option<Vec<u8>> {
+        let octets = self.wire_now()?;
+        let place = if self.v6 { 0 } else { usize::try_from(self.network_header()).ok()? };
+        Some(octets.get(place..).unwrap_or_default().to_vec())
     }
 }
 
@@ -154,12 +166,9 @@ impl Run<'_> {
     pub(super) fn tcp_mss(&mut self, span: Span) -> Truth {
         let live = &mut self.live;
         if live.is_later_fragment() {
-            let Some((octets, layout)) = &live.wire else {
+            let Some(segment) = live.later_segment() else {
                 return Truth::Maybe("a later fragment: it looks at the payload as if it were the header".to_owned());
             };
-            let place =
-                if live.v6 { layout.transport } else { usize::from(octets.first().copied().unwrap_or(0x45) & 15) * 4 };
-            let segment = octets.get(place..).unwrap_or_default().to_vec();
             return self.mss_in(&segment, span);
         }
         if !live.has_octets(20) {

@@ -242,7 +242,7 @@ impl Run<'_> {
         let persistent = range.flags.contains("persistent");
         // The tuple as it is now: NAT of the other end may have changed it.
         let (src, dst) = (self.live.original.0, self.live.packet.dst);
-        Some(best_address((from, to), (src, dst), persistent))
+        Some(best_address((from, to), (src, dst), persistent, manip == Manip::Destination))
     }
 
     /// What one option of `-m conntrack` says of the packet's flow, where there is a history.
