@@ -186,7 +186,10 @@ fn extension(ext: &Ext) -> String {
         Ext::TcpMss(_) => "by the segment size they offer",
         Ext::Osf(_) => "by the system whose SYN it looks like",
         Ext::Frag(_) => "by their fragment header",
-        Ext::Ipv6Header(_) | Ext::Rt(_) | Ext::Options(_) | Ext::MobilityHeader(_) => "by their IPv6 extension headers",
+        Ext::Ipv6Header(_) | Ext::Rt(_) | Ext::Options(_) | Ext::MobilityHeader(_) | Ext::Srh(_) => {
+            "by their IPv6 extension headers"
+        }
+        Ext::Ipvs(_) => "by what the load balancer does with them",
         Ext::Eui64 => return "whose source address is made of the sender's hardware address".to_owned(),
         Ext::Physdev(_) => "by the bridge's ports they cross",
         Ext::Rpfilter(test) if test.invert => "whose source is not where they came from",

@@ -132,7 +132,7 @@ pub fn covering(facts: &HostFacts, dst: IpAddr) -> Vec<&Route> {
 }
 
 /// The source address a route suggests, or the first fitting one of its interface.
-fn source_for(facts: &HostFacts, explained: &RouteExplanation) -> Option<IpAddr> {
+pub(crate) fn source_for(facts: &HostFacts, explained: &RouteExplanation) -> Option<IpAddr> {
     let route = explained.route.as_ref()?;
     if route.source.is_some() {
         return route.source;

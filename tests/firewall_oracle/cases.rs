@@ -29,6 +29,9 @@ pub(crate) struct Case {
     /// IPv6 extension headers on the wire.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<u8>,
+    /// It is sent in two fragments, cut here (in units of eight octets).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<u16>,
     pub kernel: Option<Fate>,
 }
 
@@ -43,7 +46,7 @@ pub(crate) struct Read {
 
 impl Read {
     pub(crate) fn shot(&self) -> Shot {
-        Shot { packet: self.case.packet.clone(), extensions: self.case.extensions.clone() }
+        Shot { split: self.case.split, ..Shot::of_case(&self.case.packet, &self.case.extensions) }
     }
 }
 

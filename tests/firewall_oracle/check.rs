@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reachwhy::firewall::ruleset::PktType;
 use reachwhy::firewall::{Facts, Outcome, Packet, Stack, Verdict, parse, walk};
 use reachwhy::host::{Backend, DumpFormat, HostFacts, RulesetDump};
 use reachwhy::wire::{Decoded, Encapsulation, Network};
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Kernel, Met, feed, packet_id};
 use crate::line::{CLIENT_MAC, Line};
-use crate::packets::{Shot, bytes, frame_to};
+use crate::packets::{Shot, bytes, fragments, frame_to, hex};
 use crate::rules::{Focus, Kind, Rules};
 
 /// What became of a packet, as far as both sides can say it.
@@ -21,6 +20,9 @@ pub(crate) struct Fate {
     pub path: Vec<String>,
     /// The header fields that left on the other side.
     pub left: Option<String>,
+    /// All octets of what left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<String>,
     /// ICMP type and code that the sender got, or `rst`.
     pub answer: Option<String>,
 }
@@ -75,10 +77,29 @@ pub(crate) fn stack(dumps: &[RulesetDump]) -> Result<Stack, String> {
     Ok(Stack::from_rulesets(rulesets))
 }
 
+/// The question to the walk with the octets that are sent.
+pub(crate) fn asked(shot: &Shot, id: u32) -> Packet {
+    if shot.split.is_some() {
+        let (offset, more) = (Some(0), Some(true));
+        let whole = shot.packet.clone();
+        return Packet {
+            frag_offset: offset,
+            more_fragments: more,
+            octets: None,
+            payload: None,
+            length: None,
+            ..whole
+        };
+    }
+    Packet { octets: Some(hex(&bytes(shot, id))), ..shot.packet.clone() }
+}
+
 /// What the walk says; `None` where it leaves the answer open.
 pub(crate) fn ours(stack: &Stack, packet: &Packet, facts: &HostFacts) -> (Option<Fate>, Outcome) {
-    let outcome = walk(stack, packet, &Facts::of(facts));
-    let maybe = outcome.path.iter().any(|step| step.action == "maybe");
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let outcome = walk(stack, packet, &Facts::of(facts).at(clock));
+    let guessed = |what: &String| what.starts_with("a packet of") || what.contains("the first is taken");
+    let maybe = outcome.path.iter().any(|step| step.action == "maybe") || outcome.assumed.iter().any(guessed);
     if maybe || !outcome.branches.is_empty() || outcome.verdict == Verdict::Unknown {
         return (None, outcome);
     }
@@ -92,8 +113,29 @@ pub(crate) fn ours(stack: &Stack, packet: &Packet, facts: &HostFacts) -> (Option
         let given = |field: Option<u8>, old: Option<u8>| field.or(old).unwrap_or(0);
         fields(out.src, out.dst, out.sport.zip(out.dport), given(out.ttl, packet.ttl), given(out.tos, packet.tos))
     });
-    let answer = outcome.reject_with.as_deref().map(|name| answer_of(name).to_owned());
-    (Some(Fate { path, left, answer }), outcome)
+    let answer = outcome.reply.as_ref().map(|reply| match reply.icmp {
+        Some((kind, code)) => format!("{kind}/{code} from {}", said(reply.from)),
+        None => {
+            let (sport, dport) = reply.ports.unwrap_or_default();
+            let flags = reply.tcp_flags.as_deref().unwrap_or("");
+            let numbers = (said(reply.seq), said(reply.ack));
+            format!(
+                "{flags} {}:{} > {} seq {} ack {}",
+                said(reply.from),
+                said(sport),
+                said(dport),
+                numbers.0,
+                numbers.1
+            )
+        }
+    });
+    let answer = answer.filter(|_| outcome.reply.as_ref().is_some_and(|r| r.verdict == Some(Verdict::Accept)));
+    let whole = left.as_ref().and_then(|_| out.octets.clone());
+    (Some(Fate { path, left, whole, answer }), outcome)
+}
+
+fn said<T: std::fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "?".to_owned(), |value| value.to_string())
 }
 
 fn place(table: &str, chain: &str, rule: Option<u32>) -> String {
@@ -106,25 +148,6 @@ fn place(table: &str, chain: &str, rule: Option<u32>) -> String {
 fn fields(src: IpAddr, dst: IpAddr, ports: Option<(u16, u16)>, ttl: u8, tos: u8) -> String {
     let ports = ports.map_or(String::new(), |(from, to)| format!(" {from} > {to}"));
     format!("{src} > {dst}{ports} ttl {ttl} tos {tos:#04x}")
-}
-
-/// RFC 792 and RFC 4443.
-fn answer_of(name: &str) -> &str {
-    match name {
-        "icmp-net-unreachable" => "3/0",
-        "icmp-host-unreachable" => "3/1",
-        "icmp-proto-unreachable" => "3/2",
-        "icmp-port-unreachable" => "3/3",
-        "icmp-net-prohibited" => "3/9",
-        "icmp-host-prohibited" => "3/10",
-        "icmp-admin-prohibited" => "3/13",
-        "icmp6-no-route" => "1/0",
-        "icmp6-adm-prohibited" => "1/1",
-        "icmp6-addr-unreachable" => "1/3",
-        "icmp6-port-unreachable" => "1/4",
-        "tcp-reset" => "rst",
-        other => other,
-    }
 }
 
 /// Sends the packet and tells what became of it.
@@ -142,34 +165,45 @@ pub(crate) fn theirs(
     let packet = &shot.packet;
     let raw = bytes(shot, id);
     line.drain();
-    if rules.focus == Focus::Output {
-        line.leave(packet.dst, packet.mark.unwrap_or(0), &raw);
-    } else {
-        line.arrive(frame_to(packet), packet.mac_src.unwrap_or(CLIENT_MAC), &raw);
+    let pieces = match shot.split {
+        Some(at) => fragments(&raw, at, id).to_vec(),
+        None => vec![raw],
+    };
+    for raw in pieces {
+        if rules.focus == Focus::Output {
+            line.leave(packet.dst, packet.mark.unwrap_or(0), &raw);
+        } else {
+            line.arrive(frame_to(packet), packet.mac_src.unwrap_or(CLIENT_MAC), &raw);
+        }
     }
     std::thread::sleep(patience);
-    let (met, dropped) = kernel.drain(id);
+    let met = kernel.drain(id);
     let (client, server) = line.drain();
-    let mut fate = Fate { path: met.iter().map(written).collect(), left: None, answer: None };
+    let mut fate = Fate { path: met.iter().map(written).collect(), left: None, whole: None, answer: None };
     for (to_client, frame) in client.iter().map(|f| (true, f)).chain(server.iter().map(|f| (false, f))) {
         let decoded = Decoded::parse(Encapsulation::Ip, frame);
         if own_id(&decoded) == Some(id) && !(to_client && rules.focus == Focus::Input) {
             fate.left = Some(seen(&decoded, packet));
+            fate.whole = Some(hex(frame));
         } else if let Some(quoted) = decoded.icmp().filter(|icmp| icmp.is_error()) {
             // The quoted header, behind eight octets of ICMP.
             let inner = if rules.v6 { 48 } else { 28 };
             if frame.get(inner..).is_some_and(|inner| packet_id(inner) == id) {
-                fate.answer = Some(format!("{}/{}", quoted.kind, quoted.code));
+                fate.answer = Some(format!("{}/{} from {}", quoted.kind, quoted.code, said(decoded.src())));
             }
-        } else if decoded.tcp().is_some_and(|tcp| tcp.flags.contains(reachwhy::wire::TcpFlags::RST))
+        } else if let Some(tcp) = decoded.tcp().filter(|tcp| tcp.flags.contains(reachwhy::wire::TcpFlags::RST))
             && own_id(&decoded) != Some(id)
         {
-            fate.answer = Some("rst".to_owned());
+            let flags = if tcp.flags.contains(reachwhy::wire::TcpFlags::ACK) { "rst,ack" } else { "rst" };
+            let (src, ports) = (said(decoded.src()), (tcp.sport, tcp.dport));
+            let numbers = (tcp.seq, tcp.ack);
+            fate.answer = Some(format!("{flags} {src}:{} > {} seq {} ack {}", ports.0, ports.1, numbers.0, numbers.1));
         }
     }
-    // What a closed port says is no reject of the rules.
-    if !dropped && rules.kind != Kind::Legacy {
-        fate.answer = None;
+    if rules.focus == Focus::Input && rules.text().contains("-j TEE") {
+        // The copy goes its own way.
+        fate.left = None;
+        fate.path.retain(|place| !place.contains(" OUTPUT ") && !place.contains(" POSTROUTING "));
     }
     fate
 }
@@ -199,27 +233,26 @@ fn seen(decoded: &Decoded<'_>, packet: &Packet) -> String {
 }
 
 /// Leaves out of both what cannot be compared for this packet.
-pub(crate) fn level(rules: &Rules, packet: &Packet, ours: &mut Fate, theirs: &mut Fate) {
-    let flags = packet.tcp_flags.map_or(0, |flags| flags.0);
-    let later = packet.frag_offset.is_some_and(|offset| offset > 0) || packet.more_fragments == Some(true);
-    // Neither ICMP errors nor RSTs are answered, nor what came to all (RFC 1122, 3.2.2).
-    let header = match packet.proto.map(|proto| proto.0) {
-        Some(6) => 20,
-        _ => 8,
-    };
-    let cut = packet.length.is_some_and(|length| length < header + if packet.is_v6() { 40 } else { 20 });
-    let silent = later
-        || cut
-        || packet.pkttype.is_some_and(|kind| kind != PktType::Unicast)
-        || ours.answer.as_deref() == Some("rst") && flags & 4 != 0
-        || packet.icmp_type.is_some_and(|kind| !matches!((packet.is_v6(), kind), (false, 8 | 13) | (true, 128)));
-    if silent || rules.focus == Focus::Output || rules.hinders_answers() || ours.answer.is_none() {
+pub(crate) fn level(rules: &Rules, shot: &Shot, ours: &mut Fate, theirs: &mut Fate) {
+    let packet = &shot.packet;
+    let later = shot.split.is_some()
+        || packet.frag_offset.is_some_and(|offset| offset > 0)
+        || packet.more_fragments == Some(true);
+    // A first fragment's checksum is that of all of them.
+    let odd = packet.proto == Some(reachwhy::firewall::packet::Proto(33));
+    if later || odd || rules.focus == Focus::Output {
         (ours.answer, theirs.answer) = (None, None);
     }
-    if rules.focus == Focus::Input && theirs.left.is_none() && ours.left.is_none() {
-        return;
+    // What a closed port of the host's own says is no reject of the rules.
+    let arrived = ours.path.iter().any(|place| place.contains(" INPUT "));
+    if ours.answer.is_none() && (rules.focus == Focus::Input || arrived) {
+        theirs.answer = None;
+    }
+    if ours.whole.is_none() || theirs.whole.is_none() {
+        (ours.whole, theirs.whole) = (None, None);
     }
     if later {
+        (ours.whole, theirs.whole) = (None, None);
         // Its ports are not there to be read.
         for fate in [ours, theirs] {
             fate.left = fate.left.as_ref().map(|_| "a fragment".to_owned());

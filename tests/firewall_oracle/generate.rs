@@ -134,14 +134,21 @@ fn rule(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usize)
         let hook = if own > 0 { "" } else { place.hook };
         parts.push(matches::interface(r, Place { hook, ..place }));
     }
-    let with_protocol = r.chance(60) && place.hook != "-";
-    if with_protocol {
+    // What a module takes in one hook alone is left out of chains that several call.
+    let there = if own > 0 && busy(table, place.focus).len() > 1 { Place { hook: "", ..place } } else { place };
+    let rare = if r.chance(20) { crate::rare::of_protocol(r, there) } else { None };
+    if let Some(part) = rare {
+        parts.push(part);
+    } else if r.chance(60) {
         let (protocol, more) = matches::protocol(r, place);
         parts.push(protocol);
         parts.extend(more);
     }
     for _ in 0..r.below(3) {
-        if let Some(part) = matches::any(r, place) {
+        // rpfilter is for raw and mangle.
+        let there = if table == "nat" && there.hook == "PREROUTING" { Place { hook: "", ..there } } else { there };
+        let part = if r.chance(45) { crate::rare::any(r, there) } else { matches::any(r, place) };
+        if let Some(part) = part {
             // iptables takes a module twice, and merges the options of some.
             let module = |text: &str| text.trim_start_matches("! ").split(' ').take(2).collect::<Vec<_>>().join(" ");
             if !parts.iter().any(|other| module(&other.text) == module(&part.text)) {
@@ -155,9 +162,142 @@ fn rule(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usize)
             ..Default::default()
         });
     }
-    let tcp = parts.iter().any(|part| part.text == "-p tcp");
-    let ported = tcp || parts.iter().any(|part| part.text == "-p udp");
+    let begins = |protocol: &str| {
+        parts
+            .iter()
+            .any(|part| part.text.strip_prefix(protocol).is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')))
+    };
+    let (tcp, ported) = (begins("-p tcp"), begins("-p tcp") || begins("-p udp"));
+    if r.chance(18)
+        && let Some((target, more)) = rare_target(r, table, there, own, tcp, ported)
+        && (more.is_none() || !parts.iter().any(|part| part.text.contains("-p ")) || target.contains("SYNPROXY"))
+    {
+        parts.extend(more);
+        return RuleDef { target, parts };
+    }
     RuleDef { target: target(r, table, place, own, users, tcp, ported), parts }
+}
+
+/// A rarer target, and the match that it must have.
+fn rare_target(
+    r: &mut Random,
+    table: &str,
+    place: Place<'_>,
+    own: usize,
+    tcp: bool,
+    ported: bool,
+) -> Option<(String, Option<crate::rules::Part>)> {
+    let part = |text: &str| Some(crate::rules::Part { text: text.to_owned(), ..Default::default() });
+    let syn = || {
+        let mut part = part("-p tcp -m tcp --tcp-flags SYN,RST SYN").unwrap_or_default();
+        part.inside = vec![crate::rules::Set::Proto(6), crate::rules::Set::Flags(2)];
+        part.near = vec![
+            crate::rules::Set::Mss(1460),
+            crate::rules::Set::Mss(900),
+            crate::rules::Set::Options(vec![]),
+            crate::rules::Set::Options(vec![3, 4, 8]),
+            crate::rules::Set::Payload(vec![1, 2, 3]),
+        ];
+        Some(part)
+    };
+    let plain = |text: String| Some((text, None));
+    match (table, r.below(8)) {
+        (_, 0) => plain(format!("-j AUDIT --type {}", r.pick(&["accept", "drop", "reject"]))),
+        ("raw", 1) => plain("-j TRACE".to_owned()),
+        ("raw", 2 | 3) if place.nat => {
+            plain(r.pick(&["-j NOTRACK", "-j CT --helper ftp", "-j CT --ctevents new,destroy"]).to_owned())
+                .filter(|(text, _)| !text.contains("ftp") || tcp)
+        }
+        ("mangle", 1 | 2) if !tcp && !ported => {
+            let size = r.pick(&["--set-mss 1000", "--set-mss 1460", "--set-mss 9000", "--clamp-mss-to-pmtu"]);
+            let clamps = matches!(place.hook, "FORWARD" | "OUTPUT" | "POSTROUTING") && own == 0;
+            Some((format!("-j TCPMSS {}", if clamps { size } else { "--set-mss 1200" }), syn()))
+        }
+        ("mangle", 1 | 2) if tcp => plain(format!(
+            "-j TCPOPTSTRIP --strip-options {}",
+            r.pick(&["2", "3,4", "8", "2,3,4,8", "timestamp,wscale", "5-9,2"]).replace("5-9,2", "5,2")
+        )),
+        ("mangle", 3) if tcp && !place.v6 => plain("-j ECN --ecn-tcp-remove".to_owned()),
+        ("mangle", 3) if ported && place.hook == "PREROUTING" && own == 0 => {
+            let to = if place.v6 { "::" } else { "0.0.0.0" };
+            plain(format!("-j TPROXY --on-port {} --on-ip {to} --tproxy-mark 0x1/0x1", r.pick(&[3128, 0])))
+        }
+        ("mangle", 4) if ported => plain("-j CHECKSUM --checksum-fill".to_owned()),
+        ("mangle", 4) => plain(format!("-j DSCP --set-dscp-class {}", r.pick(&["AF11", "EF", "CS7", "BE"]))),
+        ("mangle", 5) => {
+            plain(format!("-j TOS --{}-tos {:#04x}", r.pick(&["and", "or", "xor", "set"]), r.pick(&[0, 3, 0x10, 0xfc])))
+        }
+        ("mangle", 6) if place.nat => plain(format!(
+            "-j CONNMARK {}",
+            r.pick(&[
+                "--set-mark 0x5",
+                "--and-mark 0x10",
+                "--or-mark 0x3",
+                "--xor-mark 0xff",
+                "--save-mark --nfmask 0xf --ctmask 0xff",
+                "--restore-mark --nfmask 0x11 --ctmask 0x1"
+            ])
+        )),
+        ("mangle", 7) => {
+            plain("-j HMARK --hmark-tuple src,dst --hmark-mod 8 --hmark-rnd 0x1234".to_owned()).filter(|_| r.chance(20))
+        }
+        ("filter", 1) => plain(format!("-j NFQUEUE --queue-num {}", r.pick(&[3, 65535]))),
+        ("filter", 2) if place.v6 => plain(format!(
+            "-j REJECT --reject-with {}",
+            r.pick(&["policy-fail", "reject-route", "icmp6-adm-prohibited", "no-route"])
+        )),
+        ("filter", 2) => plain(format!(
+            "-j REJECT --reject-with {}",
+            r.pick(&["net-unreach", "host-prohib", "admin-prohib", "proto-unreach"])
+        )),
+        ("filter", 3) if tcp && place.nat && matches!(place.hook, "INPUT" | "FORWARD") && own == 0 => Some((
+            "-j SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460".to_owned(),
+            part("-m conntrack --ctstate INVALID,UNTRACKED"),
+        )),
+        ("filter", 4) => plain(format!(
+            "-j LOG --log-level {} --log-tcp-options --log-ip-options --log-uid",
+            r.pick(&["debug", "warning"])
+        )),
+        ("filter", 5) => {
+            plain("-j NFLOG --nflog-group 6 --nflog-prefix \"a b\" --nflog-size 20 --nflog-threshold 2".to_owned())
+        }
+        ("filter", 6) if place.focus == Focus::Input && !place.nat => {
+            plain(format!("-j TEE --gateway {}", if place.v6 { "fd00:2::5" } else { "10.2.0.5" }))
+        }
+        ("filter", 7) => {
+            plain("-j RATEEST --rateest-name r --rateest-interval 250ms --rateest-ewmalog 500ms".to_owned())
+        }
+        ("nat", 1 | 2) if own == 0 && !place.v6 => plain(match place.hook {
+            "PREROUTING" | "OUTPUT" => {
+                let to = r.pick(&["10.2.0.5-10.2.0.9", "10.2.0.6-10.2.0.15 --persistent", "172.16.0.0-172.31.255.255"]);
+                if ported && r.chance(60) {
+                    format!(
+                        "-j DNAT --to-destination {}",
+                        r.pick(&["10.2.0.5:1000-1010", "10.2.0.5:5000-5100/1024", "10.2.0.6-10.2.0.9:80", ":8080"])
+                    )
+                } else if place.focus == Focus::Input {
+                    "-j DNAT --to-destination 10.2.0.1".to_owned()
+                } else {
+                    format!("-j DNAT --to-destination {to}")
+                }
+            }
+            _ => {
+                let to = r.pick(&["10.2.0.9-10.2.0.12", "10.2.0.8-10.2.0.15 --persistent", "10.1.0.70-10.1.0.90"]);
+                format!("-j SNAT --to-source {to}")
+            }
+        }),
+        ("nat", 1 | 2) if own == 0 => plain(match place.hook {
+            "PREROUTING" | "OUTPUT" if place.focus != Focus::Input => {
+                format!(
+                    "-j DNAT --to-destination {}",
+                    r.pick(&["fd00:2::5-fd00:2::9", "fd00:2::5-fd00:2::f --persistent"])
+                )
+            }
+            "POSTROUTING" => "-j SNAT --to-source fd00:2::4-fd00:2::b".to_owned(),
+            _ => return None,
+        }),
+        _ => None,
+    }
 }
 
 fn target(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usize, tcp: bool, ported: bool) -> String {

@@ -169,9 +169,10 @@ impl Kernel {
         let _ = acknowledged(&self.orders);
     }
 
-    /// What the packet with this number met, in order, and whether its last word was a drop.
-    pub(crate) fn drain(&mut self, id: u32) -> (Vec<Met>, bool) {
-        let (mut met, mut dropped, mut ours) = (Vec::new(), false, false);
+    /// What the packet with this number met, in order.
+    pub(crate) fn drain(&mut self, id: u32) -> Vec<Met> {
+        // Of a later fragment over IPv6 the notices show no header.
+        let (mut met, mut ours) = (Vec::new(), true);
         while let Some(bytes) = receive(&self.notices) {
             for (kind, body) in messages(&bytes) {
                 if kind != NFTABLES << 8 | TRACE || body.len() < 4 {
@@ -182,7 +183,7 @@ impl Kernel {
                     ours = packet_id(header) == id;
                 }
                 if ours {
-                    self.notice(body[0], &attributes, &mut met, &mut dropped);
+                    self.notice(body[0], &attributes, &mut met);
                 }
             }
         }
@@ -201,20 +202,15 @@ impl Kernel {
                 }
             }
         }
-        (met, dropped)
+        met
     }
 
-    fn notice(&self, family: u8, attributes: &[(u16, &[u8])], met: &mut Vec<Met>, dropped: &mut bool) {
+    fn notice(&self, family: u8, attributes: &[(u16, &[u8])], met: &mut Vec<Met>) {
         let (Some(table), Some(chain)) = (text(attributes, 1), text(attributes, 2)) else { return };
         if table == "oracle" {
             return;
         }
         let kind = number32(attributes, 4);
-        let code = match attributes.iter().find(|(kind, _)| *kind == 5) {
-            Some((_, nested)) => number32(&self::attributes(nested), 1),
-            None => number32(attributes, 16),
-        };
-        *dropped = code == Some(0);
         match kind {
             Some(1) => met.push(Met { table, chain, rule: None }),
             // Without a handle it is the end of a chain.

@@ -172,7 +172,7 @@ impl Line {
             setsockopt(&socket, sockopt::Priority, &PRIORITY).unwrap();
             socket
         };
-        let parts = [Part::Links, Part::Addresses, Part::Routes, Part::Rules, Part::Sysctls];
+        let parts = [Part::Links, Part::Addresses, Part::Routes, Part::Rules, Part::Sysctls, Part::Sockets];
         let facts = gather(&GatherOptions::only(parts));
         Ok(Self { client, server, raw4: raw(Domain::IPV4), raw6: raw(Domain::IPV6), facts })
     }

@@ -28,6 +28,7 @@ mod matches;
 mod native;
 mod packets;
 mod random;
+mod rare;
 mod rules;
 mod shrink;
 
@@ -179,7 +180,7 @@ fn one(line: &Line, kernel: &mut Kernel, rules: &Rules, shots: &[Shot], seed: u6
     };
     for (n, shot) in shots.iter().enumerate() {
         let id = u32::try_from(n + 1).unwrap();
-        let (ours, _) = check::ours(&stack, &shot.packet, &line.facts);
+        let (ours, _) = check::ours(&stack, &check::asked(shot, id), &line.facts);
         let Some(ours) = ours else {
             tally.open += 1;
             continue;
@@ -193,7 +194,7 @@ fn one(line: &Line, kernel: &mut Kernel, rules: &Rules, shots: &[Shot], seed: u6
             }
             let theirs = check::theirs(line, kernel, rules, shot, id, Duration::from_millis(patience));
             let (mut a, mut b) = (ours.clone(), theirs);
-            check::level(rules, &shot.packet, &mut a, &mut b);
+            check::level(rules, shot, &mut a, &mut b);
             if a == b {
                 break;
             }
@@ -208,10 +209,10 @@ fn one(line: &Line, kernel: &mut Kernel, rules: &Rules, shots: &[Shot], seed: u6
 /// What the walk makes of a case, and what both can say of it.
 fn asked(read: &cases::Read, facts: &reachwhy::host::HostFacts, kernel: Fate) -> (Fate, Fate) {
     let stack = check::stack(&read.dumps).unwrap_or_else(|why| panic!("{}: {why}", read.name));
-    let (ours, outcome) = check::ours(&stack, &read.case.packet, facts);
+    let (ours, outcome) = check::ours(&stack, &check::asked(&read.shot(), 7), facts);
     let mut ours = ours.unwrap_or_else(|| panic!("{}: left open: {outcome:#?}", read.name));
     let mut kernel = kernel;
-    check::level(&read.rules, &read.case.packet, &mut ours, &mut kernel);
+    check::level(&read.rules, &read.shot(), &mut ours, &mut kernel);
     (ours, kernel)
 }
 
@@ -247,7 +248,7 @@ fn the_kernel_still_answers_the_named_cases_so() {
                 }
                 let mut kept = read.case.kernel.clone().unwrap();
                 let mut now = theirs;
-                check::level(&read.rules, &read.case.packet, &mut kept, &mut now);
+                check::level(&read.rules, &read.shot(), &mut kept, &mut now);
                 assert_eq!(kept, now, "{}: what is kept (left) is not what the kernel does now", read.name);
             }
         }

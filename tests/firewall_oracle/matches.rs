@@ -54,7 +54,7 @@ pub(crate) fn destination(r: &mut Random, v6: bool, focus: Focus) -> IpAddr {
     r.pick(destinations(v6, focus)).parse().unwrap()
 }
 
-fn not(r: &mut Random) -> &'static str {
+pub(crate) fn not(r: &mut Random) -> &'static str {
     if r.chance(22) { "! " } else { "" }
 }
 

@@ -15,9 +15,69 @@ use crate::rules::{Focus, Rules, Set};
 /// A packet, and what the question to the walk does not hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Shot {
+    /// The question to the walk; its octets are those that are sent.
     pub packet: Packet,
-    /// IPv6 extension headers before the upper layer.
-    pub extensions: Vec<u8>,
+    /// What the octets are made from.
+    pub plan: Plan,
+    /// It is sent in two fragments, cut here (in units of eight octets).
+    pub split: Option<u16>,
+}
+
+/// The making of a packet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    pub packet: Packet,
+    /// IPv6 extension headers before the upper layer: number, and what follows the first two octets.
+    pub headers: Vec<(u8, Vec<u8>)>,
+    /// The upper layer, where it is made already.
+    pub body: Option<Vec<u8>>,
+    /// Octets behind the transport header.
+    pub payload: Vec<u8>,
+}
+
+impl Shot {
+    /// A packet from a case's file.
+    pub(crate) fn of_case(packet: &Packet, extensions: &[u8]) -> Self {
+        let headers = extensions.iter().map(|kind| (*kind, usual(*kind))).collect();
+        let payload = packet.payload.as_deref().map_or(Vec::new(), |hex| vec![0x41; hex.len() / 2]);
+        let mut plan = Plan { packet: packet.clone(), headers, body: None, payload };
+        plan.packet.octets = None;
+        let mut packet = packet.clone();
+        if packet.octets.is_none() {
+            packet.octets = Some(hex(&build(&plan)));
+        }
+        Self { packet, plan, split: None }
+    }
+}
+
+pub(crate) fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2).map(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).unwrap()).collect()
+}
+
+/// PadN, or a routing header with no segment left, of eight octets.
+fn usual(kind: u8) -> Vec<u8> {
+    if kind == 43 { vec![4, 0, 0, 0, 0, 0] } else { vec![1, 4, 0, 0, 0, 0] }
+}
+
+/// The octets that are sent; `id` tells them from others.
+pub(crate) fn bytes(shot: &Shot, id: u32) -> Vec<u8> {
+    let mut out = unhex(shot.packet.octets.as_deref().unwrap());
+    if out[0] >> 4 == 6 {
+        let [_, high, middle, low] = (id & 0xf_ffff).to_be_bytes();
+        out[1] = out[1] & 0xf0 | high;
+        (out[2], out[3]) = (middle, low);
+    } else {
+        out[4..6].copy_from_slice(&u16::try_from(id & 0xffff).unwrap().to_be_bytes());
+        let header = usize::from(out[0] & 15) * 4;
+        (out[10], out[11]) = (0, 0);
+        let sum = checksum::internet(&[&out[..header]]);
+        out[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    out
 }
 
 /// A random packet for this ruleset.
@@ -42,24 +102,66 @@ pub(crate) fn shot(r: &mut Random, rules: &Rules) -> Shot {
         packet.mac_src = Some(if r.chance(80) { CLIENT_MAC } else { OTHER_MAC });
         packet.pkttype = Some(PktType::Unicast);
     }
-    let mut shot = Shot { packet, extensions: Vec::new() };
+    let mut plan = Plan { packet, headers: Vec::new(), body: None, payload: Vec::new() };
     let mut length = None;
     if r.chance(85) {
-        aim(r, rules, &mut shot.packet, &mut length);
+        aim(r, rules, &mut plan, &mut length);
     }
-    if v6 && r.chance(10) {
-        shot.extensions = r.pick(&[vec![60], vec![0], vec![0, 60], vec![43]]);
+    if v6 && plan.headers.is_empty() && r.chance(10) {
+        plan.headers = r.pick(&[vec![60], vec![0], vec![0, 60], vec![43]]).iter().map(|k| (*k, usual(*k))).collect();
     }
-    if !rules.nat && shot.extensions.is_empty() && shot.packet.frag_offset.is_none() && r.chance(5) {
+    if !rules.nat && plan.headers.is_empty() && plan.packet.frag_offset.is_none() && r.chance(5) {
         let network = if v6 { 40 } else { 20 };
         length = Some(network + r.pick(&[0, 1, 2, 3, 4, 7, 8, 10, 13, 14, 19]));
     }
-    finish(&mut shot, rules, length);
+    let mut shot = finish(plan, rules, length);
+    // Put together again before the rules see it.
+    let joined = rules.joins();
+    let body = shot.packet.length.unwrap_or(0).saturating_sub(if v6 { 40 } else { 20 });
+    if joined && shot.plan.headers.is_empty() && shot.packet.frag_offset.is_none() && body > 8 && r.chance(10) {
+        let last = usize::try_from((body - 1) / 8).unwrap();
+        // Over IPv6 a first fragment without the whole transport header is left alone
+        // (net/ipv6/netfilter/nf_conntrack_reasm.c, nf_ct_frag6_gather).
+        let first = if shot.packet.tcp_flags.is_some() && v6 { 3 } else { 1 };
+        if first <= last {
+            shot.split = Some(u16::try_from(first + r.below(last + 1 - first)).unwrap());
+        }
+        shot.packet.octets = Some(hex(&build(&shot.plan)));
+    }
     shot
 }
 
+/// The two fragments of a packet.
+pub(crate) fn fragments(octets: &[u8], at: u16, id: u32) -> [Vec<u8>; 2] {
+    let cut = usize::from(at) * 8;
+    if octets[0] >> 4 == 6 {
+        let fragment = |body: &[u8], bits: u16| {
+            let mut out = octets[..40].to_vec();
+            out[4..6].copy_from_slice(&u16::try_from(body.len() + 8).unwrap().to_be_bytes());
+            out[6] = 44;
+            out.extend([octets[6], 0]);
+            out.extend(bits.to_be_bytes());
+            out.extend(id.to_be_bytes());
+            out.extend(body);
+            out
+        };
+        return [fragment(&octets[40..40 + cut], 1), fragment(&octets[40 + cut..], at << 3)];
+    }
+    let fragment = |body: &[u8], bits: u16| {
+        let mut out = octets[..20].to_vec();
+        out[2..4].copy_from_slice(&u16::try_from(body.len() + 20).unwrap().to_be_bytes());
+        out[6..8].copy_from_slice(&bits.to_be_bytes());
+        (out[10], out[11]) = (0, 0);
+        let sum = checksum::internet(&[&out]);
+        out[10..12].copy_from_slice(&sum.to_be_bytes());
+        out.extend(body);
+        out
+    };
+    [fragment(&octets[20..20 + cut], 0x2000), fragment(&octets[20 + cut..], at)]
+}
+
 /// Makes the packet meet a rule of the ruleset, or just not.
-fn aim(r: &mut Random, rules: &Rules, packet: &mut Packet, length: &mut Option<u16>) {
+fn aim(r: &mut Random, rules: &Rules, plan: &mut Plan, length: &mut Option<u16>) {
     let all: Vec<_> = rules
         .tables
         .iter()
@@ -74,20 +176,47 @@ fn aim(r: &mut Random, rules: &Rules, packet: &mut Packet, length: &mut Option<u
         let rule = r.pick(&all);
         for part in &rule.parts {
             for set in &part.inside {
-                apply(set, rules, packet, length);
+                apply(set, rules, plan, length);
             }
         }
         if r.chance(50) {
             let part = &rule.parts[r.below(rule.parts.len())];
             if !part.near.is_empty() {
-                apply(&part.near[r.below(part.near.len())], rules, packet, length);
+                apply(&part.near[r.below(part.near.len())], rules, plan, length);
             }
         }
     }
 }
 
-fn apply(set: &Set, rules: &Rules, packet: &mut Packet, length: &mut Option<u16>) {
+fn apply(set: &Set, rules: &Rules, plan: &mut Plan, length: &mut Option<u16>) {
+    let packet = &mut plan.packet;
     match set {
+        Set::Mss(mss) => {
+            packet.mss = Some(*mss);
+            let options = packet.tcp_options.get_or_insert_default();
+            if !options.contains(&2) {
+                options.push(2);
+            }
+        }
+        Set::Payload(octets) => plan.payload.clone_from(octets),
+        // Of these conntrack has rules of its own.
+        Set::Body(proto, octets) if !rules.nat => {
+            (packet.proto, plan.body) = (Some(Proto(*proto)), Some(octets.clone()));
+        }
+        Set::Ext(44, _) if rules.nat || rules.joins() || rules.focus == Focus::Input => (),
+        Set::Ext(kind, body) if rules.v6 => {
+            plan.headers.retain(|(other, _)| other != kind);
+            plan.headers.push((*kind, body.clone()));
+            // In the order of RFC 8200; a fragment's header comes last.
+            let order = [0, 60, 43, 51, 44];
+            plan.headers.sort_by_key(|(kind, _)| order.iter().position(|other| other == kind));
+        }
+        Set::Eui64 if rules.v6 => {
+            let mac = packet.mac_src.unwrap_or(CLIENT_MAC).0;
+            let id = [mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]];
+            packet.src = std::net::Ipv6Addr::from((0xfd99 << 112) | u128::from(u64::from_be_bytes(id))).into();
+        }
+        Set::Body(..) | Set::Ext(..) | Set::Eui64 => (),
         Set::Src(addr) if usable(*addr, true, rules) => packet.src = *addr,
         Set::Dst(addr) if usable(*addr, false, rules) => packet.dst = *addr,
         Set::Proto(number) => packet.proto = Some(Proto(*number)),
@@ -104,7 +233,7 @@ fn apply(set: &Set, rules: &Rules, packet: &mut Packet, length: &mut Option<u16>
         Set::Cast(kind) if rules.focus == Focus::Input => packet.pkttype = Some(*kind),
         Set::Mark(mark) if rules.focus == Focus::Output => packet.mark = Some(*mark),
         // conntrack puts fragments together first, and so does a host whose own they are.
-        Set::Fragment(offset, more) if !rules.nat && !rules.v6 && rules.focus != Focus::Input => {
+        Set::Fragment(offset, more) if !rules.nat && !rules.joins() && !rules.v6 && rules.focus != Focus::Input => {
             (packet.frag_offset, packet.more_fragments) = (Some(*offset), Some(*more));
         }
         // It does not go with this ruleset.
@@ -140,20 +269,25 @@ fn usable(addr: IpAddr, source: bool, rules: &Rules) -> bool {
 }
 
 /// Fills in what follows from the rest.
-pub(crate) fn finish(shot: &mut Shot, rules: &Rules, length: Option<u16>) {
-    let packet = &mut shot.packet;
+pub(crate) fn finish(mut plan: Plan, rules: &Rules, length: Option<u16>) -> Shot {
+    let packet = &mut plan.packet;
     // Of the others conntrack has rules of its own.
     if rules.nat && !matches!(packet.proto, Some(Proto(1 | 6 | 17 | 58))) {
         packet.proto = Some(Proto(17));
     }
     let proto = packet.proto.unwrap_or(Proto(6)).0;
+    if !matches!(proto, 33 | 50 | 51 | 59 | 108 | 132 | 135) {
+        plan.body = None;
+    }
     if !matches!(proto, 6 | 17 | 33 | 132 | 136) {
         (packet.sport, packet.dport) = (None, None);
     } else if packet.sport.is_none() {
         (packet.sport, packet.dport) = (Some(40_000), Some(80));
     }
     if proto != 6 {
-        packet.tcp_flags = None;
+        (packet.tcp_flags, packet.mss) = (None, None);
+    } else if packet.tcp_flags.is_none() {
+        packet.tcp_flags = Some(TcpFlags(2));
     }
     packet.tcp_options = (proto == 6).then(|| packet.tcp_options.clone().unwrap_or_default());
     if !matches!(proto, 1 | 58) {
@@ -166,26 +300,43 @@ pub(crate) fn finish(shot: &mut Shot, rules: &Rules, length: Option<u16>) {
             packet.hook = Some(Hook::Output);
             // The router's routes decide it.
             packet.out = None;
+            (packet.uid, packet.gid) = (Some(0), Some(0));
         }
         _ => packet.in_ = Some("eth0".to_owned()),
     }
-    packet.ctstate = rules.nat.then(|| expected_state(packet));
-    packet.payload = None;
-    packet.length = None;
-    let bare = bytes(shot, 0).len();
-    let network = if rules.v6 { 40 } else { 20 };
-    let wanted = length.map_or(bare, usize::from).clamp(network, bare + 600);
-    // conntrack has its own opinion of what is cut short.
-    let cut = !rules.nat && shot.extensions.is_empty() && shot.packet.frag_offset.is_none();
-    let wanted = if cut { wanted } else { wanted.max(bare) };
-    let later = shot.packet.frag_offset.is_some_and(|offset| offset > 0);
-    // Of other protocols all behind the IP header counts as payload.
-    let wanted = if matches!(proto, 1 | 6 | 17 | 33 | 58 | 132 | 136) || later { wanted } else { wanted.max(bare + 8) };
-    let payload = if later { wanted - network } else { wanted.saturating_sub(bare) };
-    if payload > 0 {
-        shot.packet.payload = Some("41".repeat(payload));
+    // What a packet too small for them may not have.
+    if plan.packet.frag_offset.is_some() {
+        plan.headers.clear();
     }
-    shot.packet.length = Some(u32::try_from(wanted).unwrap());
+    (plan.packet.length, plan.packet.octets) = (None, None);
+    let bare = build(&Plan { payload: Vec::new(), ..plan.clone() }).len();
+    let network = if rules.v6 { 40 } else { 20 };
+    let wanted = length.map_or(bare + plan.payload.len(), usize::from).clamp(network, bare + 600);
+    // conntrack has its own opinion of what is cut short.
+    let cut = !rules.nat && plan.headers.is_empty() && plan.packet.frag_offset.is_none();
+    let wanted = if cut { wanted } else { wanted.max(bare) };
+    let later = plan.packet.frag_offset.is_some_and(|offset| offset > 0);
+    // Of other protocols all behind the IP header counts as payload.
+    let known = plan.body.is_some() || matches!(proto, 1 | 6 | 17 | 33 | 58 | 132 | 136) || later;
+    let wanted = if known { wanted } else { wanted.max(bare + 8) };
+    let payload = if later { wanted - network } else { wanted.saturating_sub(bare) };
+    plan.payload.resize(payload, 0x41);
+    plan.packet.length = Some(u32::try_from(wanted).unwrap());
+    let octets = build(&plan);
+    let own = Packet::from_octets(&octets).unwrap();
+    let place = plan.packet.clone();
+    let mut packet = Packet {
+        hook: place.hook,
+        in_: place.in_,
+        mark: place.mark,
+        mac_src: place.mac_src,
+        pkttype: place.pkttype,
+        uid: place.uid,
+        gid: place.gid,
+        ..own
+    };
+    packet.ctstate = rules.nat.then(|| expected_state(&packet));
+    Shot { packet, plan, split: None }
 }
 
 /// The conntrack state of a packet that comes first (`nf_conntrack_proto_tcp.c`, `…_icmp.c`).
@@ -203,22 +354,31 @@ fn expected_state(packet: &Packet) -> CtStates {
     if new { CtStates::NEW } else { CtStates::INVALID }
 }
 
-/// The packet as the wire has it; `id` tells it from others.
-pub(crate) fn bytes(shot: &Shot, id: u32) -> Vec<u8> {
-    let packet = &shot.packet;
+/// The packet as the wire has it.
+fn build(plan: &Plan) -> Vec<u8> {
+    let packet = &plan.packet;
     let proto = packet.proto.unwrap().0;
     let later = packet.frag_offset.is_some_and(|offset| offset > 0);
-    let payload: Vec<u8> = packet.payload.as_deref().map_or(Vec::new(), |hex| vec![0x41; hex.len() / 2]);
-    let mut body =
-        if later { if payload.is_empty() { vec![0x41; 24] } else { payload } } else { upper(packet, proto, &payload) };
-    if let (Some(length), true) = (packet.length, shot.extensions.is_empty()) {
+    let mut body = match &plan.body {
+        _ if later && plan.payload.is_empty() => vec![0x41; 24],
+        _ if later => plan.payload.clone(),
+        Some(octets) => {
+            let mut octets = octets.clone();
+            if matches!(proto, 33 | 132) {
+                let ports = [packet.sport.unwrap_or(0).to_be_bytes(), packet.dport.unwrap_or(0).to_be_bytes()].concat();
+                octets[..4].copy_from_slice(&ports);
+            }
+            [octets, plan.payload.clone()].concat()
+        }
+        None => upper(packet, proto, &plan.payload),
+    };
+    if let (Some(length), true) = (packet.length, plan.headers.is_empty()) {
         let network = if packet.is_v6() { 40 } else { 20 };
         body.truncate(usize::try_from(length).unwrap() - network);
     }
     match (packet.src, packet.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let mut header = Ipv4Header::new(src, dst, proto);
-            header.id = u16::try_from(id & 0xffff).unwrap();
             header.tos = packet.tos.unwrap();
             header.ttl = packet.ttl.unwrap();
             header.dont_fragment = false;
@@ -228,17 +388,18 @@ pub(crate) fn bytes(shot: &Shot, id: u32) -> Vec<u8> {
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             let mut next = proto;
-            for kind in shot.extensions.iter().rev() {
-                // Each of eight octets: PadN, or a routing header with no segment left.
-                let filling = if *kind == 43 { [2, 0, 0, 0, 0, 0] } else { [1, 4, 0, 0, 0, 0] };
-                let filling = if *kind == 43 { [4, 0, 0, 0, 0, 0] } else { filling };
-                let mut header = vec![next, 0];
-                header.extend(filling);
+            for (kind, content) in plan.headers.iter().rev() {
+                let size = match kind {
+                    44 => 0,
+                    51 => (2 + content.len()) / 4 - 2,
+                    _ => (2 + content.len()) / 8 - 1,
+                };
+                let mut header = vec![next, u8::try_from(size).unwrap()];
+                header.extend(content);
                 header.extend(&body);
                 (body, next) = (header, *kind);
             }
             let mut header = Ipv6Header::new(src, dst, next);
-            header.flow_label = id & 0xf_ffff;
             header.traffic_class = packet.tos.unwrap();
             header.hop_limit = packet.ttl.unwrap();
             header.packet(&body)
@@ -257,7 +418,7 @@ fn upper(packet: &Packet, proto: u8, payload: &[u8]) -> Vec<u8> {
             let mut options = Vec::new();
             for option in packet.tcp_options.iter().flatten() {
                 options.extend(match option {
-                    2 => vec![2, 4, 5, 0xb4],
+                    2 => [[2, 4], packet.mss.unwrap_or(1460).to_be_bytes()].concat(),
                     3 => vec![3, 3, 7, 1],
                     4 => vec![4, 2, 1, 1],
                     8 => vec![8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1],

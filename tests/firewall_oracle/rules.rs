@@ -47,6 +47,15 @@ pub(crate) enum Set {
     Cast(PktType),
     Mark(u32),
     Fragment(u16, bool),
+    Mss(u16),
+    /// Octets behind the transport header.
+    Payload(Vec<u8>),
+    /// A protocol and all octets of its header and what follows.
+    Body(u8, Vec<u8>),
+    /// An IPv6 extension header: its number, and what follows its first two octets.
+    Ext(u8, Vec<u8>),
+    /// The source has the hardware address in it.
+    Eui64,
 }
 
 /// One match, the fields that make it hold, and such as lie close to where it changes.
@@ -142,6 +151,12 @@ impl Rules {
         out
     }
 
+    /// Whether fragments are put together before any rule sees them.
+    pub(crate) fn joins(&self) -> bool {
+        let text = self.text();
+        self.nat || text.contains("-m socket") || text.contains("-j TPROXY") || text.contains("-m cluster")
+    }
+
     pub(crate) fn sets_text(&self) -> String {
         self.sets.join("\n") + if self.sets.is_empty() { "" } else { "\n" }
     }
@@ -163,23 +178,6 @@ impl Rules {
         chains
             .map(|(table, chain)| ((table.clone(), chain.name.clone()), u32::try_from(chain.rules.len()).unwrap()))
             .collect()
-    }
-
-    /// Whether a chain that answers of the router itself would meet has rules or a dropping policy.
-    pub(crate) fn hinders_answers(&self) -> bool {
-        if self.verbatim.is_some() {
-            let text = self.text();
-            let known = |line: &str| line.contains("OUTPUT") || line.contains("POSTROUTING");
-            return self.kind == Kind::Native
-                || text.lines().any(|line| known(line) && !line.contains(" ACCEPT [0:0]"));
-        }
-        self.tables.iter().flat_map(|table| &table.chains).any(|chain| {
-            let name = chain.name.to_ascii_uppercase();
-            if chain.decl.contains("hook output") || chain.decl.contains("hook postrouting") {
-                return true;
-            }
-            matches!(name.as_str(), "OUTPUT" | "POSTROUTING") && (!chain.rules.is_empty() || chain.decl != "ACCEPT")
-        })
     }
 }
 

@@ -9,17 +9,20 @@ use crate::check::{self, Fate};
 use crate::generate::{KEPT, KEPT_NFT};
 use crate::kernel::Kernel;
 use crate::line::Line;
-use crate::packets::{Shot, finish};
+use crate::packets::{Plan, Shot, finish};
 use crate::rules::Rules;
+
+/// How long a mismatch is made smaller.
+const LONGEST: Duration = Duration::from_secs(6);
 
 /// Both fates of a packet where they differ.
 fn differ(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot) -> Option<(Fate, Fate)> {
     kernel.load(rules).ok()?;
     let dumps = check::dumps(rules).ok()?;
     let stack = check::stack(&dumps).ok()?;
-    let mut ours = check::ours(&stack, &shot.packet, &line.facts).0?;
-    let mut theirs = check::theirs(line, kernel, rules, shot, 77, Duration::from_millis(10));
-    check::level(rules, &shot.packet, &mut ours, &mut theirs);
+    let mut ours = check::ours(&stack, &check::asked(shot, 7), &line.facts).0?;
+    let mut theirs = check::theirs(line, kernel, rules, shot, 7, Duration::from_millis(10));
+    check::level(rules, shot, &mut ours, &mut theirs);
     (ours != theirs).then_some((ours, theirs))
 }
 
@@ -74,16 +77,18 @@ fn smaller(rules: &Rules) -> Vec<Rules> {
 fn plainer(shot: &Shot, rules: &Rules) -> Vec<Shot> {
     let mut out = Vec::new();
     let length = shot.packet.length.and_then(|length| u16::try_from(length).ok());
-    let mut with = |keep: bool, change: &dyn Fn(&mut Shot)| {
-        let mut copy = shot.clone();
+    let mut with = |keep: bool, change: &dyn Fn(&mut Plan)| {
+        let mut copy = shot.plan.clone();
         change(&mut copy);
-        finish(&mut copy, rules, length.filter(|_| keep));
-        if copy.packet != shot.packet || copy.extensions != shot.extensions {
+        let mut copy = finish(copy, rules, length.filter(|_| keep));
+        copy.split = shot.split.filter(|at| u32::from(*at) * 8 + 40 < copy.packet.length.unwrap_or(0));
+        if copy.packet != shot.packet {
             out.push(copy);
         }
     };
-    with(false, &|shot| shot.extensions.clear());
-    with(true, &|shot| shot.extensions.clear());
+    with(false, &|shot| shot.headers.clear());
+    with(true, &|shot| shot.headers.clear());
+    with(false, &|shot| shot.payload.clear());
     with(false, &|_| ());
     with(true, &|shot| shot.packet.tcp_options = None);
     with(true, &|shot| shot.packet.ttl = Some(64));
@@ -100,14 +105,21 @@ pub(crate) fn told(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot,
     let Some(mut fates) = differ(line, kernel, &rules, &shot) else {
         return format!("a mismatch that does not come again; seed {seed}\n{}", rules.text());
     };
+    let begun = std::time::Instant::now();
     'again: loop {
         for smaller in smaller(&rules) {
+            if begun.elapsed() > LONGEST {
+                break 'again;
+            }
             if let Some(found) = differ(line, kernel, &smaller, &shot) {
                 (rules, fates) = (smaller, found);
                 continue 'again;
             }
         }
         for plainer in plainer(&shot, &rules) {
+            if begun.elapsed() > LONGEST {
+                break 'again;
+            }
             if let Some(found) = differ(line, kernel, &rules, &plainer) {
                 (shot, fates) = (plainer, found);
                 continue 'again;
@@ -123,7 +135,8 @@ pub(crate) fn told(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot,
         focus: rules.focus,
         flows: rules.nat,
         packet: shot.packet,
-        extensions: shot.extensions,
+        extensions: Vec::new(),
+        split: shot.split,
         kernel: Some(fates.1.clone()),
     };
     let name = format!("{:?}{}_{seed}", rules.kind, if rules.nat { "_flows" } else { "" }).to_lowercase();

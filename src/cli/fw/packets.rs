@@ -86,6 +86,14 @@ fn check(packet: &Packet) -> Result<(), (&'static str, String)> {
     {
         return Err(("payload", "a payload is an even number of hexadecimal digits".to_owned()));
     }
+    if let Some(octets) = &packet.octets {
+        if octets.len() % 2 != 0 || !octets.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(("octets", "octets are an even number of hexadecimal digits".to_owned()));
+        }
+        if !octets.starts_with(if packet.is_v6() { '6' } else { '4' }) {
+            return Err(("octets", "the octets are no packet of the addresses' family".to_owned()));
+        }
+    }
     for (key, name) in [("in", &packet.in_), ("out", &packet.out)] {
         // IFNAMSIZ of linux/if.h, the closing 0 included.
         if name.as_ref().is_some_and(|name| name.len() > 15 || name.is_empty()) {

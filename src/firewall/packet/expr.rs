@@ -166,6 +166,7 @@ fn setting(packet: &mut Packet, key: &str, value: &str) -> Result<(), String> {
                 value.split([',', '+', '|']).map(values::tcp_flag).try_fold(0, |all, bit| Some(all | bit?));
             packet.tcp_flags = Some(TcpFlags(bits.ok_or_else(no)?));
         }
+        "mss" => packet.mss = number(key, value)?,
         "icmp_type" | "type" => packet.icmp_type = number(key, value)?,
         "icmp_code" | "code" => packet.icmp_code = number(key, value)?,
         "ttl" | "hl" => packet.ttl = number(key, value)?,
@@ -192,6 +193,7 @@ fn setting(packet: &mut Packet, key: &str, value: &str) -> Result<(), String> {
         "uid" => packet.uid = number(key, value)?,
         "gid" => packet.gid = number(key, value)?,
         "payload" => packet.payload = Some(value.to_owned()),
+        "octets" => packet.octets = Some(value.to_owned()),
         "id" => packet.id = Some(value.into()),
         _ => return Err(format!("`{key}` is no field of a packet")),
     }
@@ -222,6 +224,7 @@ pub(super) fn write(packet: &Packet, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         write!(f, " {}", if names.is_empty() { "none".to_owned() } else { names.join(",") })?;
     }
     let numbers = [
+        ("mss", packet.mss.map(u32::from)),
         ("icmp_type", packet.icmp_type.map(u32::from)),
         ("icmp_code", packet.icmp_code.map(u32::from)),
         ("ttl", packet.ttl.map(u32::from)),

@@ -1,6 +1,7 @@
 //! One packet at one place, as a question to a ruleset.
 
 mod expr;
+mod octets;
 mod reply;
 mod values;
 
@@ -14,6 +15,8 @@ use crate::wire::MacAddr;
 use super::ruleset::{CtStates, CtStatuses, Hook, PktType, TcpFlags};
 
 pub use expr::BadPacket;
+pub(crate) use octets::{Layout, hex, patched, sum_is_right, unhex};
+pub(crate) use reply::{NatEnds, icmp_error};
 pub use reply::{Reply, reply};
 pub use values::Proto;
 
@@ -56,6 +59,9 @@ pub struct Packet {
     /// Numbers of the TCP options present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_options: Option<Vec<u8>>,
+    /// The maximum segment size that a TCP option offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mss: Option<u16>,
     /// ICMP or ICMPv6 type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp_type: Option<u8>,
@@ -104,6 +110,10 @@ pub struct Packet {
     /// Octets after the transport header, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
+    /// The whole IP packet in hexadecimal, for what no field tells: extension headers, options,
+    /// checksums. Where a field says otherwise, the field holds. [`Packet::from_octets`] reads all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub octets: Option<String>,
 }
 
 /// Where routing sends a packet that came in.
@@ -132,6 +142,7 @@ impl Packet {
             dport: None,
             tcp_flags: None,
             tcp_options: None,
+            mss: None,
             icmp_type: None,
             icmp_code: None,
             ttl: None,
@@ -148,6 +159,7 @@ impl Packet {
             uid: None,
             gid: None,
             payload: None,
+            octets: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::firewall::ruleset::{RejectWith, TcpFlags};
+use crate::firewall::walk::{DecidedBy, Verdict};
 
 use super::{Packet, Proto};
 
@@ -27,19 +28,63 @@ pub struct Reply {
     /// TCP ports of the reset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ports: Option<(Option<u16>, Option<u16>)>,
+    /// Sequence and acknowledgement numbers of the reset, where the rejected packet's octets are given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u32>,
+    /// See `seq`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack: Option<u32>,
+    /// Octets of the whole IP packet.
+    pub length: u32,
+    /// Its conntrack state is RELATED: the rejected packet has a flow.
+    pub related: bool,
+    /// The ends that it gets when it leaves.
+    #[serde(skip)]
+    pub(crate) before_nat: Option<NatEnds>,
+    /// Whether the host's own rules let it leave; `None` where its source is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The rule of this host that keeps the answer from leaving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<Box<DecidedBy>>,
+}
+
+/// The ends of a flow before translation, where they are others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct NatEnds {
+    pub(crate) from: Option<(IpAddr, Option<u16>)>,
+    pub(crate) to: Option<(IpAddr, Option<u16>)>,
+}
+
+impl Reply {
+    fn to(to: IpAddr) -> Self {
+        Self {
+            from: None,
+            to,
+            proto: Proto(1),
+            icmp: None,
+            tcp_flags: None,
+            ports: None,
+            seq: None,
+            ack: None,
+            length: 0,
+            related: false,
+            before_nat: None,
+            verdict: None,
+            blocked_by: None,
+        }
+    }
 }
 
 /// What REJECT sends back; `None` where the kernel stays silent: to a reset, to an ICMP error, to a
 /// later fragment, to what was sent to many (`net/ipv4/netfilter/nf_reject_ipv4.c`,
 /// `net/ipv6/netfilter/nf_reject_ipv6.c`, RFC 1122 section 3.2.2). `local` says that the packet was for this host.
 pub fn reply(packet: &Packet, with: RejectWith, local: bool) -> Option<Reply> {
-    let v6 = packet.is_v6();
     let (proto, _) = packet.protocol();
-    let many = packet.dst.is_multicast() || matches!(packet.dst, IpAddr::V4(a) if a.is_broadcast());
     if packet.frag_offset.unwrap_or(0) > 0 {
         return None;
     }
-    let (kind, code) = match with.for_packet(v6) {
+    let (kind, code) = match with.for_packet(packet.is_v6()) {
         RejectWith::TcpReset => {
             let flags = packet.tcp_flags.unwrap_or(TcpFlags::SYN);
             if proto != 6 || flags.0 & TcpFlags::RST.0 != 0 {
@@ -49,18 +94,28 @@ pub fn reply(packet: &Packet, with: RejectWith, local: bool) -> Option<Reply> {
             let ack = flags.0 & TcpFlags::ACK.0 != 0;
             return Some(Reply {
                 from: Some(packet.dst),
-                to: packet.src,
                 proto: Proto(6),
-                icmp: None,
                 tcp_flags: Some(if ack { "rst" } else { "rst,ack" }.to_owned()),
                 ports: Some((packet.dport, packet.sport)),
+                ..Reply::to(packet.src)
             });
         }
         RejectWith::Icmp6(code) => (1, code),
         RejectWith::Icmp(code) | RejectWith::Icmpx(code) => (3, code),
     };
+    icmp_error(packet, kind, code, local)
+}
+
+/// The ICMP error about a packet; `None` where the kernel stays silent.
+pub(crate) fn icmp_error(packet: &Packet, kind: u8, code: u8, local: bool) -> Option<Reply> {
+    let (v6, (proto, _)) = (packet.is_v6(), packet.protocol());
+    let many = packet.dst.is_multicast() || matches!(packet.dst, IpAddr::V4(a) if a.is_broadcast());
+    if packet.frag_offset.unwrap_or(0) > 0 {
+        return None;
+    }
     let error = match (proto, packet.icmp_type) {
-        (1, Some(own)) => matches!(own, 3 | 4 | 5 | 11 | 12),
+        // Only these are no errors to the kernel (net/ipv4/icmp.c, icmp_pointers).
+        (1, Some(own)) => !matches!(own, 0 | 8 | 13..=18),
         (58, Some(own)) => own < 128,
         _ => false,
     };
@@ -69,11 +124,9 @@ pub fn reply(packet: &Packet, with: RejectWith, local: bool) -> Option<Reply> {
     }
     Some(Reply {
         from: local.then_some(packet.dst),
-        to: packet.src,
         proto: Proto(if v6 { 58 } else { 1 }),
         icmp: Some((kind, code)),
-        tcp_flags: None,
-        ports: None,
+        ..Reply::to(packet.src)
     })
 }
 

@@ -5,7 +5,7 @@ use crate::firewall::ruleset::{
     BpfProgram, CgroupTest, Chunk, ChunkMode, ChunkTest, ClusterTest, ConnlabelTest, DCCP_TYPES, DevGroupTest, EcnTest,
     Ext, Family, FragTest, HelperTest, Iface, Ipv6HeaderTest, Masked, Net, OptionsTest, OsfTest, PhysdevTest,
     PolicyElement, PolicyTest, RealmTest, RpfilterTest, RtTest, SocketTest, Span, SpiModule, SpiTest, StringTest,
-    TimeTest, U32Test,
+    TimeTest, U32Test, IpvsTest, SrhPart, SrhTest, SrhValue,
 };
 
 use super::error::Fault;
@@ -81,6 +81,40 @@ pub(super) fn build(instance: &Instance, family: Family) -> Result<Option<Ext>, 
             opts: instance.get(&format!("{name}-opts")).map(ipv6_options).transpose()?.unwrap_or_default(),
         }),
         "mh" => Ext::MobilityHeader(instance.get("mh-type").map(mobility).transpose()?),
+        "srh" => {
+            let mut parts = Vec::new();
+            for (option, most) in SrhTest::OPTIONS {
+                let Some(opt) = instance.get(&format!("srh-{option}")) else { continue };
+                let value = match (option, most) {
+                    ("next-hdr", _) => {
+                        let word = opt.arg()?;
+                        let proto = names::protocol(&word.text);
+                        SrhValue::Number(proto.ok_or_else(|| Fault::new(word.column, "no protocol"))?.into())
+                    }
+                    (_, Some(most)) => SrhValue::Number(number(opt, "field of the header", most)?.1),
+                    (_, None) => {
+                        let word = opt.arg()?;
+                        let net = values::net(&word.text, word.column, Family::Ip6)?;
+                        let any = || Net::prefix(std::net::Ipv6Addr::UNSPECIFIED.into(), 0);
+                        SrhValue::Net(net.or_else(any).ok_or_else(|| Fault::new(word.column, "no address"))?)
+                    }
+                };
+                parts.push(SrhPart { negated: opt.negated, option, value });
+            }
+            Ext::Srh(SrhTest(parts))
+        }
+        "ipvs" => {
+            let mut parts = Vec::new();
+            for (option, valued) in IpvsTest::OPTIONS {
+                let Some(opt) = instance.get(option) else { continue };
+                let value = if valued { Some(opt.arg()?.text.clone()) } else { None };
+                parts.push((opt.negated, option, value));
+            }
+            if parts.is_empty() {
+                return Err(need("one of its options, such as `--ipvs`"));
+            }
+            Ext::Ipvs(IpvsTest(parts))
+        }
         "eui64" => Ext::Eui64,
         "physdev" => {
             let iface = |name: &str| -> Result<Option<(bool, Iface)>, Fault> {

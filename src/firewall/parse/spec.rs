@@ -214,6 +214,37 @@ pub(super) const MATCHES: &[Spec] = &[
     Spec { name: "mh", options: &[o(&["mh-type"], 1)] },
     Spec { name: "eui64", options: &[] },
     Spec {
+        name: "srh",
+        options: &[
+            o(&["srh-next-hdr"], 1),
+            o(&["srh-hdr-len-eq"], 1),
+            o(&["srh-hdr-len-gt"], 1),
+            o(&["srh-hdr-len-lt"], 1),
+            o(&["srh-segs-left-eq"], 1),
+            o(&["srh-segs-left-gt"], 1),
+            o(&["srh-segs-left-lt"], 1),
+            o(&["srh-last-entry-eq"], 1),
+            o(&["srh-last-entry-gt"], 1),
+            o(&["srh-last-entry-lt"], 1),
+            o(&["srh-tag"], 1),
+            o(&["srh-psid"], 1),
+            o(&["srh-nsid"], 1),
+            o(&["srh-lsid"], 1),
+        ],
+    },
+    Spec {
+        name: "ipvs",
+        options: &[
+            o(&["ipvs"], 0),
+            o(&["vproto"], 1),
+            o(&["vaddr"], 1),
+            o(&["vport"], 1),
+            o(&["vdir"], 1),
+            o(&["vmethod"], 1),
+            o(&["vportctl"], 1),
+        ],
+    },
+    Spec {
         name: "physdev",
         options: &[
             o(&["physdev-in"], 1),

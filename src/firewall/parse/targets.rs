@@ -48,10 +48,6 @@ pub(super) fn build(instance: &Instance, family: Family) -> Result<Target, Fault
             Target::Mark { value, mask }
         }
         "CONNMARK" => connmark(instance)?,
-        // A base port (`1.2.3.4:10-20/5`) shifts the range, which is not followed here.
-        "DNAT" if instance.opts.iter().flat_map(|opt| &opt.args).any(|word| word.text.contains('/')) => {
-            Target::Unknown { name: name.to_owned(), options: options() }
-        }
         "DNAT" | "SNAT" | "MASQUERADE" | "REDIRECT" => nat(instance, family)?,
         "NETMAP" => {
             let opt = instance.get("to").ok_or_else(|| need("`--to NETWORK`"))?;
@@ -146,6 +142,9 @@ fn nat(instance: &Instance, family: Family) -> Result<Target, Fault> {
                 }
                 if let Some(ports) = ports {
                     range.ports = Some(nat_ports(ports, word.column)?);
+                    if let Some((_, base)) = ports.split_once('/') {
+                        range.base = Some(values::port(base, word.column)?);
+                    }
                 }
             }
             "to-ports" => {
@@ -183,7 +182,7 @@ fn split_nat(text: &str, family: Family) -> (Option<&str>, Option<&str>) {
 }
 
 fn nat_ports(text: &str, column: u32) -> Result<PortRange, Fault> {
-    // `--to-destination a:1-5/3` has a base port for shifting; the range is what matters here.
+    // `--to-destination a:1-5/3` has a base port, which its caller reads.
     let text = text.split('/').next().unwrap_or(text);
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let (from, to) = (values::port(from, column)?, values::port(to, column)?);

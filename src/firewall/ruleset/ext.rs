@@ -12,6 +12,7 @@ use super::matches_host::{
 };
 use super::matches_payload::{StringTest, U32Test};
 use super::quote;
+use super::srh::{IpvsTest, SrhTest};
 use super::time::TimeTest;
 
 /// One `-m MODULE` with its options. Each option carries its own negation, except of those modules
@@ -42,6 +43,10 @@ pub enum Ext {
     Options(OptionsTest),
     /// `-m mh --mh-type`
     MobilityHeader(Option<Span>),
+    /// `-m srh`
+    Srh(SrhTest),
+    /// `-m ipvs`
+    Ipvs(IpvsTest),
     /// `-m eui64`: the interface identifier is the hardware address's.
     Eui64,
     /// `-m physdev`
@@ -96,6 +101,8 @@ impl Ext {
             Self::Options(OptionsTest { hop_by_hop: true, .. }) => "hbh",
             Self::Options(_) => "dst",
             Self::MobilityHeader(_) => "mh",
+            Self::Srh(_) => "srh",
+            Self::Ipvs(_) => "ipvs",
             Self::Eui64 => "eui64",
             Self::Physdev(_) => "physdev",
             Self::Rpfilter(_) => "rpfilter",
@@ -143,6 +150,8 @@ impl fmt::Display for Ext {
             Self::Rt(test) => write!(f, "{test}"),
             Self::Options(test) => write!(f, "{test}"),
             Self::MobilityHeader(span) => f.write_str(&span.map_or(String::new(), |span| span.option("mh-type"))),
+            Self::Srh(test) => write!(f, "{test}"),
+            Self::Ipvs(test) => write!(f, "{test}"),
             Self::Eui64 => Ok(()),
             Self::Physdev(test) => write!(f, "{test}"),
             Self::Rpfilter(test) => write!(f, "{test}"),

@@ -11,6 +11,7 @@ mod matches_header;
 mod matches_host;
 mod matches_payload;
 mod set;
+mod srh;
 mod stateful;
 mod target;
 mod target_ext;
@@ -40,6 +41,7 @@ pub use matches_host::{
     RealmTest, RpfilterTest, SocketTest,
 };
 pub use matches_payload::{Bits, NotGiven, Octet, StringTest, U32Op, U32Part, U32Test};
+pub use srh::{IpvsPart, IpvsTest, SrhPart, SrhTest, SrhValue};
 pub use set::{Element, ElementPart, Set};
 pub use stateful::{ConnbytesMode, HashKey, Hashlimit, Rate, Recent, RecentOp, Stateful};
 pub use target::{ConnmarkOp, NatRange, RejectWith, Target, TtlOp, VerdictMap};

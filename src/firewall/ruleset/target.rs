@@ -115,7 +115,6 @@ impl Target {
                 | Self::Nflog { .. }
                 | Self::Continue { .. }
                 | Self::Ct { .. }
-                | Self::Tcpmss(_)
                 | Self::Ext(TargetExt::Set(_))
         )
     }
@@ -260,6 +259,8 @@ pub struct NatRange {
     pub addrs: Option<(IpAddr, IpAddr)>,
     /// Ports; `None` keeps them where possible.
     pub ports: Option<PortRange>,
+    /// The port that the range's first is for; the others follow (`--to-destination A:P-Q/BASE`).
+    pub base: Option<u16>,
     /// Flags, verbatim (`--random --persistent`).
     pub flags: String,
 }

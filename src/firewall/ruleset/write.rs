@@ -283,6 +283,9 @@ fn nat(range: &NatRange, option: &str) -> String {
                 out.push(':');
             }
             out += &ports.to_string().replace(':', "-");
+            if let Some(base) = range.base {
+                out += &format!("/{base}");
+            }
         }
     }
     if !range.flags.is_empty() {

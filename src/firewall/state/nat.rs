@@ -31,6 +31,8 @@ pub(crate) struct Wanted {
     /// The address, chosen already.
     pub(crate) addr: Option<IpAddr>,
     pub(crate) ports: Option<PortRange>,
+    /// The port that the range's first is for.
+    pub(crate) base: Option<u16>,
     /// `--random`, `--random-fully`: any free port.
     pub(crate) random: bool,
 }
@@ -87,7 +89,7 @@ impl Session<'_> {
         }
         let port = if manip == Manip::Source { new.sport } else { new.dport };
         let fits = match wanted.ports {
-            Some(range) => range.contains(port) && (range.from == range.to || free(new)),
+            Some(range) => wanted.base.is_none() && range.contains(port) && (range.from == range.to || free(new)),
             None => free(new),
         };
         if fits && !wanted.random {
@@ -103,10 +105,12 @@ impl Session<'_> {
                 _ => PortRange { from: 1024, to: u16::MAX },
             },
         };
-        let chance = range.from != range.to && (manip == Manip::Source || wanted.random);
+        let chance = range.from != range.to && (manip == Manip::Source || wanted.random) && wanted.base.is_none();
         let size = u32::from(range.to.saturating_sub(range.from)) + 1;
         for off in 0..size.min(ATTEMPTS) {
-            let port = range.from.saturating_add(u16::try_from(off).unwrap_or(u16::MAX));
+            // In 16 bits (nf_nat_l4proto_unique_tuple).
+            let shift = wanted.base.map_or(0, |base| u32::from(port.wrapping_sub(base)));
+            let port = range.from.saturating_add(u16::try_from((off + shift) % size).unwrap_or(u16::MAX));
             match manip {
                 Manip::Source => new.sport = port,
                 Manip::Destination => new.dport = port,

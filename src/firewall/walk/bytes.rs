@@ -1,5 +1,6 @@
 //! The octets of a packet, as far as its fields give them, and how much of its headers is there.
 
+use crate::firewall::packet::unhex;
 use crate::firewall::ruleset::Octet;
 
 use super::live::Live;
@@ -13,6 +14,9 @@ const MAX: usize = 65_535;
 impl Live {
     /// Octets of the IP header and, in a fragment over IPv6, the fragment header.
     pub(super) fn network_header(&self) -> u32 {
+        if let Some((_, layout)) = &self.wire {
+            return u32::try_from(layout.transport).unwrap_or(u32::MAX);
+        }
         match (self.v6, self.is_fragment()) {
             (false, _) => 20,
             (true, false) => 40,
@@ -38,13 +42,14 @@ impl Live {
 
     /// The payload's octets, where they are given.
     pub(super) fn payload(&self) -> Option<Vec<u8>> {
-        let hex = self.packet.payload.as_ref()?;
-        let digit = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        hex.as_bytes().chunks(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
+        unhex(self.packet.payload.as_ref()?)
     }
 
     /// The length of the TCP header, where it follows from what is given.
     pub(super) fn tcp_header(&self) -> Option<usize> {
+        if let Some((octets, layout)) = &self.wire {
+            return octets.get(layout.transport + 12).map(|octet| usize::from(octet >> 4) * 4);
+        }
         if let Some(options) = &self.packet.tcp_options {
             let size = |kind: &u8| match kind {
                 0 | 1 => Some(1),
@@ -69,6 +74,10 @@ impl Live {
 
     /// The octets of the packet, and how many of them are headers'.
     pub(super) fn octets_and_headers(&mut self) -> (Octets, usize) {
+        if let Some(octets) = self.wire_now() {
+            let headers = self.headers(&octets);
+            return (octets.into_iter().map(Octet::known).collect(), headers);
+        }
         let total = usize::try_from(self.length()).unwrap_or(MAX).min(MAX);
         let mut out: Octets = Vec::with_capacity(total.min(2048));
         self.network_octets(&mut out, total);
@@ -79,6 +88,19 @@ impl Live {
         let headers = out.len();
         self.tail(&mut out, total);
         (out, headers)
+    }
+
+    /// How many octets are headers'.
+    fn headers(&self, octets: &[u8]) -> usize {
+        let network = usize::try_from(self.network_header()).unwrap_or(octets.len());
+        let upper = match self.proto {
+            _ if self.is_later_fragment() => 0,
+            6 => self.tcp_header().unwrap_or(20),
+            17 | 136 | 1 | 58 => 8,
+            132 | 33 => 12,
+            _ => 0,
+        };
+        octets.len().min(network + upper)
     }
 
     /// The transport header; false where its length is not known.

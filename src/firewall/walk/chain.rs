@@ -32,7 +32,8 @@ enum Next {
 impl Run<'_> {
     /// Walks one base chain; `None` where the packet passes it.
     pub(super) fn base_chain(&mut self, start: ChainAt, base: &Base) -> Option<End> {
-        if base.kind == ChainKind::Nat && !self.nat_applies(start) {
+        // Without conntrack no packet has a flow to be translated (nf_nat_inet_fn).
+        if base.kind == ChainKind::Nat && (!self.stack.tracks(self.live.v6) || !self.nat_applies(start)) {
             return None;
         }
         let mut at = start;
@@ -128,7 +129,7 @@ impl Run<'_> {
         name.clone_into(&mut place.text);
         self.step(place.clone(), action);
         if base.policy == Policy::Drop {
-            return Some(End { verdict: Verdict::Drop, reject_with: None, by: Some(place), reason: None });
+            return Some(end(Verdict::Drop, None, &place));
         }
         self.accept_by(place, base);
         None
@@ -221,7 +222,7 @@ impl Run<'_> {
         if let Some(place) = &by {
             self.step(place.clone(), "drop");
         }
-        End { verdict: Verdict::Drop, reject_with: None, by, reason: Some(reason) }
+        End { verdict: Verdict::Drop, reject_with: None, reply: None, by, reason: Some(reason) }
     }
 
     /// A question's key and words: whether the test (not negated) holds.
@@ -274,8 +275,10 @@ impl Run<'_> {
             }
             Target::Drop => Self::end(Verdict::Drop, None, place),
             Target::Reject(with) => {
-                let name = with.for_packet(self.live.v6).name();
-                Self::end(Verdict::Reject, Some(name), place)
+                let with = with.for_packet(self.live.v6);
+                let mut end = end(Verdict::Reject, Some(with.name()), place);
+                end.reply = self.answer(with).map(Box::new);
+                Next::End(end)
             }
             Target::Queue { .. } => Self::end(Verdict::Queue, None, place),
             Target::Return => Next::Return,
@@ -293,17 +296,17 @@ impl Run<'_> {
                 Next::Pass
             }
             Target::VerdictMap(map) => self.verdict_map(at, place, map, base),
+            Target::Tcpmss(size) => match self.tcpmss(*size) {
+                Done::Dropped(why) => dropped(why, place),
+                _ => Next::Go,
+            },
             Target::Ext(ext) => match self.target_ext(place, ext) {
                 Done::Goes => Next::Go,
                 Done::Passes => {
                     self.accept_by(place.clone(), base);
                     Next::Pass
                 }
-                Done::Dropped(why) => {
-                    let mut end = end(Verdict::Drop, None, place);
-                    end.reason = Some(why);
-                    Next::End(end)
-                }
+                Done::Dropped(why) => dropped(why, place),
             },
             Target::Unknown { name, options } => {
                 // The target is one of: goes on, accepts, drops. Two questions give all three.
@@ -359,7 +362,7 @@ impl Run<'_> {
                 live.mark = (live.mark & !nfmask) ^ (live.connmark & ctmask);
             }
             // Only a packet that has no flow yet can be kept from getting one (xt_CT.c).
-            Target::Notrack if live.priority < -200 => live.state = CtStates::UNTRACKED,
+            Target::Notrack if live.priority < -200 => (live.state, live.notrack) = (CtStates::UNTRACKED, true),
             Target::Ttl { op, value, .. } => {
                 live.ttl = match op {
                     TtlOp::Set => *value,
@@ -402,11 +405,18 @@ impl Run<'_> {
 }
 
 fn end(verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> End {
-    End { verdict, reject_with, by: Some(place.clone()), reason: None }
+    End { verdict, reject_with, reply: None, by: Some(place.clone()), reason: None }
+}
+
+/// A target that is no DROP drops the packet.
+fn dropped(why: String, place: &DecidedBy) -> Next {
+    let mut end = end(Verdict::Drop, None, place);
+    end.reason = Some(why);
+    Next::End(end)
 }
 
 fn unknown(why: &str) -> End {
-    End { verdict: Verdict::Unknown, reject_with: None, by: None, reason: Some(why.to_owned()) }
+    End { verdict: Verdict::Unknown, reject_with: None, reply: None, by: None, reason: Some(why.to_owned()) }
 }
 
 /// What a target does, in a step's words.

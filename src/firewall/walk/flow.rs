@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::packet::{Packet, To};
+use crate::firewall::packet::{Packet, Reply, To};
 use crate::firewall::ruleset::{ChainKind, Hook};
 use crate::firewall::state::{History, Session};
 use crate::host::{Address, HostFacts, RouteKind};
@@ -26,10 +26,12 @@ const MAX_STEPS: usize = 50_000;
 const CONNTRACK: i32 = -200;
 
 /// How a walk ends early.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct End {
     pub(super) verdict: Verdict,
     pub(super) reject_with: Option<String>,
+    /// The packet that REJECT sends back.
+    pub(super) reply: Option<Box<Reply>>,
     pub(super) by: Option<DecidedBy>,
     pub(super) reason: Option<String>,
 }
@@ -146,6 +148,9 @@ pub(super) fn run(
         history.keep(draft, passed);
     }
     let mut outcome = conclude(packet, ended, cut);
+    if let Some(reply) = &mut outcome.reply {
+        super::answer::leaves(stack, facts, reply);
+    }
     if with_history && several && outcome.verdict == Verdict::Unknown {
         outcome.assumed.push("the history goes on as in the last branch".to_owned());
     }
@@ -198,6 +203,7 @@ fn conclude(packet: &Packet, mut ended: Vec<Ended>, cut: bool) -> Outcome {
             id: packet.id.clone(),
             verdict: Verdict::Unknown,
             reject_with: None,
+            reply: None,
             decided_by: None,
             reason: None,
             path: Vec::new(),
@@ -211,6 +217,7 @@ fn conclude(packet: &Packet, mut ended: Vec<Ended>, cut: bool) -> Outcome {
         id: packet.id.clone(),
         verdict: if agree { last.end.verdict } else { Verdict::Unknown },
         reject_with: if agree { last.end.reject_with } else { None },
+        reply: if agree { last.end.reply.map(|reply| *reply) } else { None },
         decided_by: if agree { last.end.by } else { None },
         reason: if agree { last.end.reason } else { None },
         path: last.path,
@@ -237,17 +244,22 @@ impl Run<'_> {
             return End {
                 verdict: Verdict::Unknown,
                 reject_with: None,
+                reply: None,
                 by: None,
                 reason: Some("a ruleset of this host could not be read".to_owned()),
             };
         }
         let by = self.accepted.take().map(|(_, by)| by);
         let reason = if by.is_none() { Some("no chain looks at this packet".to_owned()) } else { None };
-        End { verdict: Verdict::Accept, reject_with: None, by, reason }
+        End { verdict: Verdict::Accept, reject_with: None, reply: None, by, reason }
     }
 
     fn all_hooks(&mut self, start: Hook) -> Option<End> {
         let mut hook = start;
+        let first = matches!(hook, Hook::Ingress | Hook::Prerouting | Hook::Output);
+        if first && self.live.is_fragment() && self.stack.defragments(self.live.v6) {
+            self.live.put_together("conntrack is in use");
+        }
         if hook == Hook::Ingress || hook == Hook::Prerouting {
             for at in [Hook::Ingress, Hook::Prerouting] {
                 if let Some(end) = self.hook(at) {
@@ -255,7 +267,13 @@ impl Run<'_> {
                 }
             }
             hook = match self.route_in() {
-                Ok(To::Local) => Hook::Input,
+                Ok(To::Local) => {
+                    // net/ipv4/ip_input.c, ip_local_deliver; IPv6 does so behind INPUT.
+                    if self.live.is_fragment() && !self.live.v6 {
+                        self.live.put_together("it is for this host");
+                    }
+                    Hook::Input
+                }
                 Ok(To::Forward) => Hook::Forward,
                 Err(end) => return Some(*end),
             };

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::packet::{Packet, Proto};
+use crate::firewall::packet::{Layout, Packet, Proto, hex, patched, unhex};
 use crate::firewall::ruleset::{CtStates, Hook, PktType, TcpFlags};
 
 /// Whether a test holds.
@@ -52,6 +52,8 @@ pub(super) struct Live {
     /// It began at prerouting, input or forward: another host sent it.
     pub(super) came_in: bool,
     pub(super) state: CtStates,
+    /// A rule has kept it from conntrack.
+    pub(super) notrack: bool,
     pub(super) mark: u32,
     /// Why the mark is not known, if so.
     pub(super) mark_open: Option<String>,
@@ -64,12 +66,20 @@ pub(super) struct Live {
     pub(super) redirected: bool,
     /// What was used without being given.
     pub(super) assumed: Vec<String>,
+    /// The octets given, and where their headers are.
+    pub(super) wire: Option<(Vec<u8>, Layout)>,
     /// A module dropped the packet while it looked (`xt_action_param.hotdrop`).
     pub(super) hotdrop: bool,
 }
 
 impl Live {
     pub(super) fn new(packet: &Packet) -> Self {
+        let wire = packet.octets.as_deref().and_then(unhex);
+        let wire = wire.and_then(|octets| Layout::of(&octets).map(|layout| (octets, layout)));
+        let packet = &match &wire {
+            Some((octets, _)) => filled(packet, octets),
+            None => packet.clone(),
+        };
         let (proto, guessed) = packet.protocol();
         let start = packet.start();
         let mut live = Self {
@@ -82,12 +92,14 @@ impl Live {
             state: packet.ctstate.unwrap_or(CtStates::NEW),
             mark: packet.mark.unwrap_or(0),
             mark_open: None,
+            notrack: false,
             connmark: packet.connmark.unwrap_or(0),
             ttl: packet.ttl.unwrap_or(64),
             tos: packet.tos.unwrap_or(0),
             original: (packet.src, packet.dst, packet.sport, packet.dport),
             redirected: false,
             assumed: Vec::new(),
+            wire,
             hotdrop: false,
             packet: packet.clone(),
         };
@@ -156,7 +168,7 @@ impl Live {
     /// flow up at priority -200, a packet has none (`net/netfilter/xt_conntrack.c`: INVALID).
     pub(super) fn states_seen(&mut self) -> CtStates {
         let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);
-        if early && !self.state.intersects(CtStates::UNTRACKED) && self.packet.in_.as_deref() != Some("lo") {
+        if early && !self.notrack && self.packet.in_.as_deref() != Some("lo") {
             return CtStates::INVALID;
         }
         if self.packet.ctstate.is_none() && self.state.intersects(CtStates::NEW) {
@@ -168,6 +180,21 @@ impl Live {
     /// Whether the packet belongs to a flow that conntrack knows.
     pub(super) fn has_flow(&mut self) -> bool {
         !self.states_seen().intersects(CtStates(CtStates::INVALID.0 | CtStates::UNTRACKED.0))
+    }
+
+    /// The rules see the whole packet, of which this is a fragment.
+    pub(super) fn put_together(&mut self, why: &str) {
+        self.assume(format!("it is put together with its other fragments before the rules see it ({why})"));
+        let packet = &mut self.packet;
+        (packet.frag_offset, packet.more_fragments) = (None, None);
+        (packet.length, packet.payload, packet.octets) = (None, None, None);
+        self.wire = None;
+    }
+
+    /// Whether conntrack gave the packet a flow before this chain.
+    pub(super) fn has_flow_now(&self) -> bool {
+        let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);
+        !early && !self.state.intersects(CtStates(CtStates::INVALID.0 | CtStates::UNTRACKED.0))
     }
 
     fn loops_back(&self) -> bool {
@@ -223,9 +250,19 @@ impl Live {
         kind
     }
 
+    /// The octets as they are now, where they were given.
+    pub(super) fn wire_now(&self) -> Option<Vec<u8>> {
+        let (octets, _) = self.wire.as_ref()?;
+        let now = Packet { ttl: Some(self.ttl), tos: Some(self.tos), ..self.packet.clone() };
+        Some(patched(&now, octets))
+    }
+
     /// The packet as it leaves.
     pub(super) fn leaving(&self, given: &Packet, tracked: bool) -> Packet {
         let mut out = self.packet.clone();
+        if self.wire.is_some() {
+            out.octets = self.wire_now().map(|octets| hex(&octets));
+        }
         out.proto = given.proto.or(out.proto);
         if self.mark_open.is_some() {
             out.mark = None;
@@ -247,5 +284,27 @@ impl Live {
         out.hook = given.hook;
         out.to = given.to;
         out
+    }
+}
+
+/// The packet with the fields that were not given as its octets have them.
+fn filled(packet: &Packet, octets: &[u8]) -> Packet {
+    let Some(own) = Packet::from_octets(octets) else { return packet.clone() };
+    Packet {
+        proto: packet.proto.or(own.proto),
+        sport: packet.sport.or(own.sport),
+        dport: packet.dport.or(own.dport),
+        tcp_flags: packet.tcp_flags.or(own.tcp_flags),
+        tcp_options: packet.tcp_options.clone().or(own.tcp_options),
+        mss: packet.mss.or(own.mss),
+        icmp_type: packet.icmp_type.or(own.icmp_type),
+        icmp_code: packet.icmp_code.or(own.icmp_code),
+        ttl: packet.ttl.or(own.ttl),
+        tos: packet.tos.or(own.tos),
+        length: packet.length.or(own.length),
+        frag_offset: packet.frag_offset.or(own.frag_offset),
+        more_fragments: packet.more_fragments.or(own.more_fragments),
+        payload: packet.payload.clone().or(own.payload),
+        ..packet.clone()
     }
 }

@@ -42,7 +42,7 @@ impl Run<'_> {
                 let name = live.out_iface();
                 self.iface(iface, &name, "leaves", "out")
             }
-            Test::Protocol(number) => Truth::of(live.proto == *number),
+            Test::Protocol(number) => self.protocol(at, *number),
             Test::Fragment => Truth::of(live.is_later_fragment()),
             // Without options the module is x_tables' own in both backends (iptables/nft.c, tcp_all_zero).
             Test::Header(module) => self.module_header(*module).unwrap_or(Truth::Yes),
@@ -111,6 +111,30 @@ impl Run<'_> {
             Test::Compare(comparison) => self.compare(at, comparison),
             Test::Unknown { .. } => Truth::Maybe("this program does not know it".to_owned()),
         }
+    }
+
+    /// `-p`. x_tables passes all extension headers of IPv6 (`ip6_packet_match`), nf_tables stops at AH
+    /// (`nft_set_pktinfo_ipv6`); where the headers are cut, the one drops and the other does not match.
+    fn protocol(&mut self, at: ChainAt, number: u8) -> Truth {
+        let live = &mut self.live;
+        if !live.v6 {
+            return Truth::of(live.proto == number);
+        }
+        let extension = |number: u8| matches!(number, 0 | 43 | 44 | 51 | 60);
+        let nft = self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Nft);
+        let Some((_, layout)) = &live.wire else {
+            return match live.proto {
+                51 if nft => Truth::of(number == 51),
+                own if extension(own) && extension(number) => Truth::No,
+                own if extension(own) => Truth::Maybe("what follows its extension header is not given".to_owned()),
+                own => Truth::of(own == number),
+            };
+        };
+        if layout.cut || live.is_later_fragment() && extension(layout.proto) {
+            return if nft { Truth::Absent } else { live.hot() };
+        }
+        let authenticated = layout.extensions.iter().any(|header| header.kind == 51);
+        Truth::of(if nft && authenticated { number == 51 } else { live.proto == number })
     }
 
     pub(super) fn ports(&mut self, side: Side, ranges: &[PortRange]) -> Truth {
@@ -307,14 +331,20 @@ impl Run<'_> {
         if let Some(found) = own.find(|a| a.address == addr || a.broadcast == Some(addr)) {
             return Some(if found.address == addr { LOCAL } else { BROADCAST });
         }
-        Some(route_type(host, addr).unwrap_or(UNICAST))
+        Some(route_type(host, addr, device).unwrap_or(UNICAST))
     }
 }
 
-/// The type of the longest matching route, as a bit of [`AddrTypes`].
-fn route_type(host: &HostFacts, addr: IpAddr) -> Option<u16> {
+/// The type of the longest matching route, as a bit of [`AddrTypes`]. Over IPv4 the local table alone is
+/// asked, and a route of another device counts for nothing (`net/ipv4/fib_frontend.c`,
+/// `__inet_dev_addr_type`).
+fn route_type(host: &HostFacts, addr: IpAddr, device: Option<&str>) -> Option<u16> {
     let routes = host.routes.as_deref()?.iter().filter(|r| r.destination.contains(addr));
+    let routes = routes.filter(|r| addr.is_ipv6() || r.table == 255);
     let best = routes.max_by_key(|r| (r.table == 255, r.destination.prefix()))?;
+    if device.is_some_and(|device| addr.is_ipv4() && best.interface.as_deref() != Some(device)) {
+        return None;
+    }
     Some(match best.kind {
         RouteKind::Local => 1 << 2,
         RouteKind::Broadcast => 1 << 3,

@@ -5,6 +5,8 @@
 //! chain only; DROP is final. Whatever cannot be known forks the walk: if all branches agree that
 //! is the verdict, otherwise it is unknown and the branches are the alternatives.
 
+mod answer;
+mod asks;
 mod bytes;
 mod chain;
 mod changing;
@@ -20,13 +22,14 @@ mod stack;
 mod target_ext;
 mod test_ext;
 mod test_header;
+mod test_wire;
 mod track;
 
 use serde::Serialize;
 
 use crate::host::{Backend, HostFacts};
 
-use super::packet::Packet;
+use super::packet::{Packet, Reply};
 use super::ruleset::{Family, Hook};
 use super::state::History;
 
@@ -170,6 +173,10 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What its sender is told, by iptables' name (`icmp-port-unreachable`, `tcp-reset`).
     pub reject_with: Option<String>,
+    /// The packet that tells it, and whether the host's own rules let that leave; `None` where the
+    /// kernel stays silent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Reply>,
     /// The rule or policy that decided. `None` where no chain saw the packet, where something
     /// other than a rule decided ([`Outcome::reason`]), and where the branches differ.
     pub decided_by: Option<DecidedBy>,

@@ -76,34 +76,41 @@ impl Run<'_> {
     }
 
     fn destination(&mut self, range: &NatRange) {
-        if let Some((from, to)) = range.addrs {
-            self.live.packet.dst = from;
-            if from != to {
-                self.live.assume(format!("the destination becomes one of {from}-{to}; the first is taken"));
-            }
+        let ends = (self.live.packet.src, self.live.packet.dst);
+        if let Some(addrs) = range.addrs {
+            self.live.packet.dst = best_address(addrs, ends, range.flags.contains("persistent"), true);
         }
-        if let Some(ports) = range.ports {
-            let keep = self.live.packet.dport.is_some_and(|port| ports.contains(port));
-            if !keep {
-                self.live.packet.dport = Some(ports.from);
-                if ports.from != ports.to {
-                    self.live.assume(format!("the destination port becomes one of {ports}; the first is taken"));
-                }
+        let Some(ports) = range.ports.filter(|_| has_ports(self.live.proto)) else { return };
+        let (random, own) = (range.flags.contains("random"), self.live.packet.dport);
+        let size = u32::from(ports.to - ports.from) + 1;
+        self.live.packet.dport = match (range.base, own) {
+            (Some(base), Some(port)) => {
+                // In 16 bits (net/netfilter/nf_nat_core.c, nf_nat_l4proto_unique_tuple).
+                let off = u32::from(port.wrapping_sub(base)) % size;
+                Some(ports.from + u16::try_from(off).unwrap_or(0))
             }
+            (None, Some(port)) if ports.contains(port) && !random => own,
+            _ => Some(ports.from),
+        };
+        if range.base.is_some() && own.is_none() || range.base.is_none() && random && size > 1 {
+            self.live.assume(format!("the destination port becomes one of {ports}; the first is taken"));
         }
     }
 
     fn source(&mut self, range: &NatRange) {
-        if let Some((from, to)) = range.addrs {
-            self.live.packet.src = from;
-            if from != to {
-                self.live.assume(format!("the source becomes one of {from}-{to}; the first is taken"));
-            }
+        let ends = (self.live.packet.src, self.live.packet.dst);
+        let persistent = range.flags.contains("persistent");
+        if let Some(addrs) = range.addrs
+            && !super::matching::in_range(ends.0, addrs.0, addrs.1)
+        {
+            self.live.packet.src = best_address(addrs, ends, persistent, false);
         }
-        if let Some(ports) = range.ports {
-            let keep = self.live.packet.sport.is_some_and(|port| ports.contains(port));
-            if !keep {
-                self.live.packet.sport = Some(ports.from);
+        let Some(ports) = range.ports.filter(|_| has_ports(self.live.proto)) else { return };
+        let keep = self.live.packet.sport.is_some_and(|port| ports.contains(port)) && !range.flags.contains("random");
+        if !keep {
+            self.live.packet.sport = Some(ports.from);
+            if ports.from != ports.to {
+                self.live.assume(format!("the source port becomes any free one of {ports}; the first is taken"));
             }
         }
     }
@@ -127,6 +134,62 @@ impl Run<'_> {
         let fits =
             |a: &&crate::host::Address| Some(a.interface.as_str()) == interface && a.address.is_ipv6() == self.live.v6;
         addresses.iter().find(fits).map(|a| a.address)
+    }
+}
+
+/// Whether NAT has ports to change.
+fn has_ports(proto: u8) -> bool {
+    matches!(proto, 6 | 17 | 33 | 132 | 136)
+}
+
+/// The address that the kernel takes of a range for a flow from `src` to `dst`: by a hash of both, with
+/// `--persistent` of the source alone (`net/netfilter/nf_nat_core.c`, `find_best_ips_proto`).
+pub(super) fn best_address(
+    (from, to): (IpAddr, IpAddr),
+    (src, dst): (IpAddr, IpAddr),
+    persistent: bool,
+    of_destination: bool,
+) -> IpAddr {
+    if from == to {
+        return from;
+    }
+    let native = |addr: IpAddr| -> [u32; 4] {
+        let mut octets = [0u8; 16];
+        match addr {
+            IpAddr::V4(a) => octets.iter_mut().zip(a.octets()).for_each(|(to, from)| *to = from),
+            IpAddr::V6(a) => octets = a.octets(),
+        }
+        let mut words = [0; 4];
+        // As they lie in memory of a little-endian machine.
+        for (word, four) in words.iter_mut().zip(octets.chunks_exact(4)) {
+            *word = u32::from_le_bytes(four.try_into().unwrap_or_default());
+        }
+        words
+    };
+    let words = |addr: IpAddr| native(addr).map(u32::swap_bytes);
+    let (low, high, other) = (words(from), words(to), native(dst));
+    let last = if from.is_ipv6() { 3 } else { 0 };
+    let seed = if persistent { 0 } else { other.get(last).copied().unwrap_or(0) };
+    let mut hash = super::test_ext::jhash(&native(src), seed);
+    let (mut chosen, mut full) = ([0u32; 4], false);
+    for (index, place) in chosen.iter_mut().enumerate().take(last + 1) {
+        let (low, high) = (low.get(index).copied().unwrap_or(0), high.get(index).copied().unwrap_or(0));
+        // Once below the end, every value of the further words is in the range.
+        let (low, size) = if full { (0, u64::from(u32::MAX)) } else { (low, u64::from(high.wrapping_sub(low)) + 1) };
+        *place = low.wrapping_add(u32::try_from((u64::from(hash) * (size & 0xffff_ffff)) >> 32).unwrap_or(0));
+        full |= *place != high;
+        if !persistent {
+            // A destination is replaced word by word already.
+            let replaced = if of_destination { place.swap_bytes() } else { other.get(index).copied().unwrap_or(0) };
+            hash ^= replaced;
+        }
+    }
+    match from {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(chosen[0])),
+        IpAddr::V6(_) => {
+            let bits = chosen.iter().fold(0u128, |bits, word| bits << 32 | u128::from(*word));
+            IpAddr::V6(Ipv6Addr::from(bits))
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use super::flow::{End, Run, is_local};
 
 /// The packet ends in routing.
 fn ends(reason: &str) -> Box<End> {
-    Box::new(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(format!("routing: {reason}")) })
+    let reason = Some(format!("routing: {reason}"));
+    Box::new(End { verdict: Verdict::Drop, reject_with: None, reply: None, by: None, reason })
 }
 
 impl Run<'_> {
@@ -41,7 +42,9 @@ impl Run<'_> {
                 return Err(ends(&format!("a {} frame is not forwarded", kind.name())));
             }
             if self.live.ttl <= 1 {
-                return Err(ends("it has no hops left (its sender is told: time exceeded)"));
+                let mut end = ends("it has no hops left (its sender is told: time exceeded)");
+                end.reply = self.expired().map(Box::new);
+                return Err(end);
             }
             self.live.ttl -= 1;
         }

@@ -15,6 +15,10 @@ pub struct Stack {
     rulesets: Vec<Ruleset>,
     /// (ruleset, table) → chain name → chain.
     names: HashMap<(usize, usize), HashMap<String, usize>>,
+    /// Whether a rule asks for conntrack, for IPv4 and for IPv6: else it does not run.
+    tracked: [bool; 2],
+    /// The same of what only puts fragments together.
+    whole: [bool; 2],
     /// Rulesets that are there and could not be read: no packet can be said to pass.
     unread: Vec<String>,
 }
@@ -110,7 +114,8 @@ impl Stack {
                 names.insert((r, t), chains);
             }
         }
-        Self { rulesets, names, unread: Vec::new() }
+        let (tracked, whole) = super::asks::conntrack(&rulesets);
+        Self { rulesets, names, tracked, whole, unread: Vec::new() }
     }
 
     /// The rulesets.
@@ -169,6 +174,16 @@ impl Stack {
         found.reverse();
         found.sort_by_key(|(_, base)| runs_at(base));
         found
+    }
+
+    /// Whether conntrack runs for a family: some rule asks for it (`nf_ct_netns_get`).
+    pub(crate) fn tracks(&self, v6: bool) -> bool {
+        self.tracked[usize::from(v6)]
+    }
+
+    /// Whether fragments are put together before any rule sees them (`nf_defrag_ipv4_enable`).
+    pub(crate) fn defragments(&self, v6: bool) -> bool {
+        self.tracks(v6) || self.whole[usize::from(v6)]
     }
 
     /// Whether packets of a family are translated at all: there is a nat chain that sees them.

@@ -4,9 +4,8 @@
 use std::net::IpAddr;
 
 use crate::firewall::ruleset::{
-    Bits, BpfContext, ChunkMode, ChunkTest, ClusterTest, CtStates, EcnTest, Ext, FragTest, HelperTest, Hook,
-    Ipv6HeaderTest, NotGiven, PhysdevTest, PktType, PolicyTest, RpfilterTest, Span, SpiModule, SpiTest, TcpFlags,
-    TimeTest,
+    BpfContext, ChunkMode, ChunkTest, ClusterTest, CtStates, EcnTest, Ext, HelperTest, Hook, NotGiven, PhysdevTest,
+    PktType, PolicyTest, RpfilterTest, TcpFlags, TimeTest,
 };
 
 use super::flow::Run;
@@ -17,7 +16,7 @@ fn signed(holds: Result<bool, NotGiven>, negated: bool, open: &str) -> Truth {
     holds.map_or_else(|NotGiven| Truth::Maybe(open.to_owned()), |holds| Truth::of(holds != negated))
 }
 
-const OCTETS: &str = "octets that it looks at are not given";
+pub(super) const OCTETS: &str = "octets that it looks at are not given";
 
 impl Run<'_> {
     pub(super) fn ext(&mut self, ext: &Ext) -> Truth {
@@ -26,7 +25,8 @@ impl Run<'_> {
             Ext::Chunks(test) => self.chunks(test),
             Ext::DccpTypes(_) | Ext::DccpOption(_) if self.live.is_later_fragment() => Truth::Absent,
             Ext::DccpTypes(_) | Ext::DccpOption(_) if !self.live.has_octets(12) => self.live.hot(),
-            Ext::DccpTypes(_) | Ext::DccpOption(_) => open("the DCCP header is not given"),
+            Ext::DccpTypes(types) => self.dccp_types(*types),
+            Ext::DccpOption(option) => self.dccp_option(*option),
             Ext::Spi(test) => self.spi(test),
             Ext::Ecn(test) => self.ecn(*test),
             Ext::TcpMss(span) => self.tcp_mss(*span),
@@ -34,10 +34,11 @@ impl Run<'_> {
             Ext::Osf(_) => open("the fingerprints are not given"),
             Ext::Frag(test) => self.fragment_header(test),
             Ext::Ipv6Header(test) => self.ipv6_header(*test),
-            Ext::Rt(_) => self.no_extension(43, "routing"),
-            Ext::Options(test) if test.hop_by_hop => self.no_extension(0, "hop-by-hop"),
-            Ext::Options(_) => self.no_extension(60, "destination options"),
+            Ext::Rt(test) => self.routing_header(test),
+            Ext::Options(test) => self.options_header(test),
             Ext::MobilityHeader(span) => self.mobility(*span),
+            Ext::Srh(test) => self.segments(test),
+            Ext::Ipvs(_) => open("whether the load balancer handles its flow is not given"),
             Ext::Eui64 => self.eui64(),
             Ext::Physdev(test) => self.physdev(test),
             Ext::Rpfilter(test) => self.rpfilter(*test),
@@ -121,7 +122,9 @@ impl Run<'_> {
         if !live.has_octets(12) {
             return live.hot();
         }
-        let Some(payload) = live.payload() else { return Truth::Maybe("the SCTP chunks are not given".to_owned()) };
+        // Octets that are given and hold none end too early.
+        let payload = live.payload().or_else(|| live.wire.is_some().then(Vec::new));
+        let Some(payload) = payload else { return Truth::Maybe("the SCTP chunks are not given".to_owned()) };
         let mut wanted: [bool; 256] = [false; 256];
         for chunk in &test.chunks {
             wanted[usize::from(chunk.kind)] = true;
@@ -160,56 +163,6 @@ impl Run<'_> {
         })
     }
 
-    /// `net/netfilter/xt_esp.c`, `xt_ipcomp.c`, `net/ipv4/netfilter/ipt_ah.c`,
-    /// `net/ipv6/netfilter/ip6t_ah.c`.
-    fn spi(&mut self, test: &SpiTest) -> Truth {
-        let live = &mut self.live;
-        let (needs, place, width) = match test.module {
-            SpiModule::Esp => (8, 0, 4),
-            SpiModule::Ah => (12, 4, 4),
-            SpiModule::Ipcomp => (4, 2, 2),
-        };
-        if live.proto != test.module.protocol() || live.is_later_fragment() {
-            return Truth::Absent;
-        }
-        if !live.has_octets(needs) {
-            return live.hot();
-        }
-        let every = Span { negated: false, from: 0, to: u32::MAX };
-        let asks = test.spi.is_some_and(|span| span != every) || test.len.is_some() || test.reserved;
-        if !asks {
-            return Truth::Yes;
-        }
-        let octets = live.octets();
-        let base = live.network_header();
-        let mut open = false;
-        let mut check = |at: u32, width: usize, holds: &dyn Fn(u32) -> bool| match Bits::read(&octets, base + at, width)
-        {
-            None => false,
-            Some(bits) => bits.value().map_or_else(
-                || {
-                    open = true;
-                    true
-                },
-                holds,
-            ),
-        };
-        let spi = test.spi.unwrap_or(every);
-        let mut all = check(place, width, &|n| spi.holds(n));
-        if let Some(len) = test.len {
-            // Of AH in units of four octets, less two.
-            all &= check(1, 1, &|n| len.holds((n + 2) << 2));
-        }
-        if test.reserved {
-            // ip6t_ah.c looks at AH's reserved field; xt_ipcomp.c at the flags octet.
-            all &= if test.module == SpiModule::Ah { check(2, 2, &|n| n == 0) } else { check(1, 1, &|n| n == 0) };
-        }
-        if !all {
-            return Truth::No;
-        }
-        if open { Truth::Maybe(OCTETS.to_owned()) } else { Truth::Yes }
-    }
-
     /// `net/netfilter/xt_ecn.c`
     fn ecn(&mut self, test: EcnTest) -> Truth {
         let live = &mut self.live;
@@ -224,97 +177,23 @@ impl Run<'_> {
         if live.proto != 6 {
             return Truth::No;
         }
-        if live.is_later_fragment() {
-            return Truth::Maybe("a later fragment: it looks at the payload as if it were the header".to_owned());
-        }
-        if !live.has_octets(20) {
+        let flags = if live.is_later_fragment() {
+            match live.later_segment() {
+                None => {
+                    return Truth::Maybe(
+                        "a later fragment: it looks at the payload as if it were the header".to_owned(),
+                    );
+                }
+                Some(segment) if segment.len() < 20 => return Truth::No,
+                Some(segment) => TcpFlags(segment.get(13).copied().unwrap_or(0)),
+            }
+        } else if !live.has_octets(20) {
             return Truth::No;
-        }
-        let flags = live.tcp_flags();
+        } else {
+            live.tcp_flags()
+        };
         let fits = |asked: Option<bool>, bit: TcpFlags| asked.is_none_or(|negated| (flags.0 & bit.0 != 0) != negated);
         Truth::of(fits(test.ece, TcpFlags::ECE) && fits(test.cwr, TcpFlags::CWR))
-    }
-
-    /// `net/netfilter/xt_tcpmss.c`: without the option, or in a header cut short.
-    fn tcp_mss(&mut self, span: Span) -> Truth {
-        let live = &mut self.live;
-        if live.is_later_fragment() {
-            return Truth::Maybe("a later fragment: it looks at the payload as if it were the header".to_owned());
-        }
-        if !live.has_octets(20) {
-            return live.hot();
-        }
-        let none = live.packet.tcp_options.as_ref().map_or(live.after_network() == Some(20), |o| !o.contains(&2));
-        if none {
-            return Truth::of(span.negated);
-        }
-        if live.packet.tcp_options.is_some() && (span.from, span.to) == (0, 65_535) {
-            return Truth::of(!span.negated);
-        }
-        Truth::Maybe("the segment size that it offers is not given".to_owned())
-    }
-
-    /// `net/ipv6/netfilter/ip6t_frag.c`
-    fn fragment_header(&mut self, test: &FragTest) -> Truth {
-        let live = &mut self.live;
-        if !live.is_fragment() {
-            return Truth::Absent;
-        }
-        let more = live.packet.more_fragments == Some(true);
-        let first = live.packet.frag_offset.unwrap_or(0) == 0;
-        if test.first && !first || test.more && !more || test.last && more {
-            return Truth::No;
-        }
-        match test.id {
-            None | Some(Span { negated: false, from: 0, to: u32::MAX }) => Truth::Yes,
-            Some(_) => Truth::Maybe("the fragment's identification is not given".to_owned()),
-        }
-    }
-
-    /// `net/ipv6/netfilter/ip6t_ipv6header.c`
-    fn ipv6_header(&mut self, test: Ipv6HeaderTest) -> Truth {
-        let live = &self.live;
-        let mut found = if live.is_fragment() { 16 } else { 0 };
-        found |= match live.proto {
-            50 => 4,
-            59 => 2,
-            0 | 43 | 51 | 60 => return Truth::Maybe("what follows its extension header is not given".to_owned()),
-            _ => 1,
-        };
-        let inverted = if test.negated { 0xff } else { 0 };
-        Truth::of(if test.soft {
-            (found ^ test.mask ^ inverted) & test.mask == 0
-        } else {
-            (found == test.mask) != test.negated
-        })
-    }
-
-    /// Tests of an extension header that a packet given by its fields does not have
-    /// (`ip6t_rt.c`, `ip6t_hbh.c`: no header, no match, negated or not).
-    fn no_extension(&mut self, proto: u8, name: &str) -> Truth {
-        if self.live.proto == proto {
-            return Truth::Maybe(format!("the {name} header is not given"));
-        }
-        self.live.assume("it has no IPv6 extension headers but those of fragments");
-        Truth::Absent
-    }
-
-    /// `net/ipv6/netfilter/ip6t_mh.c`
-    fn mobility(&mut self, span: Option<Span>) -> Truth {
-        let live = &mut self.live;
-        if live.is_later_fragment() {
-            return Truth::Absent;
-        }
-        if !live.has_octets(6) {
-            return live.hot();
-        }
-        let Some(span) = span.filter(|span| span.negated || (span.from, span.to) != (0, 255)) else {
-            return Truth::Yes;
-        };
-        match live.transport(2, 1).and_then(Bits::value) {
-            Some(kind) => Truth::of(span.holds(kind)),
-            None => Truth::Maybe(OCTETS.to_owned()),
-        }
     }
 
     /// `net/ipv6/netfilter/ip6t_eui64.c`
@@ -362,9 +241,9 @@ impl Run<'_> {
             // The kernel hashes the address as it lies in memory of a little-endian machine.
             IpAddr::V4(addr) => jhash(&[u32::from_le_bytes(addr.octets())], test.seed),
             IpAddr::V6(addr) => {
-                let words: Vec<u32> =
-                    addr.octets().chunks(4).filter_map(|c| c.try_into().ok()).map(u32::from_le_bytes).collect();
-                jhash(&words, test.seed)
+                // Of the four words the kernel hashes the first alone (NF_CT_TUPLE_L3SIZE is 4).
+                let [a, b, c, d, ..] = addr.octets();
+                jhash(&[u32::from_le_bytes([a, b, c, d])], test.seed)
             }
         };
         let node = (u64::from(hash) * u64::from(test.total)) >> 32;
@@ -401,7 +280,7 @@ impl Run<'_> {
 }
 
 /// Bob Jenkins' hash as the kernel has it (`include/linux/jhash.h`, `jhash2`).
-fn jhash(words: &[u32], seed: u32) -> u32 {
+pub(super) fn jhash(words: &[u32], seed: u32) -> u32 {
     let length = u32::try_from(words.len()).unwrap_or(0);
     let start = 0xdead_beef_u32.wrapping_add(length << 2).wrapping_add(seed);
     let (mut a, mut b, mut c) = (start, start, start);

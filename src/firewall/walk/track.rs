@@ -10,7 +10,7 @@ use crate::wire::{HexBytes, IcmpFamily, Quoted};
 
 use super::flow::Run;
 use super::live::Truth;
-use super::nat::mapped;
+use super::nat::{best_address, mapped};
 use super::stack::ChainAt;
 
 /// At which priority a hook translates (`NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`), and which end.
@@ -222,7 +222,7 @@ impl Run<'_> {
         };
         let addr = own.or_else(|| self.address_of(manip, &range));
         let random = range.flags.contains("--random") || range.flags.split(' ').any(|flag| flag == "random");
-        self.bind(manip, &Wanted { addr, ports: range.ports, random });
+        self.bind(manip, &Wanted { addr, ports: range.ports, base: range.base, random });
     }
 
     fn mapped_end(&self, manip: Manip, net: &Net) -> IpAddr {
@@ -236,11 +236,13 @@ impl Run<'_> {
         if from != to && manip == Manip::Source && (from..=to).contains(&own) {
             return Some(own);
         }
-        if from != to {
-            let end = if manip == Manip::Source { "source" } else { "destination" };
-            self.live.assume(format!("the {end} becomes one of {from}-{to}; the first is taken"));
+        if from == to {
+            return Some(from);
         }
-        Some(from)
+        let persistent = range.flags.contains("persistent");
+        // The tuple as it is now: NAT of the other end may have changed it.
+        let (src, dst) = (self.live.original.0, self.live.packet.dst);
+        Some(best_address((from, to), (src, dst), persistent, manip == Manip::Destination))
     }
 
     /// What one option of `-m conntrack` says of the packet's flow, where there is a history.
