@@ -3,14 +3,20 @@
 mod bdd;
 mod condition;
 mod env;
+mod expr;
 mod model;
 mod native;
+mod query;
+mod region;
 mod rules;
 mod sets;
 mod space;
 mod survey;
 
 pub use bdd::{ALL, Bdd, NONE, Set};
+pub use expr::{BadSpace, Packets};
 pub use model::{Answer, Fate, Model};
 pub use survey::space as variables;
+pub use query::{Found, MAX_REGIONS, QueryAnswer, RuleName, Want, families, of_rule, query};
+pub use region::{Region, regions};
 pub use space::{Field, Names, Open, Space, Way};

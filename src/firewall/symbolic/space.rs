@@ -538,7 +538,7 @@ impl Space {
             packet.mac_src = Some(MacAddr(mac));
         }
         let set = |field: Field| touched(field).then_some(());
-        packet.pkttype = set(Field::PktType).filter(|()| way == Way::Input).map(|()| match number(Field::PktType) {
+        packet.pkttype = set(Field::PktType).filter(|()| way != Way::Output).map(|()| match number(Field::PktType) {
             0 => PktType::Unicast,
             1 => PktType::Broadcast,
             _ => PktType::Multicast,
