@@ -118,9 +118,11 @@ impl Model<'_> {
             Test::Conntrack { tests, .. } => self.conntrack(env, test, tests).into(),
             Test::Mark { .. } if env.mark_open => self.fact(env, test).into(),
             Test::Mark { value, mask } => {
+                self.space.ask(Field::Mark);
                 self.space.word_masked(&env.mark, u128::from(*value), u128::from(*mask)).into()
             }
             Test::Connmark { value, mask } => {
+                self.space.ask(Field::Connmark);
                 let there = env.has_flow(self.space);
                 Held { yes: self.space.word_masked(&env.connmark, u128::from(*value), u128::from(*mask)), there }
             }
@@ -140,6 +142,7 @@ impl Model<'_> {
             Test::Owner(owner) => self.owner(env, test, owner).into(),
             Test::Length { from, to } => self.space.within(Field::Length, &[((*from).into(), (*to).into())]).into(),
             Test::Ttl { order, value, .. } => {
+                self.space.ask(Field::Ttl);
                 let value = u128::from(*value);
                 let (from, to) = match order {
                     Order::Eq => (value, value),
@@ -149,8 +152,14 @@ impl Model<'_> {
                 };
                 self.space.word_within(&env.ttl, from, to).into()
             }
-            Test::Tos { value, mask } => self.space.word_masked(&env.tos, (*value).into(), (*mask).into()).into(),
-            Test::Dscp(value) => self.space.word_masked(&env.tos, u128::from(*value) << 2, 0xfc).into(),
+            Test::Tos { value, mask } => {
+                self.space.ask(Field::Tos);
+                self.space.word_masked(&env.tos, (*value).into(), (*mask).into()).into()
+            }
+            Test::Dscp(value) => {
+                self.space.ask(Field::Tos);
+                self.space.word_masked(&env.tos, u128::from(*value) << 2, 0xfc).into()
+            }
             Test::PktType(kind) => self.pkttype(env, *kind).into(),
             Test::Set { name, sides, options } => self.ipset(env, test, name, sides, options).into(),
             Test::Ext(ext) => self.ext(env, test, ext),

@@ -31,6 +31,8 @@ pub(super) struct Env {
     pub(super) redirected: bool,
     /// They were routed again, and by which interface they leave is not known.
     pub(super) rerouted: bool,
+    /// MASQUERADE gave them the interface's address.
+    pub(super) masked: bool,
     /// A hash that is not computed became their mark.
     pub(super) mark_open: bool,
     pub(super) mark: Vec<Set>,
@@ -55,6 +57,7 @@ impl Env {
             new_sport: false,
             redirected: false,
             rerouted: false,
+            masked: false,
             mark_open: false,
             mark: space.word(Field::Mark),
             connmark: space.word(Field::Connmark),
@@ -69,7 +72,7 @@ impl Env {
     /// Whether the two place their addresses and ports alike, so that they can be joined.
     pub(super) fn same_shape(&self, other: &Self) -> bool {
         (self.dst, self.src, self.new_dport, self.new_sport) == (other.dst, other.src, other.new_dport, other.new_sport)
-            && (self.redirected, self.rerouted) == (other.redirected, other.rerouted)
+            && (self.redirected, self.rerouted, self.masked) == (other.redirected, other.rerouted, other.masked)
     }
 
     /// This within the set, the other elsewhere; both of one shape.
@@ -95,6 +98,7 @@ impl Env {
 
     /// Where the conntrack state is one of these, as numbers of [`super::space::STATES`].
     pub(super) fn state(&self, space: &mut Space, codes: &[u128]) -> Set {
+        space.ask(Field::Ct);
         let sets: Vec<Set> = codes.iter().map(|code| space.word_masked(&self.ct, *code, 7)).collect();
         space.bdd.any_of(sets)
     }

@@ -2,6 +2,7 @@
 
 mod bdd;
 mod condition;
+mod diff;
 mod env;
 mod expr;
 mod model;
@@ -14,6 +15,7 @@ mod space;
 mod survey;
 
 pub use bdd::{ALL, Bdd, NONE, Set};
+pub use diff::{Change, Diff, diff};
 pub use expr::{BadSpace, Packets};
 pub use model::{Answer, Fate, Model};
 pub use survey::space as variables;

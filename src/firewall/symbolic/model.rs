@@ -64,7 +64,6 @@ pub(super) struct Seen {
 #[derive(Debug, Clone)]
 pub(super) struct Summary {
     pub(super) at: ChainAt,
-    pub(super) env: usize,
     /// Packets that go back to the caller, and what has become of them.
     pub(super) ret: Option<(Set, usize)>,
     /// Packets that pass the base chain.
@@ -98,6 +97,8 @@ pub struct Model<'a> {
     pub(super) asks_nat: bool,
     pub(super) asks_ttl: bool,
     pub(super) depth: usize,
+    /// Packets that passed at last, and what has become of them.
+    pub(super) finals: States,
 }
 
 /// States of packets under way: each a set and what has become of its packets.
@@ -129,6 +130,7 @@ impl<'a> Model<'a> {
             asks_nat,
             asks_ttl,
             depth: 0,
+            finals: Vec::new(),
         }
     }
 
@@ -290,7 +292,7 @@ impl<'a> Model<'a> {
             // The first packet of a flow, and only while this end of it is not translated yet.
             let done = match hook {
                 Hook::Prerouting | Hook::Output => env.dst != Addr::Kept || env.new_dport || env.redirected,
-                _ => env.src != Addr::Kept || env.new_sport,
+                _ => env.src != Addr::Kept || env.new_sport || env.masked,
             };
             if done {
                 return NONE;
@@ -380,6 +382,7 @@ impl<'a> Model<'a> {
         let came = self.through(Hook::Prerouting, arriving);
         let sent = self.through(Hook::Output, parts[2]);
         let mut found = Vec::new();
+        self.finals = came.passed.iter().chain(&sent.passed).copied().collect();
         for (way, part) in Way::EVERY.into_iter().zip(parts) {
             let answer = if way == Way::Output { &sent } else { &came };
             let mut fates = Vec::new();

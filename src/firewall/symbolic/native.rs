@@ -240,6 +240,20 @@ impl Model<'_> {
     /// What a field is here, and where it is there at all.
     fn loads(&mut self, env: &Env, field: &Nft) -> (Loaded, Set) {
         let v6 = self.space.v6;
+        let asks = match field {
+            Nft::Mark => Some(Field::Mark),
+            Nft::CtMark => Some(Field::Connmark),
+            Nft::Ttl => Some(Field::Ttl),
+            Nft::Dscp => Some(Field::Tos),
+            Nft::Length => Some(Field::Length),
+            Nft::Skuid => Some(Field::Uid),
+            Nft::Skgid => Some(Field::Gid),
+            Nft::EtherSaddr => Some(Field::Mac),
+            _ => None,
+        };
+        if let Some(asked) = asks {
+            self.space.ask(asked);
+        }
         let ip = |six: bool| Env::there(six == v6);
         match field {
             Nft::Saddr { v6: six } => (Loaded::Addr(Side::Source), ip(*six)),

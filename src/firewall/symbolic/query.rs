@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::firewall::packet::Packet;
 use crate::firewall::ruleset::Hook;
 use crate::firewall::walk::{Facts, Outcome, Stack, Verdict, walk};
 
@@ -10,7 +9,7 @@ use super::bdd::{NONE, Set};
 use super::expr::Packets;
 use super::model::{Fate, Model};
 use super::region::{Region, regions};
-use super::space::{Space, Way};
+use super::space::Way;
 use super::survey;
 
 /// Boxes are told no more of than these.
@@ -306,14 +305,4 @@ impl RuleName {
         }
         if found.is_empty() { Err("there is no such rule".to_owned()) } else { Ok(found) }
     }
-}
-
-/// Whether a packet is what its set says, for tests.
-pub fn example_holds(stack: &Stack, packet: &Packet, fate: &Fate) -> bool {
-    agrees(&walk(stack, packet, &Facts::none()), fate)
-}
-
-/// Variables for one host.
-pub fn one(stack: &Stack, v6: bool, extra: &[String]) -> Space {
-    survey::space(&[stack], v6, extra)
 }

@@ -65,7 +65,7 @@ impl Region {
 }
 
 /// `only when `limit …` (INPUT rule 3, line 12) holds`
-pub fn condition(open: &Open, holds: bool) -> String {
+pub(super) fn condition(open: &Open, holds: bool) -> String {
     let place = match (open.place.as_str(), open.line) {
         ("", _) => String::new(),
         (place, Some(line)) => format!(" ({place}, line {line})"),
@@ -134,9 +134,17 @@ fn grow(space: &mut Space, left: Set, allowed: Set, universe: Set, way: Way) -> 
     }
     let mut set = whole(space, &parts);
     set = space.bdd.and(set, open);
+    let real = space.bdd.and(set, universe);
     let mut fields = Vec::new();
     for (field, part) in parts.iter().rev().filter(|(_, part)| !part.is_all()) {
-        let ranges = space.ranges_of(*field, *part, MAX_RANGES);
+        // Without values that no packet of the box can have.
+        let mut part = *part;
+        if matches!(field, Field::In | Field::Out | Field::Ct) {
+            let (start, width) = space.bits(*field);
+            let seen = space.bdd.some(real, &|level| !(start..start + width).contains(&level));
+            part = space.bdd.and(part, seen);
+        }
+        let ranges = space.ranges_of(*field, part, MAX_RANGES);
         if ranges.len() >= MAX_RANGES {
             let cut = space.within(*field, &ranges);
             set = space.bdd.and(set, cut);
@@ -146,7 +154,7 @@ fn grow(space: &mut Space, left: Set, allowed: Set, universe: Set, way: Way) -> 
     let real = space.bdd.and(set, universe);
     let (example, _) = space.packet(real, way)?;
     let given = given.iter().filter_map(|(level, up)| Some((space.open_at(*level)?.clone(), *up))).collect();
-    let text = text(space, &fields);
+    let text = text(space, &fields, way);
     Some(Region { way, v6: space.v6, fields, given, text, example, set })
 }
 
@@ -157,12 +165,12 @@ fn cube(space: &mut Space, given: &[(u32, bool)]) -> Set {
 }
 
 /// A box in words, as `fw query` reads them.
-fn text(space: &Space, fields: &[(Field, Vec<(u128, u128)>)]) -> String {
+fn text(space: &Space, fields: &[(Field, Vec<(u128, u128)>)], way: Way) -> String {
     let of = |field: Field| fields.iter().find(|(own, _)| *own == field).map(|(_, ranges)| ranges.as_slice());
     let mut words: Vec<String> = Vec::new();
     for (field, key) in [(Field::In, "in"), (Field::Out, "out")] {
         if let Some(ranges) = of(field) {
-            words.push(format!("{key}{}", interfaces(space, ranges)));
+            words.push(format!("{key}{}", interfaces(space, ranges, way)));
         }
     }
     let proto = of(Field::Proto);
@@ -186,14 +194,16 @@ fn text(space: &Space, fields: &[(Field, Vec<(u128, u128)>)]) -> String {
     };
     let (src, dst) = (end(Field::Src, Field::Sport), end(Field::Dst, Field::Dport));
     let bare = src == "any" && dst == "any";
-    words.push(format!("{src} > {dst}"));
+    if !bare {
+        words.push(format!("{src} > {dst}"));
+    }
     if icmp && let Some(ranges) = of(Field::Dport) {
         words.push(icmp_types(ranges));
     }
     for (field, ranges) in fields {
         words.extend(other(*field, ranges));
     }
-    if bare && words.len() == 1 {
+    if words.is_empty() {
         return "every packet".to_owned();
     }
     words.join(" ")
@@ -217,7 +227,7 @@ fn other(field: Field, ranges: &[(u128, u128)]) -> Option<String> {
             let list = |codes: Vec<u128>| codes.iter().map(name).collect::<Vec<_>>().join(",");
             match known.len() {
                 0 => "ctstate=UNTRACKED".to_owned(),
-                3 if inside(4) => format!("ctstate!={}", list((0..4).filter(|n| !inside(*n)).collect())),
+                3 if inside(4) || known.contains(&3) && known.contains(&0) && known.contains(&1) => format!("ctstate!={}", list((0..4).filter(|n| !inside(*n)).collect())),
                 _ => format!("ctstate={}", list((0..5).filter(|n| inside(*n)).collect())),
             }
         }
@@ -319,7 +329,7 @@ fn span(first: IpAddr, last: IpAddr, from: u128, to: u128) -> String {
     format!("{first}-{last}")
 }
 
-fn interfaces(space: &Space, ranges: &[(u128, u128)]) -> String {
+fn interfaces(space: &Space, ranges: &[(u128, u128)], way: Way) -> String {
     let names = &space.names;
     let inside = |n: usize| ranges.iter().any(|(from, to)| (*from..=*to).contains(&(n as u128)));
     let name = |n: usize| match &names.kinds[n] {
@@ -344,7 +354,7 @@ fn interfaces(space: &Space, ranges: &[(u128, u128)]) -> String {
         };
         all.iter().filter(|n| !covered(n)).map(|n| name(*n)).collect()
     };
-    let (yes, no) = (list(&inside), list(&|n| !inside(n)));
+    let (yes, no) = (list(&inside), list(&|n| !inside(n) && (way != Way::Forward || names.names[n] != "lo")));
     let catch_all = |list: &[String]| list.iter().any(|name| name == "other");
     if no.len() < yes.len() || catch_all(&yes) && !catch_all(&no) {
         format!("!={}", no.join(","))

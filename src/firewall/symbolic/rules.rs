@@ -30,7 +30,6 @@ impl Model<'_> {
             Going { left: ALL, env, ret: Vec::new(), pass: Vec::new(), ends: Vec::new(), calls: Vec::new() };
         let mut summary = Summary {
             at,
-            env,
             ret: None,
             pass: Vec::new(),
             ends: Vec::new(),
@@ -351,6 +350,7 @@ impl Model<'_> {
             if source { (Field::NewSrc, Field::NewSport) } else { (Field::NewDst, Field::NewDport) };
         let mut new = world.clone();
         new.redirected |= matches!(target, Target::Redirect(_));
+        new.masked |= matches!(target, Target::Masquerade(_));
         let (mut set, mut same) = (hit, ALL);
         if let Some(addr) = addr {
             same = self.addr_masked(&world, side, addr, super::space::low_bits(if self.space.v6 { 128 } else { 32 }));

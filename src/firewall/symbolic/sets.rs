@@ -159,7 +159,10 @@ impl Model<'_> {
                 self.iface(env, source, &iface)
             }
             ElementPart::Mac(mac) => self.space.equals(Field::Mac, mac_number(mac.0)),
-            ElementPart::Mark(mark) => self.space.word_masked(&env.mark, (*mark).into(), 0xffff_ffff),
+            ElementPart::Mark(mark) => {
+                self.space.ask(Field::Mark);
+                self.space.word_masked(&env.mark, (*mark).into(), 0xffff_ffff)
+            }
             ElementPart::Set(_) => NONE,
         }
     }
@@ -247,6 +250,7 @@ impl Model<'_> {
     fn ecn(&mut self, env: &Env, ecn: EcnTest) -> Set {
         let mut all = ALL;
         if let Some((negated, ect)) = ecn.ect {
+            self.space.ask(Field::Tos);
             let set = self.space.word_masked(&env.tos, u128::from(ect), 3);
             all = if negated { !set } else { set };
         }

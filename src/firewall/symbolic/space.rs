@@ -162,6 +162,8 @@ pub struct Space {
     starts: [u32; 27],
     open: Vec<Open>,
     by_key: HashMap<String, u32>,
+    /// The fields that rules or questions ask about, a bit each.
+    asked: u32,
 }
 
 impl Space {
@@ -186,13 +188,18 @@ impl Space {
             };
         }
         starts[26] = at;
-        Self { bdd: Bdd::new(), v6, names, fragments, starts, open: Vec::new(), by_key: HashMap::new() }
+        Self { bdd: Bdd::new(), v6, names, fragments, starts, open: Vec::new(), by_key: HashMap::new(), asked: 0 }
     }
 
     /// The first variable of a field, and how many it has; the most significant bit first.
     pub fn bits(&self, field: Field) -> (u32, u32) {
         let index = field as usize;
         (self.starts[index], self.starts[index + 1] - self.starts[index])
+    }
+
+    /// Remembers that something asks about a field.
+    pub(super) fn ask(&mut self, field: Field) {
+        self.asked |= 1 << field as u32;
     }
 
     /// The field of a variable; `None` for those of tests.
@@ -231,6 +238,7 @@ impl Space {
 
     /// Where the field lies in one of the ranges, which are made sorted and apart.
     pub fn within(&mut self, field: Field, ranges: &[(u128, u128)]) -> Set {
+        self.ask(field);
         let (start, width) = self.bits(field);
         let mut sorted = ranges.to_vec();
         tidy(&mut sorted);
@@ -239,6 +247,7 @@ impl Space {
 
     /// Where the field is this number.
     pub fn equals(&mut self, field: Field, value: u128) -> Set {
+        self.ask(field);
         let (start, width) = self.bits(field);
         (0..width).fold(ALL, |below, n| {
             let level = start + width - 1 - n;
@@ -248,6 +257,7 @@ impl Space {
 
     /// Where the field's bits under the mask are these.
     pub fn masked(&mut self, field: Field, value: u128, mask: u128) -> Set {
+        self.ask(field);
         let (start, width) = self.bits(field);
         (0..width).fold(ALL, |below, n| {
             let level = start + width - 1 - n;
@@ -352,6 +362,13 @@ impl Space {
 
     /// The packets that there can be on one way.
     pub fn universe(&mut self, way: Way, untracked: bool) -> Set {
+        let asked = self.asked;
+        let all = self.every_packet(way, untracked);
+        self.asked = asked;
+        all
+    }
+
+    fn every_packet(&mut self, way: Way, untracked: bool) -> Set {
         let count = self.names.names.len() as u128;
         let known = [(0, count - 1)];
         let lo = self.names.ranges(|name| name == "lo");
@@ -416,12 +433,23 @@ impl Space {
 
     /// A packet of the set that looks like one of everyday's, and the answers that its tests get.
     pub fn packet(&mut self, set: Set, way: Way) -> Option<(Packet, Vec<(u32, bool)>)> {
+        let asked = self.asked;
+        let found = self.nicest(set);
+        self.asked = asked;
+        let (path, answers, support) = found?;
+        let touched = |field: Field| {
+            asked >> field as u32 & 1 == 1 && support.iter().any(|level| self.field_of(*level) == Some(field))
+        };
+        Some((self.assemble(&path, way, &touched), answers))
+    }
+
+    #[allow(clippy::type_complexity, reason = "the parts of one packet, taken apart at once")]
+    fn nicest(&mut self, set: Set) -> Option<(HashMap<u32, bool>, Vec<(u32, bool)>, Vec<u32>)> {
         let mut left = set;
         if left.is_none() {
             return None;
         }
         let support = self.bdd.support(set);
-        let touched = |space: &Self, field: Field| support.iter().any(|level| space.field_of(*level) == Some(field));
         let (src, dst) = if self.v6 {
             (0x2001_0db8_u128 << 96 | 2, 0x2001_0db8_u128 << 96 | 1)
         } else {
@@ -492,7 +520,7 @@ impl Space {
         let path: HashMap<u32, bool> = picked.iter().copied().collect();
         let (_, first_open) = self.edges();
         let answers = picked.into_iter().filter(|(level, _)| *level >= first_open).collect();
-        Some((self.assemble(&path, way, &|field| touched(self, field)), answers))
+        Some((path, answers, support))
     }
 
     /// The packet of an assignment. Fields that no rule looked at are left out.
