@@ -362,7 +362,7 @@ impl Model<'_> {
 
     pub(super) fn owner(&mut self, env: &Env, test: &Test, owner: &OwnerTest) -> Set {
         if env.came_in {
-            return NONE;
+            return if self.cautious { self.fact(env, test) } else { NONE };
         }
         match owner {
             OwnerTest::Uid(from, to) => self.space.within(Field::Uid, &[((*from).into(), (*to).into())]),
@@ -405,6 +405,7 @@ impl Model<'_> {
             && side == Side::Destination
             && env.hook == Hook::Input
             && types.0 & 0b10_1100 == 0b10_1100
+            && !self.cautious
         {
             return ALL;
         }

@@ -58,6 +58,8 @@ pub(super) struct Seen {
     pub(super) reach: Set,
     /// Those of them that it matches.
     pub(super) hit: Set,
+    /// All packets that it matches, reached or not; nothing where none reaches it.
+    pub(super) matched: Set,
 }
 
 /// What a chain does with every packet there is.
@@ -97,6 +99,9 @@ pub struct Model<'a> {
     pub(super) asks_nat: bool,
     pub(super) asks_ttl: bool,
     pub(super) depth: usize,
+    /// What the walk assumes of the host (no bridge, no IPsec, no extension headers, the first address
+    /// of a range) is left open, so that what is called impossible is so everywhere.
+    pub cautious: bool,
     /// Packets that passed at last, and what has become of them.
     pub(super) finals: States,
 }
@@ -130,6 +135,7 @@ impl<'a> Model<'a> {
             asks_nat,
             asks_ttl,
             depth: 0,
+            cautious: false,
             finals: Vec::new(),
         }
     }

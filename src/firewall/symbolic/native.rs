@@ -312,7 +312,8 @@ impl Model<'_> {
             Nft::Length => (Loaded::Field(Field::Length), ALL),
             Nft::Skuid | Nft::Skgid => {
                 let own = if *field == Nft::Skuid { Field::Uid } else { Field::Gid };
-                (Loaded::Field(own), Env::there(!env.came_in && matches!(env.hook, Hook::Output | Hook::Postrouting)))
+                let there = !env.came_in && matches!(env.hook, Hook::Output | Hook::Postrouting);
+                (Loaded::Field(own), Env::there(there || self.cautious))
             }
             Nft::PktType => {
                 let few = (0..3u64).map(|kind| {

@@ -41,7 +41,7 @@ impl Model<'_> {
         let Some((_, _, chain)) = stack.at(at) else { return summary };
         if self.depth > MAX_DEPTH {
             summary.ends.push((Fate::Unknown("the chains call each other too deeply".to_owned()), ALL));
-            summary.seen = vec![Seen { reach: NONE, hit: NONE }; chain.rules.len()];
+            summary.seen = vec![Seen { reach: NONE, hit: NONE, matched: NONE }; chain.rules.len()];
             summary.envs = vec![env; chain.rules.len()];
             return summary;
         }
@@ -52,13 +52,9 @@ impl Model<'_> {
             }
             let reach = going.left;
             let asker = Asker { at, index, rule };
-            let hit = if reach.is_none() {
-                NONE
-            } else {
-                let matched = self.matched(asker, &world);
-                self.space.bdd.and(reach, matched)
-            };
-            summary.seen.push(Seen { reach, hit });
+            let matched = if reach.is_none() { NONE } else { self.matched(asker, &world) };
+            let hit = self.space.bdd.and(reach, matched);
+            summary.seen.push(Seen { reach, hit, matched });
             summary.envs.push(going.env);
             if hit.is_none() {
                 continue;
@@ -354,14 +350,20 @@ impl Model<'_> {
         let (mut set, mut same) = (hit, ALL);
         if let Some(addr) = addr {
             same = self.addr_masked(&world, side, addr, super::space::low_bits(if self.space.v6 { 128 } else { 32 }));
-            let moved = self.space.equals(new_addr, addr);
+            let last = range.addrs.filter(|_| self.cautious).map_or(addr, |(_, to)| number(to));
+            let moved = self.space.within(new_addr, &[(addr, last)]);
             set = self.space.bdd.and(set, moved);
+            if source { new.src = Addr::New } else { new.dst = Addr::New }
+        }
+        if addr.is_none() && self.cautious && matches!(target, Target::Redirect(_) | Target::Masquerade(_)) {
+            // The interface's own address, whichever that is.
             if source { new.src = Addr::New } else { new.dst = Addr::New }
         }
         let mut out = Vec::new();
         if let Some(ports) = range.ports {
             let fits = self.ports(&world, side, &[ports]);
-            let moved = self.space.equals(new_port, ports.from.into());
+            let last = if self.cautious { ports.to } else { ports.from };
+            let moved = self.space.within(new_port, &[(ports.from.into(), last.into())]);
             let other = self.space.bdd.minus(set, fits);
             let other = self.space.bdd.and(other, moved);
             let mut world = new.clone();

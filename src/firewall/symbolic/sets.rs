@@ -171,6 +171,23 @@ impl Model<'_> {
     pub(super) fn ext(&mut self, env: &Env, test: &Test, ext: &Ext) -> Held {
         let fact = |model: &mut Self| model.fact(env, test);
         let within = |model: &mut Self, there: Set| Held { yes: model.fact(env, test), there };
+        if self.cautious
+            && matches!(
+                ext,
+                Ext::Physdev(_)
+                    | Ext::Policy(_)
+                    | Ext::Realm(_)
+                    | Ext::Nfacct(_)
+                    | Ext::Rt(_)
+                    | Ext::Options(_)
+                    | Ext::Ipv6Header(_)
+                    | Ext::Frag(_)
+                    | Ext::Groups(..)
+                    | Ext::Cgroup(_)
+            )
+        {
+            return fact(self).into();
+        }
         match ext {
             Ext::Chunks(_) | Ext::DccpTypes(_) | Ext::DccpOption(_) | Ext::TcpMss(_) => {
                 let whole = self.whole();

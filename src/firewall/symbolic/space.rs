@@ -381,15 +381,16 @@ impl Space {
             }
             Way::Forward => {
                 parts.push(self.equals(Field::To, 1));
-                let lo = self.within(Field::In, &lo);
-                parts.push(!lo);
-                let lo = self.within(Field::Out, &self.names.ranges(|name| name == "lo"));
-                parts.push(!lo);
                 parts.push(self.within(Field::In, &known));
                 parts.push(self.within(Field::Out, &known));
                 // Frames for many are not forwarded; nor is what has no hops left.
-                parts.push(self.equals(Field::PktType, 0));
                 parts.push(self.within(Field::Ttl, &[(2, 255)]));
+                parts.push(self.equals(Field::PktType, 0));
+                if !untracked {
+                    let from_lo = self.within(Field::In, &lo);
+                    let to_lo = self.within(Field::Out, &lo);
+                    parts.extend([!from_lo, !to_lo]);
+                }
             }
             Way::Output => parts.push(self.within(Field::Out, &known)),
         }
@@ -424,7 +425,9 @@ impl Space {
             let fine = self.bdd.or(!of, enough);
             long = self.bdd.and(long, fine);
         }
-        parts.push(long);
+        if !untracked {
+            parts.push(long);
+        }
         for part in parts {
             all = self.bdd.and(all, part);
         }
