@@ -1,9 +1,11 @@
 //! `reachwhy fw …`: what a packet filter does with a packet, and what its rules say.
 
+mod diff;
 mod explain;
 mod flow;
 mod packets;
 mod pcap;
+mod query;
 mod read;
 mod rules;
 mod show;
@@ -27,6 +29,10 @@ enum FwCommand {
     Sim(Box<sim::SimArgs>),
     /// Run a whole connection, both ways, and say which packet is stopped by which rule
     Flow(Box<flow::FlowArgs>),
+    /// Say exactly which packets two rulesets treat differently
+    Diff(diff::DiffArgs),
+    /// Say exactly which packets pass, are dropped, or come to a rule
+    Query(query::QueryArgs),
     /// Say every rule in a sentence, and name the traps
     Explain(explain::ExplainArgs),
     /// Show rulesets as tables with their counters
@@ -41,6 +47,8 @@ pub(super) fn run(args: &FwArgs, global: &Global, style: Style) -> anyhow::Resul
     match &args.command {
         FwCommand::Sim(args) => sim::run(args, global, style),
         FwCommand::Flow(args) => flow::run(args, global, style),
+        FwCommand::Diff(args) => diff::run(args, global, style),
+        FwCommand::Query(args) => query::run(args, global, style),
         FwCommand::Explain(args) => explain::run(args, global, style),
         FwCommand::Show(args) => show::run(args, global, style),
     }

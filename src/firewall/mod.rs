@@ -17,6 +17,7 @@ pub mod parse;
 pub mod phases;
 pub mod ruleset;
 pub mod state;
+pub mod symbolic;
 pub mod traps;
 pub mod walk;
 

@@ -1,7 +1,9 @@
 //! What people see of rulesets and of packets' ways through them.
 
+mod diff;
 mod explain;
 mod flow;
+mod query;
 mod show;
 mod sim;
 
@@ -11,8 +13,10 @@ use super::{Paint, Style};
 use crate::firewall::overview::{ChainView, TableView};
 use crate::host::Backend;
 
+pub use diff::diff;
 pub use explain::explain;
 pub use flow::flow;
+pub use query::query;
 pub use show::show;
 pub use sim::{Tally, brief, outcome, tally};
 

@@ -40,7 +40,7 @@ pub(super) struct RulesArgs {
 
 /// `--backend`
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum BackendArg {
+pub(super) enum BackendArg {
     Nft,
     Legacy,
 }
@@ -156,6 +156,14 @@ fn only_once(stack: &Stack) -> anyhow::Result<()> {
 /// Usage where a file cannot be read or understood.
 pub(super) fn load_files(files: &[PathBuf], like: &RulesArgs) -> anyhow::Result<Loaded> {
     like.read(Vec::new(), files, &[], Vec::new())
+}
+
+/// Reads one host's rulesets from files.
+///
+/// # Errors
+/// Usage where a file cannot be read or understood.
+pub(super) fn files(rules: Vec<PathBuf>, ipset: Vec<PathBuf>, backend: Option<BackendArg>) -> anyhow::Result<Loaded> {
+    RulesArgs { rules, live: false, ipset, backend, strict: false }.load()
 }
 
 /// What `--strict` refuses.

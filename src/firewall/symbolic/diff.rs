@@ -1,0 +1,191 @@
+//! What changes between two hosts' rulesets: exactly the packets that meet another end.
+
+use serde::Serialize;
+
+use crate::firewall::walk::{DecidedBy, Facts, Outcome, Stack, Verdict, walk};
+
+use super::bdd::{NONE, Set};
+use super::env::Env;
+use super::model::{Fate, Model, States};
+use super::query::{agrees, decided, families};
+use super::region::{Region, regions};
+use super::space::Space;
+use super::survey;
+
+/// Packets whose fate changes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Change {
+    /// What became of them.
+    pub from: String,
+    /// What becomes of them.
+    pub to: String,
+    /// Which.
+    #[serde(flatten)]
+    pub region: Region,
+    /// The rule that decided for the example.
+    pub old_rule: Option<DecidedBy>,
+    /// The rule that decides for it now.
+    pub new_rule: Option<DecidedBy>,
+    /// Whether the walk of the example says the same, on both sides.
+    pub confirmed: bool,
+}
+
+/// Two rulesets, compared.
+#[derive(Debug, Clone, Serialize)]
+pub struct Diff {
+    /// Whether no packet meets another end.
+    pub equal: bool,
+    /// The packets that do.
+    pub regions: Vec<Change>,
+    /// Whether these are all; there may be too many to tell.
+    pub complete: bool,
+    /// What the comparison does not look at.
+    pub notes: Vec<String>,
+}
+
+/// Compares two rulesets over all packets.
+pub fn diff(old: &Stack, new: &Stack, only_newly_accepted: bool, limit: usize) -> Diff {
+    let mut found = Diff { equal: true, regions: Vec::new(), complete: true, notes: Vec::new() };
+    for v6 in families(&[old, new]) {
+        let mut space = survey::space(&[old, new], v6, &[]);
+        let untracked = false;
+        let mut model = Model::new(old, &mut space);
+        let before = model.fates(untracked);
+        let (old_finals, old_envs) = (std::mem::take(&mut model.finals), std::mem::take(&mut model.envs));
+        let mut model = Model::new(new, &mut space);
+        let after = model.fates(untracked);
+        let (new_finals, new_envs) = (std::mem::take(&mut model.finals), std::mem::take(&mut model.envs));
+        let other_ends = translated(&mut space, (&old_finals, &old_envs), (&new_finals, &new_envs));
+        for ((way, before), (_, after)) in before.iter().zip(&after) {
+            let universe = space.universe(*way, untracked);
+            for (from, old_set) in before {
+                for (to, new_set) in after {
+                    let both_pass = *from == Fate::Accept && *to == Fate::Accept;
+                    if from == to && !both_pass || only_newly_accepted && (*to != Fate::Accept || both_pass) {
+                        continue;
+                    }
+                    let mut set = space.bdd.and(*old_set, *new_set);
+                    if both_pass {
+                        set = space.bdd.and(set, other_ends);
+                    }
+                    if set.is_none() {
+                        continue;
+                    }
+                    found.equal = false;
+                    let left = limit.saturating_sub(found.regions.len());
+                    let (boxes, whole) = regions(&mut space, set, universe, *way, left);
+                    found.complete &= whole;
+                    let pair = Pair { old, new, from, to, both_pass };
+                    found.regions.extend(boxes.into_iter().map(|region| pair.change(region)));
+                }
+            }
+        }
+    }
+    for (stack, other, name) in [(old, new, "new"), (new, old, "old")] {
+        for v6 in families(&[stack]) {
+            if !families(&[other]).contains(&v6) && !found.equal {
+                let family = if v6 { "IPv6" } else { "IPv4" };
+                found.notes.push(format!("the {name} side has no {family} ruleset: every such packet passes there"));
+            }
+        }
+    }
+    found
+}
+
+struct Pair<'a> {
+    old: &'a Stack,
+    new: &'a Stack,
+    from: &'a Fate,
+    to: &'a Fate,
+    both_pass: bool,
+}
+
+impl Pair<'_> {
+    fn change(&self, region: Region) -> Change {
+        let before = walk(self.old, &region.example, &Facts::none());
+        let after = walk(self.new, &region.example, &Facts::none());
+        let mut confirmed = agrees(&before, self.from) && agrees(&after, self.to);
+        let (mut from, mut to) = (self.from.words(), self.to.words());
+        if self.both_pass {
+            (from, to) = (ends(&before), ends(&after));
+            confirmed &= from != to || before.verdict == Verdict::Unknown || after.verdict == Verdict::Unknown;
+            let (a, b) = (by_nat(&before), by_nat(&after));
+            return Change { from, to, region, old_rule: a, new_rule: b, confirmed };
+        }
+        let (old_rule, new_rule) = (decided(&before, self.from), decided(&after, self.to));
+        Change { from, to, region, old_rule, new_rule, confirmed }
+    }
+}
+
+/// What leaves, where it was translated.
+fn ends(outcome: &Outcome) -> String {
+    let nat: Vec<&str> = outcome
+        .path
+        .iter()
+        .map(|step| step.action.as_str())
+        .filter(|action| matches!(*action, "dnat" | "snat" | "masquerade" | "redirect" | "netmap"))
+        .collect();
+    if nat.is_empty() {
+        return "accept".to_owned();
+    }
+    let end = |addr: std::net::IpAddr, port: Option<u16>| match port {
+        Some(port) if addr.is_ipv6() => format!("[{addr}]:{port}"),
+        Some(port) => format!("{addr}:{port}"),
+        None => addr.to_string(),
+    };
+    let out = &outcome.packet_out;
+    format!("accept ({}: {} > {})", nat.join(", "), end(out.src, out.sport), end(out.dst, out.dport))
+}
+
+/// The rule that translates the example, else the one that accepts it.
+fn by_nat(outcome: &Outcome) -> Option<DecidedBy> {
+    let nat = |action: &str| matches!(action, "dnat" | "snat" | "masquerade" | "redirect" | "netmap");
+    let step = outcome.path.iter().find(|step| nat(&step.action));
+    step.map(|step| step.at.clone()).or_else(|| outcome.decided_by.clone())
+}
+
+/// Packets that leave both sides, but not with the same addresses and ports.
+fn translated(space: &mut Space, old: (&States, &[Env]), new: (&States, &[Env])) -> Set {
+    let shape = |env: &Env| Env { hook: crate::firewall::Hook::Postrouting, ..bare(env) };
+    let mut all = NONE;
+    let keys: Vec<Env> = old.0.iter().map(|(_, env)| shape(&old.1[*env])).chain(new.0.iter().map(|(_, env)| shape(&new.1[*env]))).collect();
+    let mut done: Vec<Env> = Vec::new();
+    for key in keys {
+        if done.contains(&key) {
+            continue;
+        }
+        let mut sides = [NONE, NONE];
+        for (side, (states, envs)) in sides.iter_mut().zip([old, new]) {
+            for (set, env) in states {
+                if shape(&envs[*env]) == key {
+                    *side = space.bdd.or(*side, *set);
+                }
+            }
+        }
+        let apart = space.bdd.differ(sides[0], sides[1]);
+        let (from, to) = space.edges();
+        let apart = space.bdd.some(apart, &|level| (from..to).contains(&level));
+        all = space.bdd.or(all, apart);
+        done.push(key);
+    }
+    all
+}
+
+/// The env's places of addresses and ports alone.
+fn bare(env: &Env) -> Env {
+    let no: Vec<Set> = Vec::new();
+    Env {
+        came_in: false,
+        early: false,
+        mark_open: false,
+        rerouted: false,
+        mark: no.clone(),
+        connmark: no.clone(),
+        ct: no.clone(),
+        ttl: no.clone(),
+        tos: no,
+        snat: NONE,
+        dnat: NONE,
+        ..env.clone()
+    }
+}
