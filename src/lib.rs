@@ -13,9 +13,11 @@
 //!  ├─ doctor                facts of one or two hosts + probe results → the one root cause
 //!  │   └─ vantage           the doctor's agents; with cli and lab the only caller of os
 //!  ├─ firewall              rulesets, the walk of a packet or a connection, explanations; pure
-//!  ├─ arp                   who is on the link: sweep, lookup, watch; pure
-//!  ├─ firewall              rulesets, the walk, explanations; pure
 //!  ├─ trace                 the path to a host: hops, limits, changes, equal ways; pure
+//!  ├─ arp                   who is on the link: sweep, lookup, watch; pure
+//!  ├─ port                  which ports answer, and who says no; pure
+//!  ├─ dns                   what this host resolves a name to, as the C library does; pure
+//!  ├─ tcp                   connections read from captures: states, findings, ladders; pure
 //!  ├─ probe                 one engine for every probe, sans-IO; what a conversation is
 //!  ├─ host                  what a host is: serialisable facts, pure parsers of its files
 //!  └─ wire                  bytes ↔ typed headers; pure

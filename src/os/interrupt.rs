@@ -35,5 +35,4 @@ fn watch() {
             let _ = signals.thread_unblock();
         }
     }
-    &STOP
 }

@@ -11,7 +11,6 @@ pub mod lab;
 pub mod port;
 mod progress;
 mod style;
-mod text;
 pub mod trace;
 pub mod tcp;
 pub(crate) mod text;
