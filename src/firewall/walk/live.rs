@@ -1,5 +1,6 @@
 //! The packet on its way: its fields with their defaults, and what has become of them.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::firewall::packet::{Packet, Proto};
@@ -41,31 +42,31 @@ pub(super) enum IfaceName {
 
 /// A packet under way.
 #[derive(Debug, Clone)]
-pub(super) struct Live {
+pub(in crate::firewall) struct Live {
     /// The packet as given, with what NAT and targets have changed.
-    pub(super) packet: Packet,
-    pub(super) v6: bool,
-    pub(super) proto: u8,
-    pub(super) hook: Hook,
+    pub(in crate::firewall) packet: Packet,
+    pub(in crate::firewall) v6: bool,
+    pub(in crate::firewall) proto: u8,
+    pub(in crate::firewall) hook: Hook,
     /// The running chain's priority: before conntrack (-200) no packet has a state.
-    pub(super) priority: i32,
+    pub(in crate::firewall) priority: i32,
     /// It began at prerouting, input or forward: another host sent it.
-    pub(super) came_in: bool,
-    pub(super) state: CtStates,
-    pub(super) mark: u32,
+    pub(in crate::firewall) came_in: bool,
+    pub(in crate::firewall) state: CtStates,
+    pub(in crate::firewall) mark: u32,
     /// Why the mark is not known, if so.
-    pub(super) mark_open: Option<String>,
-    pub(super) connmark: u32,
-    pub(super) ttl: u8,
-    pub(super) tos: u8,
+    pub(in crate::firewall) mark_open: Option<String>,
+    pub(in crate::firewall) connmark: u32,
+    pub(in crate::firewall) ttl: u8,
+    pub(in crate::firewall) tos: u8,
     /// Addresses and ports before NAT.
-    pub(super) original: (IpAddr, IpAddr, Option<u16>, Option<u16>),
+    pub(in crate::firewall) original: (IpAddr, IpAddr, Option<u16>, Option<u16>),
     /// REDIRECT sent it to this host itself.
-    pub(super) redirected: bool,
+    pub(in crate::firewall) redirected: bool,
     /// What was used without being given.
-    pub(super) assumed: Vec<String>,
+    pub(in crate::firewall) assumed: Vec<Cow<'static, str>>,
     /// A module dropped the packet while it looked (`xt_action_param.hotdrop`).
-    pub(super) hotdrop: bool,
+    pub(in crate::firewall) hotdrop: bool,
 }
 
 impl Live {
@@ -98,14 +99,14 @@ impl Live {
         live
     }
 
-    pub(super) fn assume(&mut self, what: impl Into<String>) {
+    pub(super) fn assume(&mut self, what: impl Into<Cow<'static, str>>) {
         let what = what.into();
         if !self.assumed.contains(&what) {
             self.assumed.push(what);
         }
     }
 
-    pub(super) fn is_later_fragment(&self) -> bool {
+    pub(in crate::firewall) fn is_later_fragment(&self) -> bool {
         self.packet.frag_offset.unwrap_or(0) > 0
     }
 
@@ -155,8 +156,7 @@ impl Live {
     /// The states that a chain of this priority sees. Before conntrack's own hook, which looks the
     /// flow up at priority -200, a packet has none (`net/netfilter/xt_conntrack.c`: INVALID).
     pub(super) fn states_seen(&mut self) -> CtStates {
-        let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);
-        if early && !self.state.intersects(CtStates::UNTRACKED) && self.packet.in_.as_deref() != Some("lo") {
+        if self.sees_no_state() {
             return CtStates::INVALID;
         }
         if self.packet.ctstate.is_none() && self.state.intersects(CtStates::NEW) {
@@ -165,24 +165,44 @@ impl Live {
         self.state
     }
 
+    /// Whether the running chain comes before conntrack.
+    pub(in crate::firewall) fn sees_no_state(&self) -> bool {
+        let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);
+        early && !self.state.intersects(CtStates::UNTRACKED) && self.packet.in_.as_deref() != Some("lo")
+    }
+
+    /// What [`Live::states_seen`] gives, with nothing assumed.
+    pub(in crate::firewall) fn states_now(&self) -> CtStates {
+        if self.sees_no_state() { CtStates::INVALID } else { self.state }
+    }
+
     /// Whether the packet belongs to a flow that conntrack knows.
     pub(super) fn has_flow(&mut self) -> bool {
         !self.states_seen().intersects(CtStates(CtStates::INVALID.0 | CtStates::UNTRACKED.0))
     }
 
-    fn loops_back(&self) -> bool {
+    pub(in crate::firewall) fn loops_back(&self) -> bool {
         let loopback = |addr: IpAddr| addr.is_loopback();
         loopback(self.packet.dst) || loopback(self.packet.src) || self.packet.src == self.packet.dst
     }
 
-    /// The interface that `-i` looks at.
-    pub(super) fn in_iface(&mut self) -> IfaceName {
-        let there = match self.hook {
+    /// Whether there is an incoming interface at this hook.
+    pub(in crate::firewall) fn has_in_iface(&self) -> bool {
+        match self.hook {
             Hook::Ingress | Hook::Prerouting | Hook::Input | Hook::Forward => true,
             Hook::Postrouting | Hook::Egress => self.came_in,
             Hook::Output => false,
-        };
-        if !there {
+        }
+    }
+
+    /// Whether there is an outgoing interface at this hook.
+    pub(in crate::firewall) fn has_out_iface(&self) -> bool {
+        !matches!(self.hook, Hook::Ingress | Hook::Prerouting | Hook::Input)
+    }
+
+    /// The interface that `-i` looks at.
+    pub(super) fn in_iface(&mut self) -> IfaceName {
+        if !self.has_in_iface() {
             // net/netfilter/x_tables: a missing device compares as the empty name.
             return IfaceName::Known(String::new());
         }
@@ -192,7 +212,7 @@ impl Live {
 
     /// The interface that `-o` looks at.
     pub(super) fn out_iface(&mut self) -> IfaceName {
-        if matches!(self.hook, Hook::Ingress | Hook::Prerouting | Hook::Input) {
+        if !self.has_out_iface() {
             return IfaceName::Known(String::new());
         }
         let name = self.packet.out.clone();
@@ -224,8 +244,8 @@ impl Live {
     }
 
     /// The packet as it leaves.
-    pub(super) fn leaving(&self, given: &Packet, tracked: bool) -> Packet {
-        let mut out = self.packet.clone();
+    pub(super) fn leaving(self, given: &Packet, tracked: bool) -> Packet {
+        let mut out = self.packet;
         out.proto = given.proto.or(out.proto);
         if self.mark_open.is_some() {
             out.mark = None;

@@ -13,7 +13,7 @@ use super::flow::{End, Run, is_local};
 
 /// The packet ends in routing.
 fn ends(reason: &str) -> Box<End> {
-    Box::new(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(format!("routing: {reason}")) })
+    Box::new(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(format!("routing: {reason}").into()) })
 }
 
 impl Run<'_> {
@@ -210,12 +210,12 @@ impl Run<'_> {
     /// Whether rules of this hook can stop a packet. A policy alone, as on most hosts that are no
     /// routers, says nothing of where packets go.
     fn filters(&self, hook: Hook) -> bool {
-        let chains = self.stack.base_chains(hook, self.live.v6);
-        chains.into_iter().any(|(at, _)| self.stack.at(at).is_some_and(|(_, _, chain)| !chain.rules.is_empty()))
-            || self.stack.base_chains(hook, self.live.v6).iter().any(|(_, base)| base.policy == Policy::Drop)
-                && self.stack.base_chains(Hook::Input, self.live.v6).iter().all(|(at, base)| {
+        let mut chains = self.stack.base_chains(hook, self.live.v6);
+        chains.any(|(at, _)| self.stack.at(at).is_some_and(|(_, _, chain)| !chain.rules.is_empty()))
+            || self.stack.base_chains(hook, self.live.v6).any(|(_, base)| base.policy == Policy::Drop)
+                && self.stack.base_chains(Hook::Input, self.live.v6).all(|(at, base)| {
                     base.policy == Policy::Accept
-                        && self.stack.at(*at).is_some_and(|(_, _, chain)| chain.rules.is_empty())
+                        && self.stack.at(at).is_some_and(|(_, _, chain)| chain.rules.is_empty())
                 })
     }
 

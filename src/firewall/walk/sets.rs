@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::firewall::compile::Cursor;
 use crate::firewall::ruleset::{Element, ElementPart, Set, Side};
 
 use super::flow::Run;
@@ -37,7 +38,17 @@ impl Run<'_> {
         // Of hash:net,iface the longest prefix decides that any interface has (ip_set_hash_gen.h,
         // mtype_test_cidrs: `multi`).
         let only = if set.kind.starts_with("hash:net,iface") { self.longest(&set, sides) } else { None };
-        for element in set.elements.iter().filter(|element| only.is_none_or(|only| prefix_sum(element) == only)) {
+        let mut cursor = Cursor::every();
+        if let Some(index) = self.index {
+            let nets = set.kind.starts_with("hash:net,iface");
+            index.members(&mut cursor, &set.elements, nets, sides, &self.live);
+        }
+        let mut next = cursor.seek(0);
+        while let Some(element) = set.elements.get(next) {
+            next = cursor.seek(next + 1);
+            if only.is_some_and(|only| prefix_sum(element) != only) {
+                continue;
+            }
             match self.element(&set, element, sides, return_nomatch, depth) {
                 Truth::Yes => {
                     let length = prefix_sum(element);
@@ -59,8 +70,18 @@ impl Run<'_> {
     /// The longest prefix whose network holds the address, whatever else the element says.
     fn longest(&mut self, set: &Set, sides: &[Side]) -> Option<u32> {
         let addr = if sides.first() == Some(&Side::Source) { self.live.packet.src } else { self.live.packet.dst };
-        let holds = |e: &&Element| matches!(e.parts.first(), Some(ElementPart::Net(net)) if net.contains(addr));
-        set.elements.iter().filter(holds).map(prefix_sum).max()
+        let mut cursor = Cursor::every();
+        if let Some(index) = self.index {
+            index.members(&mut cursor, &set.elements, true, sides, &self.live);
+        }
+        let (mut next, mut longest) = (cursor.seek(0), None);
+        while let Some(element) = set.elements.get(next) {
+            next = cursor.seek(next + 1);
+            if matches!(element.parts.first(), Some(ElementPart::Net(net)) if net.contains(addr)) {
+                longest = longest.max(Some(prefix_sum(element)));
+            }
+        }
+        longest
     }
 
     fn element(&mut self, set: &Set, element: &Element, sides: &[Side], return_nomatch: bool, depth: usize) -> Truth {

@@ -2,8 +2,8 @@
 
 use crate::firewall::ruleset::{TargetExt, TcpFlags};
 
-use super::DecidedBy;
 use super::flow::Run;
+use super::place::Place;
 
 /// How the walk goes on after one of them.
 pub(super) enum Done {
@@ -16,7 +16,7 @@ pub(super) enum Done {
 }
 
 impl Run<'_> {
-    pub(super) fn target_ext(&mut self, place: &DecidedBy, ext: &TargetExt) -> Done {
+    pub(super) fn target_ext(&mut self, place: Place, ext: &TargetExt) -> Done {
         let live = &mut self.live;
         match ext {
             // net/ipv4/netfilter/ipt_ECN.c
@@ -37,8 +37,9 @@ impl Run<'_> {
             }
             // net/netfilter/xt_TPROXY.c: without a socket the packet is dropped.
             TargetExt::Tproxy(t) => {
-                let what = format!("{}: a socket listens for it on port {}", place.place(), t.port);
-                if self.choose(format!("tproxy {} {} {}", t.addr, t.port, place.place()), what) {
+                let told = self.stack.told(place).place();
+                let what = format!("{told}: a socket listens for it on port {}", t.port);
+                if self.choose(format!("tproxy {} {} {told}", t.addr, t.port), what) {
                     self.live.mark = (self.live.mark & !t.mask) ^ t.value;
                     Done::Passes
                 } else {
