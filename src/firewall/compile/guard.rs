@@ -77,7 +77,9 @@ pub(super) fn pending(live: &Live, history: bool, asked: Guard) -> Guard {
     check(NO_PORTS, &|| !port_protocol(live.proto));
     check(SPORT, &|| packet.sport.is_none() && !noted("source port 40000 (an ephemeral one)"));
     check(DPORT_OPEN, &|| packet.dport.is_none());
-    check(FLAGS, &|| packet.tcp_flags.is_none() && !noted("TCP flags SYN") && !noted("TCP flags ACK"));
+    check(FLAGS, &|| {
+        packet.tcp_flags.is_none() && !noted(if live.is_fresh() { "TCP flags SYN" } else { "TCP flags ACK" })
+    });
     check(ICMP, &|| packet.icmp_type.is_none() && !noted("ICMP echo request"));
     check(STATE, &|| {
         packet.ctstate.is_none()
@@ -98,7 +100,9 @@ pub(super) fn pending(live: &Live, history: bool, asked: Guard) -> Guard {
     check(LENGTH, &|| packet.length.is_none() && !begun("a packet of "));
     check(TTL, &|| packet.ttl.is_none() && !noted("64 hops left"));
     check(PKTTYPE, &|| {
-        packet.pkttype.is_none() && (live.came_in || live.hook != Hook::Output) && !begun("packet type ")
+        packet.pkttype.is_none()
+            && (live.came_in || live.hook != Hook::Output)
+            && !live.assumed.iter().any(|known| known.strip_prefix("packet type ") == Some(live.likely_pkttype().name()))
     });
     check(HISTORY, &|| history);
     check(MAC_OPEN, &|| packet.mac_src.is_none());

@@ -122,9 +122,14 @@ impl Live {
         if let Some(flags) = self.packet.tcp_flags {
             return flags;
         }
-        let fresh = !self.state.intersects(CtStates(CtStates::ESTABLISHED.0 | CtStates::RELATED.0));
+        let fresh = self.is_fresh();
         self.assume(if fresh { "TCP flags SYN" } else { "TCP flags ACK" });
         if fresh { TcpFlags::SYN } else { TcpFlags::ACK }
+    }
+
+    /// Whether its flow is not known to have been answered.
+    pub(in crate::firewall) fn is_fresh(&self) -> bool {
+        !self.state.intersects(CtStates(CtStates::ESTABLISHED.0 | CtStates::RELATED.0))
     }
 
     pub(super) fn icmp(&mut self) -> (u8, u8) {
@@ -234,13 +239,18 @@ impl Live {
         if let Some(kind) = self.packet.pkttype {
             return kind;
         }
-        let kind = match self.packet.dst {
+        let kind = self.likely_pkttype();
+        self.assume(format!("packet type {}", kind.name()));
+        kind
+    }
+
+    /// Whom the frame was for, by its destination.
+    pub(in crate::firewall) fn likely_pkttype(&self) -> PktType {
+        match self.packet.dst {
             addr if addr.is_multicast() => PktType::Multicast,
             IpAddr::V4(addr) if addr.is_broadcast() => PktType::Broadcast,
             _ => PktType::Unicast,
-        };
-        self.assume(format!("packet type {}", kind.name()));
-        kind
+        }
     }
 
     /// The packet as it leaves.
