@@ -124,7 +124,11 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
             }
         }
     }
-    answers.end()
+    let code = answers.end();
+    // The program ends here: taking a large ruleset apart, piece by piece, would only take time.
+    drop(compiled);
+    std::mem::forget(stack);
+    code
 }
 
 /// A packet, and when it was seen, where a capture says: measured from 1970-01-01 UTC.

@@ -17,7 +17,7 @@ use crate::firewall::names;
 /// Reads `[p:b] -A CHAIN …`: the chain's name and the rule, without its place and text.
 pub(super) fn read(line: &str, family: Family) -> Option<(&str, Rule)> {
     let mut words = Words { rest: line };
-    let mut rule = Rule { matches: Vec::with_capacity(4), ..Rule::default() };
+    let mut rule = Rule { matches: Vec::with_capacity(2), ..Rule::default() };
     let (mut first, _) = words.next()?;
     if let Some(pair) = first.strip_prefix('[') {
         let (packets, bytes) = pair.strip_suffix(']')?.split_once(':')?;
