@@ -34,7 +34,7 @@ fn port(n: u32) -> u16 {
 pub fn ports(count: u32) -> String {
     let mut out = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n".to_owned();
     for n in 0..count {
-        let proto = if n % 3 == 0 { "udp" } else { "tcp" };
+        let proto = if n.is_multiple_of(3) { "udp" } else { "tcp" };
         let _ = writeln!(out, "-A FORWARD -s {}/32 -p {proto} -m {proto} --dport {} -j ACCEPT", host(n), port(n));
     }
     out.push_str("COMMIT\n");
@@ -48,7 +48,7 @@ pub fn port_packets(count: u32, packets: usize) -> Vec<Packet> {
         .map(|_| {
             let n = numbers.below(count);
             let (src, dst) = (IpAddr::V4(host(n)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
-            let mut packet = if n % 3 == 0 {
+            let mut packet = if n.is_multiple_of(3) {
                 Packet::udp(src, 40_000, dst, port(n))
             } else {
                 Packet::tcp(src, 40_000, dst, port(n), TcpFlags::SYN)
@@ -67,20 +67,20 @@ pub fn networks(count: u32) -> String {
     for n in 0..count {
         let (a, b) = (numbers.below(9) + 16, numbers.below(17) + 16);
         let _ = write!(out, "-A FORWARD -s {}/{a} -d {}/{b}", host(n), host(n * 7 + 1));
-        if n % 4 == 0 {
+        if n.is_multiple_of(4) {
             let _ = write!(out, " -i eth{}", n % 3);
         }
-        if n % 5 == 0 {
+        if n.is_multiple_of(5) {
             out.push_str(" -p icmp");
         } else {
-            let proto = if n % 2 == 0 { "tcp" } else { "udp" };
+            let proto = if n.is_multiple_of(2) { "tcp" } else { "udp" };
             let (from, to) = (port(n), port(n) + u16::try_from(numbers.below(900)).unwrap());
             let _ = write!(out, " -p {proto} -m {proto} --dport {from}:{to}");
         }
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             out.push_str(" -m state --state NEW,ESTABLISHED");
         }
-        let _ = writeln!(out, " -j {}", if n % 2 == 0 { "ACCEPT" } else { "DROP" });
+        let _ = writeln!(out, " -j {}", if n.is_multiple_of(2) { "ACCEPT" } else { "DROP" });
     }
     out.push_str("COMMIT\n");
     out
@@ -93,9 +93,9 @@ pub fn network_packets(count: u32, packets: usize) -> Vec<Packet> {
         .map(|_| {
             let n = numbers.below(count);
             let (src, dst) = (IpAddr::V4(host(n)), IpAddr::V4(host(n * 7 + 1)));
-            let mut packet = if n % 5 == 0 {
+            let mut packet = if n.is_multiple_of(5) {
                 Packet::icmp(src, dst, 8, 0)
-            } else if n % 2 == 0 {
+            } else if n.is_multiple_of(2) {
                 Packet::tcp(src, 40_000, dst, port(n), TcpFlags::SYN)
             } else {
                 Packet::udp(src, 40_000, dst, port(n))
@@ -173,11 +173,17 @@ pub fn kube_packets(rules: u32, packets: usize) -> Vec<Packet> {
 
 /// nft's own text.
 pub fn native(count: u32) -> String {
-    let mut out = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n".to_owned();
+    let mut out =
+        "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n".to_owned();
     for n in 0..count {
         let _ = match n % 3 {
             0 => writeln!(out, "\t\tip saddr {}/24 tcp dport {} accept", host(n), port(n)),
-            1 => writeln!(out, "\t\tiifname \"eth0\" ip daddr {} udp dport {{ {}, 53 }} counter packets 0 bytes 0 drop", host(n), port(n)),
+            1 => writeln!(
+                out,
+                "\t\tiifname \"eth0\" ip daddr {} udp dport {{ {}, 53 }} counter packets 0 bytes 0 drop",
+                host(n),
+                port(n)
+            ),
             _ => writeln!(out, "\t\tct state established,related meta mark 0x{n:08x} accept comment \"rule {n}\""),
         };
     }

@@ -47,7 +47,11 @@ const IFACES: [&str; 5] = ["eth0", "eth1", "lo", "veth7", "br0"];
 
 fn host(r: &mut Random, v6: bool) -> String {
     let n = r.below(5);
-    if v6 { format!("fd00::{:x}", [1, 2, 0x100, 0x101, 0xffff][n]) } else { format!("10.0.{}", ["0.1", "0.2", "1.0", "1.1", "255.7"][n]) }
+    if v6 {
+        format!("fd00::{:x}", [1, 2, 0x100, 0x101, 0xffff][n])
+    } else {
+        format!("10.0.{}", ["0.1", "0.2", "1.0", "1.1", "255.7"][n])
+    }
 }
 
 fn net(r: &mut Random, v6: bool) -> String {
@@ -85,7 +89,9 @@ fn of_protocol(r: &mut Random, v6: bool) -> String {
         ("icmp", 0..3) => format!("-m icmp {n}--icmp-type {}", r.pick(&["8", "0", "3/3", "any"])),
         ("icmp", _) => String::new(),
         (proto, 0..3) => format!("-m {proto} {n}--{} {}", r.pick(&["dport", "sport"]), ports(r)),
-        ("tcp", 3) => format!("-m tcp {n}--tcp-flags {}", r.pick(&["SYN,ACK SYN", "ALL NONE", "FIN,RST FIN", "NONE NONE"])),
+        ("tcp", 3) => {
+            format!("-m tcp {n}--tcp-flags {}", r.pick(&["SYN,ACK SYN", "ALL NONE", "FIN,RST FIN", "NONE NONE"]))
+        }
         ("tcp", 4) if r.chance(20) => format!("-m tcp {n}--tcp-option 2"),
         ("tcp" | "udp" | "sctp", 5) => {
             let (a, b) = (r.pick(&PORTS), r.pick(&PORTS));
@@ -101,11 +107,18 @@ fn of_protocol(r: &mut Random, v6: bool) -> String {
 fn other(r: &mut Random, v6: bool) -> String {
     let n = not(r);
     match r.below(26) {
-        0..4 => format!("-m conntrack {n}--ctstate {}", r.pick(&["NEW", "ESTABLISHED,RELATED", "INVALID", "UNTRACKED", "DNAT", "NEW,SNAT"])),
+        0..4 => format!(
+            "-m conntrack {n}--ctstate {}",
+            r.pick(&["NEW", "ESTABLISHED,RELATED", "INVALID", "UNTRACKED", "DNAT", "NEW,SNAT"])
+        ),
         4 => format!("-m state --state {}", r.pick(&["NEW", "RELATED,ESTABLISHED"])),
         5 | 6 => format!("-m mark {n}--mark {}", r.pick(&["0x1", "0x2", "0x1/0xff", "0x0"])),
         7 => format!("-m connmark {n}--mark {}", r.pick(&["0x1", "0x0", "0x5/0xf"])),
-        8 | 9 => format!("-m set {n}--match-set {} {}", r.pick(&["ips", "nets", "pairs", "ports", "wires", "list", "none", "macs"]), r.pick(&["src", "dst", "src,dst", "dst,dst", "src,src"])),
+        8 | 9 => format!(
+            "-m set {n}--match-set {} {}",
+            r.pick(&["ips", "nets", "pairs", "ports", "wires", "list", "none", "macs"]),
+            r.pick(&["src", "dst", "src,dst", "dst,dst", "src,src"])
+        ),
         10 => format!("-m iprange {n}--src-range {}-{}", host_low(v6), host_high(r, v6)),
         11 => format!("-m mac {n}--mac-source 02:00:00:00:00:0{}", r.below(3)),
         12 => format!("-m length {n}--length {}", r.pick(&["0:60", "60", "40:1500"])),
@@ -113,13 +126,15 @@ fn other(r: &mut Random, v6: bool) -> String {
         13 => format!("-m ttl --ttl-{} 64", r.pick(&["eq", "lt", "gt"])),
         14 => "-m limit --limit 1/second --limit-burst 3".to_owned(),
         15 => format!("-m statistic --mode {}", r.pick(&["random --probability 0.5", "nth --every 3 --packet 0"])),
-        16 => format!("-m recent --name x --rsource --{}", r.pick(&["set", "rcheck", "update --seconds 5 --hitcount 2"])),
+        16 => {
+            format!("-m recent --name x --rsource --{}", r.pick(&["set", "rcheck", "update --seconds 5 --hitcount 2"]))
+        }
         17 => format!("-m addrtype {n}--dst-type {}", r.pick(&["LOCAL", "MULTICAST", "UNICAST", "BROADCAST"])),
         18 => format!("-m pkttype {n}--pkt-type {}", r.pick(&["unicast", "broadcast", "multicast"])),
         19 => format!("-m owner {n}--uid-owner {}", r.pick(&["0", "1000"])),
         20 => format!("-m tos {n}--tos 0x10/0xff"),
-        21 => format!("-m string --algo bm --string \"ab\""),
-        22 => format!("-m time --timestart 08:00:00 --timestop 18:00:00"),
+        21 => "-m string --algo bm --string \"ab\"".to_owned(),
+        22 => "-m time --timestart 08:00:00 --timestop 18:00:00".to_owned(),
         23 => format!("-m ecn {n}--ecn-tcp-cwr"),
         24 => "-m nonsense --what 3".to_owned(),
         _ => format!("-m comment --comment \"c{}\"", r.below(3)),
@@ -186,8 +201,12 @@ fn target(r: &mut Random, v6: bool, hook: &str, table: &str, users: usize) -> St
         8..11 if users > 0 => format!("-j {user}"),
         11 if users > 0 => format!("-g {user}"),
         12 => "-j LOG".to_owned(),
-        13 | 14 if table == "mangle" => format!("-j MARK --set-xmark {}", r.pick(&["0x1/0xffffffff", "0x2/0xff", "0x0/0xf"])),
-        15 if table == "mangle" => format!("-j CONNMARK {}", r.pick(&["--save-mark", "--restore-mark", "--set-xmark 0x5/0xf"])),
+        13 | 14 if table == "mangle" => {
+            format!("-j MARK --set-xmark {}", r.pick(&["0x1/0xffffffff", "0x2/0xff", "0x0/0xf"]))
+        }
+        15 if table == "mangle" => {
+            format!("-j CONNMARK {}", r.pick(&["--save-mark", "--restore-mark", "--set-xmark 0x5/0xf"]))
+        }
         16 if table == "mangle" && !v6 => "-j TTL --ttl-set 9".to_owned(),
         17 if table == "mangle" => "-j TOS --set-tos 0x10/0xff".to_owned(),
         18 if table == "raw" => "-j CT --notrack".to_owned(),
@@ -234,7 +253,11 @@ pub(crate) fn iptables(r: &mut Random, backend: Backend) -> Text {
             for _ in 0..r.below(if long { 30 } else { 5 }) {
                 // Chains call later ones only, so that none calls itself.
                 let text = format!(" {}", rule(r, v6, "INPUT", table, 0).replace("-o ", "-i "));
-                let call = if user + 1 < users && r.chance(15) && !text.contains(" -j ") { format!(" -j user{}", user + 1) } else { String::new() };
+                let call = if user + 1 < users && r.chance(15) && !text.contains(" -j ") {
+                    format!(" -j user{}", user + 1)
+                } else {
+                    String::new()
+                };
                 let text = if call.is_empty() { text } else { text.split(" -j ").next().unwrap().to_owned() };
                 let _ = writeln!(rules, "-A user{user}{text}{call}");
             }
@@ -242,14 +265,19 @@ pub(crate) fn iptables(r: &mut Random, backend: Backend) -> Text {
         rules.push_str("COMMIT\n");
     }
     // Rules that a parser has to refuse are none of this test's.
-    let rules: String = rules.lines().filter(|l| !(l.contains("-i ") && l.starts_with("-A OUTPUT"))).fold(String::new(), |all, l| all + l + "\n");
+    let rules: String = rules
+        .lines()
+        .filter(|l| !(l.contains("-i ") && l.starts_with("-A OUTPUT")))
+        .fold(String::new(), |all, l| all + l + "\n");
     Text { native: false, backend, v6, rules, sets: sets(r, v6) }
 }
 
 fn sets(r: &mut Random, v6: bool) -> String {
     let family = if v6 { "inet6" } else { "inet" };
     let mut out = String::new();
-    for (name, kind) in [("ips", "hash:ip"), ("nets", "hash:net"), ("pairs", "hash:ip,port"), ("wires", "hash:net,iface")] {
+    for (name, kind) in
+        [("ips", "hash:ip"), ("nets", "hash:net"), ("pairs", "hash:ip,port"), ("wires", "hash:net,iface")]
+    {
         let _ = writeln!(out, "create {name} {kind} family {family}");
     }
     out.push_str("create ports bitmap:port range 0-65535\ncreate macs hash:mac\ncreate list list:set\nadd list ips\nadd list pairs\n");
@@ -257,7 +285,9 @@ fn sets(r: &mut Random, v6: bool) -> String {
         let proto = r.pick(&["tcp", "udp", "sctp"]);
         let _ = match r.below(6) {
             0 => writeln!(out, "add ips {}", host(r, v6)),
-            1 => writeln!(out, "add nets {}{}", net(r, v6).replace("/255.0.0.255", "/24"), r.pick(&["", "", " nomatch"])),
+            1 => {
+                writeln!(out, "add nets {}{}", net(r, v6).replace("/255.0.0.255", "/24"), r.pick(&["", "", " nomatch"]))
+            }
             2 => writeln!(out, "add pairs {},{proto}:{}", host(r, v6), r.pick(&PORTS)),
             3 => writeln!(out, "add wires {},{}", net(r, v6).replace("/255.0.0.255", "/16"), r.pick(&IFACES)),
             4 => writeln!(out, "add macs 02:00:00:00:00:0{}", r.below(3)),
@@ -274,9 +304,8 @@ pub(crate) fn native(r: &mut Random) -> Text {
     let of = |r: &mut Random, six: bool| host(r, six);
     for (name, kind, count) in [("hosts", false, r.below(40)), ("pairs", true, r.below(40))] {
         let key = if v6 { "ipv6_addr" } else { "ipv4_addr" };
-        let mut elements: Vec<String> = (0..=count)
-            .map(|_| if kind { format!("{} . {}", of(r, v6), r.pick(&PORTS)) } else { of(r, v6) })
-            .collect();
+        let mut elements: Vec<String> =
+            (0..=count).map(|_| if kind { format!("{} . {}", of(r, v6), r.pick(&PORTS)) } else { of(r, v6) }).collect();
         elements.sort();
         elements.dedup();
         let tail = if kind { " . inet_service" } else { "" };
@@ -325,7 +354,11 @@ fn native_rule(r: &mut Random, v6: bool, calls: bool) -> String {
         let proto = r.pick(&["tcp", "udp", "th", "tcp"]);
         words.push(match r.below(24) {
             0..3 => format!("{ip} {end} {n}{}", net(r, six).replace("/255.0.0.255", "/24")),
-            3 => format!("{ip} {end} {n}{{ {}, {} }}", if six { "fd00::1" } else { "10.0.0.1" }, if six { "fd00::101" } else { "10.0.1.1" }),
+            3 => format!(
+                "{ip} {end} {n}{{ {}, {} }}",
+                if six { "fd00::1" } else { "10.0.0.1" },
+                if six { "fd00::101" } else { "10.0.1.1" }
+            ),
             4 | 5 => format!("{proto} {side} {n}{a}"),
             6 => format!("{proto} {side} {n}{low}-{high}"),
             7 => format!("{proto} {side} {}{a}", r.pick(&["< ", "> ", ">= "])),
@@ -334,15 +367,37 @@ fn native_rule(r: &mut Random, v6: bool, calls: bool) -> String {
             10 => format!("{} {end} . {proto} {side} {n}@pairs", if v6 { "ip6" } else { "ip" }),
             11 => format!("iifname {n}{}", r.pick(&["\"eth0\"", "\"lo\"", "\"veth*\"", "{ \"eth0\", \"lo\" }"])),
             12 => format!("oifname {n}{}", r.pick(&["\"eth1\"", "\"lo\"", "\"br*\""])),
-            13 | 14 => format!("ct state {n}{}", r.pick(&["new", "established,related", "invalid", "{ new, untracked }"])),
+            13 | 14 => {
+                format!("ct state {n}{}", r.pick(&["new", "established,related", "invalid", "{ new, untracked }"]))
+            }
             15 => format!("meta mark {n}{}", r.pick(&["0x1", "0x2", "{ 0x1, 0x3 }"])),
             16 => "meta mark and 0xff == 0x1".to_owned(),
             17 => format!("meta l4proto {n}{}", r.pick(&["tcp", "{ tcp, udp }", "icmp"])),
-            18 => if v6 { format!("icmpv6 type {n}echo-request") } else { format!("icmp type {n}echo-request") },
+            18 => {
+                if v6 {
+                    format!("icmpv6 type {n}echo-request")
+                } else {
+                    format!("icmp type {n}echo-request")
+                }
+            }
             19 => format!("tcp flags {}", r.pick(&["syn", "& (syn | ack) == syn", "== 0x2"])),
             20 => format!("meta length {}", r.pick(&["60", "< 100", "!= 60"])),
-            21 => if v6 { "ip6 hoplimit 64".to_owned() } else { "ip ttl 64".to_owned() },
-            22 => r.pick(&["limit rate 1/second", "meta pkttype unicast", "meta nfproto ipv4", "ct mark 0x1", "ct direction original"]).to_owned(),
+            21 => {
+                if v6 {
+                    "ip6 hoplimit 64".to_owned()
+                } else {
+                    "ip ttl 64".to_owned()
+                }
+            }
+            22 => r
+                .pick(&[
+                    "limit rate 1/second",
+                    "meta pkttype unicast",
+                    "meta nfproto ipv4",
+                    "ct mark 0x1",
+                    "ct direction original",
+                ])
+                .to_owned(),
             _ => format!("{} {end} . {proto} {side} {{ {} . {a} }}", if v6 { "ip6" } else { "ip" }, host(r, v6)),
         });
     }
@@ -370,7 +425,8 @@ pub(crate) fn packet(r: &mut Random, v6: bool) -> Packet {
     if r.chance(4) {
         dst = addr(if v6 { "ff02::1".to_owned() } else { r.pick(&["224.0.0.1", "255.255.255.255"]).to_owned() });
     }
-    let src = if r.chance(4) { addr(if v6 { "::1".to_owned() } else { "127.0.0.1".to_owned() }) } else { addr(host(r, v6)) };
+    let src =
+        if r.chance(4) { addr(if v6 { "::1".to_owned() } else { "127.0.0.1".to_owned() }) } else { addr(host(r, v6)) };
     let mut packet = Packet::new(src, dst);
     let proto = r.pick(&[6, 6, 6, 17, 17, if v6 { 58 } else { 1 }, 132, 47]);
     packet.proto = Some(Proto(proto)).filter(|_| r.chance(90));

@@ -21,12 +21,11 @@ fn from_env(name: &str, default: u64) -> u64 {
 
 fn stack(text: &Text) -> Stack {
     let show = |error: &dyn std::fmt::Display| panic!("{error}\n{}\n{}", text.sets, text.rules);
-    let rules = match text.native {
-        true => parse::nft_text(&text.rules, "rules"),
-        false => {
-            let family = if text.v6 { Family::Ip6 } else { Family::Ip };
-            parse::iptables_save(&text.rules, family, text.backend, "rules")
-        }
+    let family = if text.v6 { Family::Ip6 } else { Family::Ip };
+    let rules = if text.native {
+        parse::nft_text(&text.rules, "rules")
+    } else {
+        parse::iptables_save(&text.rules, family, text.backend, "rules")
     };
     let rules = rules.unwrap_or_else(|error| show(&error)).ruleset;
     let sets = parse::ipset_save(&text.sets, "sets").unwrap_or_else(|error| show(&error)).ruleset;

@@ -90,7 +90,8 @@ pub(super) fn pending(live: &Live, history: bool, asked: Guard) -> Guard {
     check(MARK, &|| packet.mark.is_none() && live.mark == 0 && !noted("packet mark 0"));
     check(MARK_OPEN, &|| live.mark_open.is_some());
     check(CONNMARK, &|| packet.connmark.is_none() && live.connmark == 0 && !noted("connection mark 0"));
-    let (in_there, out_there) = (live.has_in_iface() && packet.in_.is_none(), live.has_out_iface() && packet.out.is_none());
+    let (in_there, out_there) =
+        (live.has_in_iface() && packet.in_.is_none(), live.has_out_iface() && packet.out.is_none());
     check(IN, &|| in_there && live.loops_back() && !noted("it arrives by lo"));
     check(OUT, &|| out_there && live.loops_back() && !noted("it leaves by lo"));
     check(IN_LO, &|| in_there && !live.loops_back() && !noted("it arrives by an interface other than lo"));
@@ -102,7 +103,10 @@ pub(super) fn pending(live: &Live, history: bool, asked: Guard) -> Guard {
     check(PKTTYPE, &|| {
         packet.pkttype.is_none()
             && (live.came_in || live.hook != Hook::Output)
-            && !live.assumed.iter().any(|known| known.strip_prefix("packet type ") == Some(live.likely_pkttype().name()))
+            && !live
+                .assumed
+                .iter()
+                .any(|known| known.strip_prefix("packet type ") == Some(live.likely_pkttype().name()))
     });
     check(HISTORY, &|| history);
     check(MAC_OPEN, &|| packet.mac_src.is_none());
@@ -157,7 +161,8 @@ fn iface(there: bool, name: Option<&str>) -> u128 {
 
 /// A name as a number. Names may share one; that only costs a look.
 pub(super) fn name(name: &str) -> u128 {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let hash =
+        name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     u128::from((hash ^ hash >> 32) & 0xffff_fffe)
 }
 

@@ -71,18 +71,19 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn find<'a, 'k>(
+    pub(super) fn find<'a>(
         &'a self,
         cursor: &mut Cursor<'a>,
-        keys: &mut dyn Iterator<Item = &'k [Operand]>,
+        keys: &mut dyn Iterator<Item = &[Operand]>,
         values: &[Option<Known>],
     ) {
         let (kinds, tree) = self.tree.get_or_init(|| Self::plant(keys, values.len()));
         // A value of another kind is compared with nothing, which is no failure.
         let known = kinds.len() == values.len()
-            && kinds.iter().zip(values).all(|(kind, value)| {
-                kind.is_none_or(|kind| value.is_some_and(|value| value.kind() == kind))
-            });
+            && kinds
+                .iter()
+                .zip(values)
+                .all(|(kind, value)| kind.is_none_or(|kind| value.is_some_and(|value| value.kind() == kind)));
         if !known {
             return;
         }
@@ -93,7 +94,7 @@ impl Keys {
         tree.find(&point, &mut |list| cursor.lists.push(list));
     }
 
-    fn plant<'k>(keys: &mut dyn Iterator<Item = &'k [Operand]>, width: usize) -> (Vec<Option<Kind>>, Tree) {
+    fn plant(keys: &mut dyn Iterator<Item = &[Operand]>, width: usize) -> (Vec<Option<Kind>>, Tree) {
         let mut kinds: Vec<Option<Kind>> = vec![None; width];
         let mut mixed = vec![false; width];
         let mut boxes = Boxes::new(width);
@@ -201,17 +202,9 @@ fn face(part: &ElementPart, spans: &mut [Span; 2]) -> (Guard, Guard, usize) {
         }
         ElementPart::Port { proto, range } => {
             let span = |proto: u8| (port(proto, range.from), port(proto, range.to));
-            let count = match proto {
-                Some(proto) => {
-                    spans[0] = span(*proto);
-                    1
-                }
-                // bitmap:port knows these two.
-                None => {
-                    *spans = [span(6), span(17)];
-                    2
-                }
-            };
+            // bitmap:port knows tcp and udp.
+            *spans = [span(proto.unwrap_or(6)), span(17)];
+            let count = if proto.is_some() { 1 } else { 2 };
             (SPORT | ICMP, DPORT_OPEN, count)
         }
         ElementPart::Iface(text) => {
@@ -301,11 +294,8 @@ fn value(part: Part, side: Side, live: &Live) -> u128 {
             port(live.proto, number)
         }
         Part::Iface => {
-            let (there, own) = if source {
-                (live.has_in_iface(), &packet.in_)
-            } else {
-                (live.has_out_iface(), &packet.out)
-            };
+            let (there, own) =
+                if source { (live.has_in_iface(), &packet.in_) } else { (live.has_out_iface(), &packet.out) };
             if there { name(own.as_deref().unwrap_or("lo")) } else { name("") }
         }
         Part::Mac => packet.mac_src.map_or(0, |mac| octets(&mac.0)),

@@ -223,11 +223,11 @@ impl Index {
     }
 
     /// Aims at those of many keys that can equal the values.
-    pub(in crate::firewall) fn keys<'a, 'k>(
+    pub(in crate::firewall) fn keys<'a>(
         &'a self,
         cursor: &mut Cursor<'a>,
         place: usize,
-        keys: &mut dyn Iterator<Item = &'k [Operand]>,
+        keys: &mut dyn Iterator<Item = &[Operand]>,
         values: &[Option<Known>],
     ) {
         cursor.every = true;

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use crate::firewall::ruleset::{
-    CompareOp, Comparison, CtStates, CtTest, Field, Iface, Match, Net, Operand, PortRange, Rule, Set, Side, Table, Test,
-    Transport,
+    CompareOp, Comparison, CtStates, CtTest, Field, Iface, Match, Net, Operand, PortRange, Rule, Set, Side, Table,
+    Test, Transport,
 };
 use crate::firewall::walk::{Stack, is_core, nft_states};
 use crate::host::Backend;
@@ -82,7 +82,8 @@ impl Scene<'_> {
         let mut before = vec![0; says.len()];
         let core = |index: usize| is_core(&rule.matches[index].test);
         let mut as_written = 0;
-        let mut core_first = says.iter().enumerate().filter(|(index, _)| core(*index)).fold(0, |all, (_, s)| all | s.own);
+        let mut core_first =
+            says.iter().enumerate().filter(|(index, _)| core(*index)).fold(0, |all, (_, s)| all | s.own);
         let mut cores = 0;
         for (index, said) in says.iter().enumerate() {
             if core(index) {
@@ -194,7 +195,11 @@ impl Scene<'_> {
             return None;
         }
         // Of a mask with holes, what stands before the first hole.
-        let open = if exact { top & !mask } else { (top & !mask) | (top & !mask).checked_next_power_of_two().map_or(top, |p| p - 1) };
+        let open = if exact {
+            top & !mask
+        } else {
+            (top & !mask) | (top & !mask).checked_next_power_of_two().map_or(top, |p| p - 1)
+        };
         self.whole(addr & !open, (addr & !open) | open, not)
     }
 
@@ -220,7 +225,8 @@ impl Scene<'_> {
             return Says::default();
         }
         let source = side != Side::Destination;
-        let says = Says::own(if source && !every { ODD | SPORT } else { ODD }).first(dim::PROTO, vec![one(module.number())]);
+        let says =
+            Says::own(if source && !every { ODD | SPORT } else { ODD }).first(dim::PROTO, vec![one(module.number())]);
         let wanted = if every { None } else { spans(vec![(range.from.into(), range.to.into())], not) };
         match side {
             Side::Source => says.face(dim::SPORT, 0, wanted),
@@ -291,7 +297,13 @@ impl Scene<'_> {
     }
 
     /// Where one field must be.
-    fn field(&self, field: &Field, c: &Comparison, operands: &[&Operand], not: bool) -> Option<(usize, Guard, Vec<Span>)> {
+    fn field(
+        &self,
+        field: &Field,
+        c: &Comparison,
+        operands: &[&Operand],
+        not: bool,
+    ) -> Option<(usize, Guard, Vec<Span>)> {
         if *field == Field::CtState {
             let numbers: Option<Vec<u64>> =
                 operands.iter().map(|o| if let Operand::Number(n) = o { Some(*n) } else { None }).collect();

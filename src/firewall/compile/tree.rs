@@ -68,7 +68,7 @@ impl Boxes {
 
     pub(super) fn tree(self) -> Tree {
         let all: Vec<u32> = (0..number(self.count)).filter(|thing| !self.never[*thing as usize]).collect();
-        let mut build = Build { budget: 24 * self.count + 4096, boxes: self, tree: Tree::default() };
+        let mut build = Build { budget: 16 * self.count + 64, boxes: self, tree: Tree::default() };
         build.tree.root = build.node(all, 0);
         build.tree.entries.shrink_to_fit();
         build.tree.kids.shrink_to_fit();
@@ -179,7 +179,7 @@ impl Build {
             return self.leaf(&things);
         }
         for (cost, dim) in self.costs(&things) {
-            if cost > 0.8 {
+            if cost > 800 {
                 break;
             }
             if let Some(cut) = self.cut(&things, dim) {
@@ -190,9 +190,9 @@ impl Build {
         self.leaf(&things)
     }
 
-    /// What part of the things would still have to be looked at after a cut by each dimension,
+    /// How many in a thousand of the things would still have to be looked at after a cut by each dimension,
     /// for a point that fits one of them; the best dimension first.
-    fn costs(&self, things: &[u32]) -> Vec<(f64, usize)> {
+    fn costs(&self, things: &[u32]) -> Vec<(usize, usize)> {
         let step = things.len().div_ceil(SAMPLE);
         let sample: Vec<u32> = things.iter().copied().step_by(step).collect();
         let mut costs = Vec::new();
@@ -212,15 +212,13 @@ impl Build {
             }
             lows.sort_unstable();
             highs.sort_unstable();
-            let covers: usize = lows
-                .iter()
-                .map(|low| lows.partition_point(|l| l <= low) - highs.partition_point(|h| h < low))
-                .sum();
-            let covers = covers as f64 / lows.len() as f64;
-            let cost = ((sample.len() - bound) as f64 + covers) / sample.len() as f64;
+            let covers: usize =
+                lows.iter().map(|low| lows.partition_point(|l| l <= low) - highs.partition_point(|h| h < low)).sum();
+            let covers = covers / lows.len();
+            let cost = (sample.len() - bound + covers) * 1000 / sample.len();
             costs.push((cost, dim));
         }
-        costs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        costs.sort_unstable();
         costs
     }
 
@@ -339,7 +337,7 @@ mod tests {
                 kept.push(own);
             }
             let tree = builder.tree();
-            prop_assert!(tree.size() < 4096 + kept.len() * 400);
+            prop_assert!(tree.size() < 4096 + kept.len() * 800);
             for point in points {
                 let mut found = Vec::new();
                 tree.find(&point, &mut |list| {

@@ -254,10 +254,8 @@ fn load(
             let start = words.rest;
             while words.goes_on() {
                 let option = words.next()?.0;
-                if !matches!(
-                    option,
-                    "--mode" | "--probability" | "--every" | "--packet" | "--limit" | "--limit-burst"
-                ) || option.starts_with("--limit") != (name == "limit")
+                if !matches!(option, "--mode" | "--probability" | "--every" | "--packet" | "--limit" | "--limit-burst")
+                    || option.starts_with("--limit") != (name == "limit")
                 {
                     return None;
                 }
@@ -464,7 +462,9 @@ impl<'l> Words<'l> {
     /// Whether the next word is another option of the module.
     fn goes_on(&self) -> bool {
         let rest = self.rest.trim_start_matches([' ', '\t']);
-        rest.starts_with("--") || rest.starts_with('!') && !matches!(rest.split_ascii_whitespace().nth(1), Some("-s" | "-d" | "-i" | "-o" | "-p"))
+        rest.starts_with("--")
+            || rest.starts_with('!')
+                && !matches!(rest.split_ascii_whitespace().nth(1), Some("-s" | "-d" | "-i" | "-o" | "-p"))
     }
 
     fn peek(&self) -> Option<&'l str> {

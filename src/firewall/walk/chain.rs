@@ -291,8 +291,8 @@ impl<'a> Run<'a> {
                 let what = format!("{name} {options}");
                 let key = format!("{at:?} {:?} target", place.rule);
                 let told = self.stack.told(place).place();
-                let on = self
-                    .choose(format!("{key} on"), format!("{told}: target `{}` lets the packet go on", what.trim()));
+                let on =
+                    self.choose(format!("{key} on"), format!("{told}: target `{}` lets the packet go on", what.trim()));
                 if on {
                     self.step(place, Action::Is("continue"));
                     return Next::Go;

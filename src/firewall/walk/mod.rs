@@ -31,13 +31,13 @@ use super::packet::Packet;
 use super::ruleset::{Family, Hook};
 use super::state::History;
 
+pub(in crate::firewall) use compare::nft_states;
 pub(in crate::firewall) use flow::{Mode, run};
+pub(in crate::firewall) use live::Live;
 pub use near::NearMiss;
 pub use place::Answer;
-pub(in crate::firewall) use compare::nft_states;
-pub(in crate::firewall) use live::Live;
-pub(in crate::firewall) use track::is_core;
 pub use stack::{ChainAt, Issue, Stack};
+pub(in crate::firewall) use track::is_core;
 
 /// What is known of the host besides its rulesets.
 #[derive(Debug, Clone, Copy, Default)]

@@ -75,12 +75,11 @@ impl Misses {
         for miss in std::mem::take(&mut self.found) {
             let rule = stack.told(miss.at);
             // A rule of another table could not have saved a packet that this one drops.
-            let same = by
+            let same =
+                by.as_ref().is_none_or(|by| by.table == rule.table && by.family == rule.family && by.hook == rule.hook);
+            let nearer = best
                 .as_ref()
-                .is_none_or(|by| by.table == rule.table && by.family == rule.family && by.hook == rule.hook);
-            let nearer = best.as_ref().is_none_or(|(old, _)| {
-                miss.fitted > old.fitted || miss.fitted == old.fitted && miss.nth < old.nth
-            });
+                .is_none_or(|(old, _)| miss.fitted > old.fitted || miss.fitted == old.fitted && miss.nth < old.nth);
             if (miss.would == "accept") != passes && same && nearer {
                 best = Some((miss, rule));
             }

@@ -114,7 +114,11 @@ impl Answer<'_> {
             reject_with: self.reject_with,
             decided_by: self.by.map(told),
             reason: self.reason.map(Cow::into_owned),
-            path: self.path.iter().map(|s| Step { at: told(s.at), action: s.action.words(self.stack).into_owned() }).collect(),
+            path: self
+                .path
+                .iter()
+                .map(|s| Step { at: told(s.at), action: s.action.words(self.stack).into_owned() })
+                .collect(),
             packet_out: self.out,
             assumed: self.assumed.into_iter().map(Cow::into_owned).collect(),
             branches: self.branches.into_iter().map(branch).collect(),
@@ -155,22 +159,19 @@ impl Stack {
         (told.table, told.family, told.chain) = (&table.name, table.family, &chain.name);
         (told.backend, told.source) = (ruleset.backend, &ruleset.source);
         let number = place.rule.and_then(|n| usize::try_from(n).ok());
-        match number.and_then(|n| chain.rules.get(n.checked_sub(1)?)) {
-            Some(rule) => {
-                (told.line, told.handle) = (rule.line, rule.handle);
-                told.text = if rule.text.is_empty() {
-                    Cow::Owned(format!("-A {} {rule}", chain.name))
-                } else {
-                    Cow::Borrowed(&rule.text)
-                };
-            }
-            None => {
-                (told.line, told.handle) = (chain.line, chain.handle);
-                told.text = Cow::Borrowed(match chain.base.as_ref().map(|base| base.policy) {
-                    Some(Policy::Drop) => "policy DROP",
-                    _ => "policy ACCEPT",
-                });
-            }
+        if let Some(rule) = number.and_then(|n| chain.rules.get(n.checked_sub(1)?)) {
+            (told.line, told.handle) = (rule.line, rule.handle);
+            told.text = if rule.text.is_empty() {
+                Cow::Owned(format!("-A {} {rule}", chain.name))
+            } else {
+                Cow::Borrowed(&rule.text)
+            };
+        } else {
+            (told.line, told.handle) = (chain.line, chain.handle);
+            told.text = Cow::Borrowed(match chain.base.as_ref().map(|base| base.policy) {
+                Some(Policy::Drop) => "policy DROP",
+                _ => "policy ACCEPT",
+            });
         }
         told
     }

@@ -12,8 +12,14 @@ use super::Verdict;
 use super::flow::{End, Run, is_local};
 
 /// The packet ends in routing.
+#[allow(clippy::unnecessary_box_returns, reason = "results stay small that seldom are an end")]
 fn ends(reason: &str) -> Box<End> {
-    Box::new(End { verdict: Verdict::Drop, reject_with: None, by: None, reason: Some(format!("routing: {reason}").into()) })
+    Box::new(End {
+        verdict: Verdict::Drop,
+        reject_with: None,
+        by: None,
+        reason: Some(format!("routing: {reason}").into()),
+    })
 }
 
 impl Run<'_> {

@@ -60,7 +60,8 @@ const FAMILIES: [&str; 6] = ["ip", "ip6", "inet", "arp", "bridge", "netdev"];
 pub(super) fn read(text: &str) -> Result<Items, Wrong> {
     let tokens = variables::expand(lex::split(text)?)?;
     let lines: Vec<&str> = text.lines().collect();
-    let mut parser = Parser { tokens: &tokens, at: 0, out: Items::default(), lines, chains: HashSet::new(), home: None };
+    let mut parser =
+        Parser { tokens: &tokens, at: 0, out: Items::default(), lines, chains: HashSet::new(), home: None };
     while parser.skip_ends() {
         parser.command()?;
     }
@@ -519,27 +520,23 @@ impl<'t> Parser<'t> {
     fn rule(&mut self, place: &Place, chain: &str, position: Option<usize>) -> Result<(), Wrong> {
         let token = self.here();
         let (tokens, after) = self.statement();
-        let ready = super::family_of(&place.family).and_then(|family| quick::read(tokens, family));
-        let mut value = Value::Null;
-        let ready = match ready {
-            Some(mut rule) => {
-                rule.handle = self.handle();
-                Some(Ready { home: self.home(place, chain), rule })
+        let plain = super::family_of(&place.family).and_then(|family| quick::read(tokens, family));
+        let (mut value, mut ready) = (Value::Null, None);
+        if let Some(mut rule) = plain {
+            rule.handle = self.handle();
+            ready = Some(Ready { home: self.home(place, chain), rule });
+        } else {
+            let phrases = phrase::read(tokens, &after)?;
+            let mut rule =
+                json!({ "family": place.family, "table": place.table, "chain": chain, "expr": phrases.expr });
+            if let Some(handle) = self.handle() {
+                rule["handle"] = json!(handle);
             }
-            None => {
-                let phrases = phrase::read(tokens, &after)?;
-                let mut rule =
-                    json!({ "family": place.family, "table": place.table, "chain": chain, "expr": phrases.expr });
-                if let Some(handle) = self.handle() {
-                    rule["handle"] = json!(handle);
-                }
-                if let Some(comment) = phrases.comment {
-                    rule["comment"] = json!(comment);
-                }
-                value = json!({ "rule": rule });
-                None
+            if let Some(comment) = phrases.comment {
+                rule["comment"] = json!(comment);
             }
-        };
+            value = json!({ "rule": rule });
+        }
         let own_line = tokens.iter().all(|t| t.line == token.line) && after.kind == Kind::Newline
             || matches!(after.kind, Kind::Handle(_));
         let line = usize::try_from(token.line).ok().and_then(|n| self.lines.get(n.wrapping_sub(1)));
@@ -557,17 +554,11 @@ impl<'t> Parser<'t> {
 
     /// The chain, named once for all its rules.
     fn home(&mut self, place: &Place, chain: &str) -> Rc<Home> {
-        let same = |home: &&Rc<Home>| {
-            home.chain == chain && home.table == place.table && home.family == place.family
-        };
+        let same = |home: &&Rc<Home>| home.chain == chain && home.table == place.table && home.family == place.family;
         if let Some(home) = self.home.as_ref().filter(same) {
             return Rc::clone(home);
         }
-        let home = Rc::new(Home {
-            family: place.family.clone(),
-            table: place.table.clone(),
-            chain: chain.to_owned(),
-        });
+        let home = Rc::new(Home { family: place.family.clone(), table: place.table.clone(), chain: chain.to_owned() });
         self.home = Some(Rc::clone(&home));
         home
     }

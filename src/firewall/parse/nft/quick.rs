@@ -199,7 +199,10 @@ fn comparison(field: Field, words: &mut Words<'_>) -> Option<Match> {
         return None;
     }
     if let Some(Kind::Word(next)) = words.tokens.get(words.at).map(|t| &t.kind)
-        && matches!(next.as_str(), "." | "/" | "map" | "vmap" | "set" | "-" | "and" | "or" | "xor" | "lshift" | "rshift")
+        && matches!(
+            next.as_str(),
+            "." | "/" | "map" | "vmap" | "set" | "-" | "and" | "or" | "xor" | "lshift" | "rshift"
+        )
     {
         return None;
     }
@@ -249,7 +252,8 @@ fn addresses(text: &str) -> Option<Operand> {
 
 /// A name of letters, and blanks between them, that no number hides in.
 fn plain(text: &str) -> Option<&str> {
-    let letters = text.bytes().enumerate().all(|(n, b)| b.is_ascii_lowercase() || n > 0 && (b == b'-' || b.is_ascii_digit()));
+    let letters =
+        text.bytes().enumerate().all(|(n, b)| b.is_ascii_lowercase() || n > 0 && (b == b'-' || b.is_ascii_digit()));
     (letters && !text.is_empty()).then_some(text)
 }
 
