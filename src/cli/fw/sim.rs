@@ -70,6 +70,7 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
     let facts = host.as_ref().map_or_else(Facts::none, Facts::of);
     let mut answers = Answers {
         out: BufWriter::with_capacity(1 << 16, std::io::stdout().lock()),
+        line: Vec::new(),
         json: global.json,
         style,
         verbose: global.verbose > 0,
@@ -293,6 +294,8 @@ pub(super) fn facts_of(file: &Path) -> anyhow::Result<HostFacts> {
 /// Where answers go.
 struct Answers<'a> {
     out: BufWriter<std::io::StdoutLock<'a>>,
+    /// One answer as JSON.
+    line: Vec<u8>,
     json: bool,
     style: Style,
     verbose: bool,
@@ -303,8 +306,10 @@ impl Answers<'_> {
     fn one(&mut self, stack: &Stack, packet: &Packet, answer: Answer<'_>, alone: bool) -> anyhow::Result<()> {
         self.tally.count(answer.verdict());
         if self.json {
-            serde_json::to_writer(&mut self.out, &answer)?;
-            self.out.write_all(b"\n")?;
+            self.line.clear();
+            serde_json::to_writer(&mut self.line, &answer)?;
+            self.line.push(b'\n');
+            self.out.write_all(&self.line)?;
         } else if alone || self.verbose {
             if self.tally.total() > 1 {
                 writeln!(self.out)?;

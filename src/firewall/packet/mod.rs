@@ -1,6 +1,7 @@
 //! One packet at one place, as a question to a ruleset.
 
 mod expr;
+mod quick;
 mod reply;
 mod values;
 

@@ -43,7 +43,8 @@ impl<'a> Run<'a> {
         self.aim(&mut cursor, at);
         loop {
             let (_, _, chain) = self.stack.at(at)?;
-            let Some(rule) = chain.rules.get(cursor.seek(next)) else {
+            let found = cursor.seek(next);
+            let Some(rule) = chain.rules.get(found) else {
                 match callers.pop() {
                     Some((caller, rule)) => (at, next) = (caller, rule),
                     None => return self.policy(start, base),
@@ -51,7 +52,7 @@ impl<'a> Run<'a> {
                 self.aim(&mut cursor, at);
                 continue;
             };
-            next = cursor.seek(next) + 1;
+            next = found + 1;
             if !self.spend() {
                 return Some(unknown("the chains call each other in a circle"));
             }

@@ -169,7 +169,7 @@ fn begin<'r>(
         stack,
         facts,
         live: Live::new(packet),
-        path: Vec::new(),
+        path: Vec::with_capacity(8),
         misses: Misses::default(),
         near,
         index,
