@@ -2,7 +2,7 @@
 //! packet, with a history and without.
 //!
 //! - REACHWHY_COMPILE_SEED: the first seed (default 1)
-//! - REACHWHY_COMPILE_RULESETS: how many rulesets of each kind (default 60)
+//! - REACHWHY_COMPILE_RULESETS: how many rulesets of each kind (default 40)
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod generate;
@@ -51,7 +51,7 @@ fn same(plain: &Outcome, compiled: &Outcome, packet: &Packet, text: &Text, seed:
 }
 
 fn compare(make: impl Fn(&mut Random) -> Text) {
-    let (first, count) = (from_env("REACHWHY_COMPILE_SEED", 1), from_env("REACHWHY_COMPILE_RULESETS", 60));
+    let (first, count) = (from_env("REACHWHY_COMPILE_SEED", 1), from_env("REACHWHY_COMPILE_RULESETS", 40));
     let (mut branched, mut dropped, mut decided) = (0u32, 0u32, 0u32);
     for seed in first..first + count {
         let mut r = Random(seed);
