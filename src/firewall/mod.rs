@@ -5,6 +5,7 @@
 //! carries its cause: the rule or policy that decided, the path of rules to it, and everything
 //! that had to be assumed. What cannot be known is answered by both branches, never by a guess.
 
+pub mod compile;
 pub mod counters;
 pub mod edit;
 pub mod explain;
@@ -21,6 +22,7 @@ pub mod symbolic;
 pub mod traps;
 pub mod walk;
 
+pub use compile::Compiled;
 pub use packet::{BadPacket, Packet};
 pub use parse::{ParseError, Warning};
 pub use ruleset::{Chain, Family, Hook, Match, Rule, Ruleset, Table, Target, Test};

@@ -27,7 +27,7 @@ pub(super) fn line(source: &str, number: u32, line: &str) -> Result<Option<Packe
         return Err(fault(1, "a list begins here, where each line is one packet".to_owned(), JSON_HINT));
     }
     let packet = if trimmed.starts_with('{') {
-        serde_json::from_str::<Packet>(trimmed).map_err(|error| {
+        Packet::from_json(trimmed).map_err(|error| {
             // serde_json counts octets, people count characters.
             let octets = error.column().saturating_sub(1).min(trimmed.len());
             let column = trimmed.as_bytes()[..octets].iter().filter(|byte| (**byte & 0xc0) != 0x80).count() + 1;

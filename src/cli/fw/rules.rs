@@ -192,10 +192,10 @@ fn dump(file: &Path, format: Option<DumpFormat>, warnings: &mut Vec<String>) -> 
     if odd {
         warnings.push(format!("{source}: some octets are no UTF-8; they are read as \u{fffd}"));
     }
-    let mut dump = parse::guess(&text, &source);
+    let mut dump = parse::guess_of(text, &source);
     if let Some(format) = format {
         dump.format = format;
-    } else if dump.format == DumpFormat::IptablesSave && named_v6(file) && !text.contains("tables-save") {
+    } else if dump.format == DumpFormat::IptablesSave && named_v6(file) && !dump.text.contains("tables-save") {
         // Nothing in it says its family; Debian keeps ip6tables' rules in rules.v6.
         dump.format = DumpFormat::Ip6tablesSave;
     }

@@ -10,12 +10,16 @@ use super::packets::{self, Kind};
 use super::rules::{Loaded, RulesArgs, clean, warn};
 use super::{pcap, read};
 use crate::cli::{Exit, Failure, Global};
-use crate::firewall::walk::{Facts, Outcome, Stack, Verdict, walk_with};
-use crate::firewall::{History, Packet, ParseError};
+use crate::firewall::walk::{Answer, Facts, Stack, Verdict};
+use crate::firewall::{Compiled, History, Packet, ParseError};
 use crate::host::HostFacts;
 use crate::os::gather::{GatherOptions, Part, gather};
 use crate::view::{Style, fw as view};
 
+/// Of so many packets the nearest miss is looked for without being asked for it, and in all of them
+/// together past so many rules: it is a walk past every rule.
+const NEAR_PACKETS: usize = 1000;
+const NEAR_RULES: usize = 500_000;
 /// A line of a stream is no longer.
 const LINE: u64 = 4 << 20;
 
@@ -26,6 +30,7 @@ const LINE: u64 = 4 << 20;
     A packet with in= starts at prerouting, one without at output; hook=input and the like start elsewhere.\n\
     A file is read whole before the first answer, so that a bad line means no answer at all; lines on\n\
     standard input are answered as they come, and a bad one ends the stream with exit 2.\n\
+    The nearest miss is looked for in the first packets of many; with -v in all of them.\n\
     Exit: 0 every packet has a certain verdict (a drop is an answer), 2 bad usage or input,\n\
     3 some verdict is unknown")]
 #[command(group(ArgGroup::new("what").required(true)))]
@@ -64,34 +69,44 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
     warn(&warnings, global.verbose, style);
     let facts = host.as_ref().map_or_else(Facts::none, Facts::of);
     let mut answers = Answers {
-        out: BufWriter::new(std::io::stdout().lock()),
+        out: BufWriter::with_capacity(1 << 16, std::io::stdout().lock()),
+        line: Vec::new(),
         json: global.json,
         style,
         verbose: global.verbose > 0,
         tally: view::Tally::default(),
     };
     let mut history = args.stateful.then(History::new);
-    let mut answer = |asked: &Asked, alone: bool, answers: &mut Answers<'_>| -> anyhow::Result<()> {
-        if let (Some(history), Some(at)) = (&mut history, asked.1) {
+    let compiled = Compiled::new(&stack);
+    let rules = stack.chains().map(|(.., chain)| chain.rules.len()).sum::<usize>();
+    let mut near = (NEAR_RULES / rules.max(1)).clamp(16, NEAR_PACKETS);
+    let mut answer = |asked: Asked, alone: bool, answers: &mut Answers<'_>| -> anyhow::Result<()> {
+        let (mut packet, at) = asked;
+        if let (Some(history), Some(at)) = (&mut history, at) {
             history.at(at);
         }
-        let mut packet = asked.0.clone();
         if packet.in_.is_none() && packet.hook != Some(crate::firewall::Hook::Output) {
             packet.in_.clone_from(&args.in_);
         }
-        let mut outcome = walk_with(&stack, &packet, &facts, history.as_mut());
-        if outcome.decided_by.is_none() && outcome.verdict == Verdict::Accept && !sees(&stack, packet.is_v6()) {
+        let mut told = if near > 0 || answers.verbose {
+            near = near.saturating_sub(1);
+            compiled.explain(&packet, &facts, history.as_mut())
+        } else {
+            compiled.answer(&packet, &facts, history.as_mut())
+        };
+        if !told.is_decided() && told.verdict() == Verdict::Accept && !sees(&stack, packet.is_v6()) {
             let family = if packet.is_v6() { "IPv6" } else { "IPv4" };
-            outcome.assumed.push(format!("this host has no rules for {family}: none were given"));
+            told.assume(format!("this host has no rules for {family}: none were given"));
         }
-        answers.one(&stack, &packet, &outcome, alone)
+        answers.one(&stack, &packet, told, alone)
     };
     match &args.packets {
         None => {
             let list = given(&args.packet)?;
             warn(&args.packet.iter().zip(&list).filter_map(bare_port).collect::<Vec<_>>(), global.verbose, style);
-            for asked in &list {
-                answer(asked, list.len() == 1, &mut answers)?;
+            let alone = list.len() == 1;
+            for asked in list {
+                answer(asked, alone, &mut answers)?;
             }
         }
         Some(file) if stdin => stream(file, host.as_ref(), global, style, &mut |asked, flush| {
@@ -104,12 +119,17 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
         Some(file) => {
             let bytes = read::whole(file)?;
             let list = file_packets(file, &bytes, host.as_ref(), global, style)?;
-            for asked in &list {
-                answer(asked, list.len() == 1, &mut answers)?;
+            let alone = list.len() == 1;
+            for asked in list {
+                answer(asked, alone, &mut answers)?;
             }
         }
     }
-    answers.end()
+    let code = answers.end();
+    // The program ends here: taking a large ruleset apart, piece by piece, would only take time.
+    drop(compiled);
+    std::mem::forget(stack);
+    code
 }
 
 /// A packet, and when it was seen, where a capture says: measured from 1970-01-01 UTC.
@@ -181,7 +201,7 @@ fn not_utf8(source: &str, bytes: &[u8], at: usize) -> anyhow::Error {
 }
 
 /// What takes each packet; the flag says whether its answer must be seen at once.
-type Take<'t> = dyn FnMut(&Asked, bool) -> anyhow::Result<()> + 't;
+type Take<'t> = dyn FnMut(Asked, bool) -> anyhow::Result<()> + 't;
 
 /// Answers the lines of standard input as they come.
 fn stream(
@@ -198,7 +218,7 @@ fn stream(
     if !matches!(packets::kind(head), Kind::Lines) {
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes).map_err(cannot)?;
-        for asked in &file_packets(file, &bytes, host, global, style)? {
+        for asked in file_packets(file, &bytes, host, global, style)? {
             take(asked, false)?;
         }
         return Ok(());
@@ -228,7 +248,7 @@ fn stream(
         })?;
         if let Some(packet) = packets::line(&source, number, text).map_err(|error| ended(bad(&error)))? {
             // Whoever types, or a program that asks and waits, sees each answer at once.
-            take(&(packet, None), input.buffer().is_empty())?;
+            take((packet, None), input.buffer().is_empty())?;
             answered += 1;
         }
     }
@@ -274,6 +294,8 @@ pub(super) fn facts_of(file: &Path) -> anyhow::Result<HostFacts> {
 /// Where answers go.
 struct Answers<'a> {
     out: BufWriter<std::io::StdoutLock<'a>>,
+    /// One answer as JSON.
+    line: Vec<u8>,
     json: bool,
     style: Style,
     verbose: bool,
@@ -281,18 +303,20 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    fn one(&mut self, stack: &Stack, packet: &Packet, outcome: &Outcome, alone: bool) -> anyhow::Result<()> {
-        self.tally.count(outcome.verdict);
+    fn one(&mut self, stack: &Stack, packet: &Packet, answer: Answer<'_>, alone: bool) -> anyhow::Result<()> {
+        self.tally.count(answer.verdict());
         if self.json {
-            serde_json::to_writer(&mut self.out, outcome)?;
-            self.out.write_all(b"\n")?;
+            self.line.clear();
+            serde_json::to_writer(&mut self.line, &answer)?;
+            self.line.push(b'\n');
+            self.out.write_all(&self.line)?;
         } else if alone || self.verbose {
             if self.tally.total() > 1 {
                 writeln!(self.out)?;
             }
-            view::outcome(&mut self.out, stack, packet, outcome, self.style)?;
+            view::outcome(&mut self.out, stack, packet, &answer.outcome(), self.style)?;
         } else {
-            view::brief(&mut self.out, packet, outcome, self.style)?;
+            view::brief(&mut self.out, packet, &answer.outcome(), self.style)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod expr;
 mod octets;
+mod quick;
 mod reply;
 mod values;
 

@@ -99,6 +99,16 @@ pub fn ipset_save(text: &str, source: &str) -> Result<Parsed, ParseError> {
 /// Finds out what a text is, for a file that somebody kept: its format by its first lines, the
 /// backend by the header that `iptables-save` writes (nft where it does not say).
 pub fn guess(text: &str, source: &str) -> RulesetDump {
+    guess_of(text.to_owned(), source)
+}
+
+/// The same, without a copy of a text that may be large.
+pub fn guess_of(text: String, source: &str) -> RulesetDump {
+    let (format, backend) = tell(&text);
+    RulesetDump { format, backend, via: source.to_owned(), text }
+}
+
+fn tell(text: &str) -> (DumpFormat, Backend) {
     let header = text.lines().find(|line| line.starts_with('#') && line.contains("tables-save")).unwrap_or("");
     let format = match kind(text) {
         Some(format) => format,
@@ -108,7 +118,7 @@ pub fn guess(text: &str, source: &str) -> RulesetDump {
     let legacy =
         !header.is_empty() && !header.contains("nf_tables") && header.contains(" v1.8.") || header.contains("(legacy)");
     let backend = if legacy { Backend::Legacy } else { Backend::Nft };
-    RulesetDump { format, backend, via: source.to_owned(), text: text.to_owned() }
+    (format, backend)
 }
 
 /// What a text is where it is no iptables-save.
@@ -194,6 +204,9 @@ fn looks_v6(text: &str) -> bool {
                     let value = words.next().unwrap_or("");
                     v6 |= value.contains(':');
                     v4 |= value.contains('.');
+                    if v4 {
+                        return false;
+                    }
                 }
                 "icmp6" | "ipv6-icmp" | "icmpv6" | "--icmpv6-type" => v6 = true,
                 "icmp" | "--icmp-type" => v4 = true,

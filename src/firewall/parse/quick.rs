@@ -7,16 +7,17 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::firewall::ruleset::{
-    Counters, CtModule, CtStates, CtTest, Family, Iface, Match, Net, PortRange, RejectWith, Rule, Side, Target,
-    TcpFlags, Test, Transport,
+    AddrTypes, Counters, CtModule, CtStates, CtTest, Family, Iface, Match, NatRange, Net, PortRange, RejectWith, Rule,
+    Side, Stateful, Target, TcpFlags, Test, Transport,
 };
 
-use super::spec;
+use super::{spec, values};
+use crate::firewall::names;
 
 /// Reads `[p:b] -A CHAIN …`: the chain's name and the rule, without its place and text.
 pub(super) fn read(line: &str, family: Family) -> Option<(&str, Rule)> {
     let mut words = Words { rest: line };
-    let mut rule = Rule { matches: Vec::with_capacity(4), ..Rule::default() };
+    let mut rule = Rule { matches: Vec::with_capacity(2), ..Rule::default() };
     let (mut first, _) = words.next()?;
     if let Some(pair) = first.strip_prefix('[') {
         let (packets, bytes) = pair.strip_suffix(']')?.split_once(':')?;
@@ -59,7 +60,12 @@ pub(super) fn read(line: &str, family: Family) -> Option<(&str, Rule)> {
             }
             _ => {
                 let transport = module??;
-                rule.matches.push(Match::new(negated, option(word, transport, &mut words)?));
+                let test = option(word, transport, &mut words)?;
+                // The long way puts a module's options in their order.
+                if rule.matches.last().is_some_and(|last| rank(&last.test) >= rank(&test)) {
+                    return None;
+                }
+                rule.matches.push(Match::new(negated, test));
                 continue;
             }
         };
@@ -90,7 +96,7 @@ pub(super) fn read(line: &str, family: Family) -> Option<(&str, Rule)> {
                     "udp" => 17,
                     "icmp" => 1,
                     "ipv6-icmp" => 58,
-                    _ => return None,
+                    name => names::protocol(name).filter(|number| *number != 0)?,
                 };
                 protocol = Some((number, negated));
                 Test::Protocol(number)
@@ -101,8 +107,24 @@ pub(super) fn read(line: &str, family: Family) -> Option<(&str, Rule)> {
     if words.next().is_some() {
         return None;
     }
-    rule.matches.splice(0..0, core.into_iter().flatten());
+    if seen != 0 {
+        let count = core.iter().flatten().count();
+        let mut all = Vec::with_capacity(count + rule.matches.len());
+        all.extend(core.into_iter().flatten());
+        all.append(&mut rule.matches);
+        rule.matches = all;
+    }
     Some((chain, rule))
+}
+
+/// In which order the long way has the options of tcp and udp; other tests are before them.
+fn rank(test: &Test) -> u8 {
+    match test {
+        Test::Port { side: Side::Source, .. } => 1,
+        Test::Port { .. } => 2,
+        Test::TcpFlags { .. } => 3,
+        _ => 0,
+    }
 }
 
 /// A `-m`: the protocol whose options may follow, or, for the modules of one option, that option.
@@ -122,8 +144,14 @@ fn load(
                 .iter()
                 .any(|m| matches!(m.test, Test::Port { .. } | Test::TcpFlags { .. } | Test::Header(_)));
             // Without an option of its own the module asks for the header only: the long way.
-            let follows = words.peek().is_some_and(|w| w.starts_with("--") || w == "!");
-            (protocol == Some((transport.number(), false)) && !twice && follows).then_some(Some(transport))
+            let follows = words.goes_on();
+            if protocol != Some((transport.number(), false)) || twice {
+                return None;
+            }
+            if !follows {
+                rule.matches.push(Match::is(Test::Header(transport)));
+            }
+            Some(follows.then_some(transport))
         }
         "comment" => {
             if words.next()?.0 != "--comment" {
@@ -151,11 +179,97 @@ fn load(
                 CtStates::NAMES.iter().find(|(known, _)| *known == name).map(|(_, bit)| bits | bit)
             })?;
             // Another option of the module would join this test.
-            if words.peek().is_some_and(|w| w.starts_with("--") || w == "!") {
+            if words.goes_on() {
                 return None;
             }
             let tests = vec![(negated, CtTest::State(CtStates(states)))];
             rule.matches.push(Match::is(Test::Conntrack { module, tests }));
+            Some(None)
+        }
+        "mark" => {
+            let negated = words.negated_option("--mark")?;
+            let (value, mask) = masked(words.value()?)?;
+            rule.matches.push(Match::new(negated, Test::Mark { value, mask: mask.unwrap_or(u32::MAX) }));
+            (!words.goes_on()).then_some(None)
+        }
+        "addrtype" => {
+            let negated = words.negated_option("--dst-type")?;
+            let name = words.value()?;
+            let bit = AddrTypes::NAMES.iter().position(|known| *known == name)?;
+            let types = AddrTypes(1 << bit);
+            rule.matches
+                .push(Match::new(negated, Test::AddrType { side: Side::Destination, types, limit_iface: None }));
+            (!words.goes_on()).then_some(None)
+        }
+        "set" => {
+            let negated = words.negated_option("--match-set")?;
+            let name = words.value()?.to_owned();
+            let sides = words.value()?.split(',').map(|side| match side {
+                "src" => Some(Side::Source),
+                "dst" => Some(Side::Destination),
+                _ => None,
+            });
+            let sides: Vec<Side> = sides.collect::<Option<_>>()?;
+            if sides.len() > 6 || words.goes_on() {
+                return None;
+            }
+            rule.matches.push(Match::new(negated, Test::Set { name, sides, options: String::new() }));
+            Some(None)
+        }
+        "multiport" => {
+            if !matches!(protocol, Some((6 | 17 | 136 | 132 | 33, false))) {
+                return None;
+            }
+            let mut word = words.next()?.0;
+            let negated = word == "!";
+            if negated {
+                word = words.next()?.0;
+            }
+            let side = match word {
+                "--dports" => Side::Destination,
+                "--sports" => Side::Source,
+                "--ports" => Side::Either,
+                _ => return None,
+            };
+            let ranges: Vec<PortRange> = words.value()?.split(',').map(ports).collect::<Option<_>>()?;
+            if ranges.len() > 7 || words.goes_on() {
+                return None;
+            }
+            rule.matches.push(Match::new(negated, Test::Multiport { side, ranges }));
+            Some(None)
+        }
+        "icmp" | "icmp6" => {
+            let v6 = name == "icmp6";
+            let number = if v6 { 58 } else { 1 };
+            let twice = rule.matches.iter().any(|m| matches!(m.test, Test::Icmp { .. } | Test::Header(_)));
+            if protocol != Some((number, false)) || twice {
+                return None;
+            }
+            let negated = words.negated_option(if v6 { "--icmpv6-type" } else { "--icmp-type" })?;
+            let (kind, from, to) = names::icmp_type(words.value()?, v6)?;
+            rule.matches.push(Match::new(negated, Test::Icmp { v6, kind, codes: (from, to) }));
+            (!words.goes_on()).then_some(None)
+        }
+        "statistic" | "limit" => {
+            let start = words.rest;
+            while words.goes_on() {
+                let option = words.next()?.0;
+                if !matches!(option, "--mode" | "--probability" | "--every" | "--packet" | "--limit" | "--limit-burst")
+                    || option.starts_with("--limit") != (name == "limit")
+                {
+                    return None;
+                }
+                let value = words.value()?;
+                if !value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'/') {
+                    return None;
+                }
+            }
+            let text = start[..start.len() - words.rest.len()].trim();
+            if text.contains("  ") || text.contains('\t') {
+                return None;
+            }
+            let options = Stateful::read(name, text).ok()?.for_family(family == Family::Ip6).to_string();
+            rule.matches.push(Match::is(Test::Stateful { module: name.to_owned(), options }));
             Some(None)
         }
         "mac" if family == Family::Ip || family == Family::Ip6 => {
@@ -189,12 +303,42 @@ fn option(name: &str, module: Transport, words: &mut Words<'_>) -> Option<Test> 
         }
         _ => return None,
     };
-    let value = words.value()?;
-    let (from, to) = value.split_once(':').unwrap_or((value, value));
-    let port =
-        |text: &str| if text.len() > 1 && text.starts_with('0') { None } else { u16::try_from(decimal(text)?).ok() };
+    Some(Test::Port { module, side, range: ports(words.value()?)? })
+}
+
+/// A port or `FROM:TO`, in decimal numbers.
+fn ports(text: &str) -> Option<PortRange> {
+    let (from, to) = text.split_once(':').unwrap_or((text, text));
     let range = PortRange { from: port(from)?, to: port(to)? };
-    (range.from <= range.to).then_some(Test::Port { module, side, range })
+    (range.from <= range.to).then_some(range)
+}
+
+fn port(text: &str) -> Option<u16> {
+    if text.len() > 1 && text.starts_with('0') { None } else { u16::try_from(decimal(text)?).ok() }
+}
+
+/// `VALUE[/MASK]`
+fn masked(text: &str) -> Option<(u32, Option<u32>)> {
+    let part = |text: &str| values::number(text).and_then(|n| u32::try_from(n).ok());
+    match text.split_once('/') {
+        None => Some((part(text)?, None)),
+        Some((value, mask)) => Some((part(value)?, Some(part(mask)?))),
+    }
+}
+
+/// The address and port of DNAT and SNAT.
+fn translation(words: &mut Words<'_>, option: &str, family: Family) -> Option<NatRange> {
+    if words.next()?.0 != option || family != Family::Ip {
+        return None;
+    }
+    let value = words.value()?;
+    let (addr, ports) = value.split_once(':').map_or((value, None), |(addr, ports)| (addr, Some(ports)));
+    let addr = IpAddr::V4(addr.parse::<Ipv4Addr>().ok()?);
+    let ports = match ports {
+        None => None,
+        Some(text) => Some(PortRange::one(port(text)?)),
+    };
+    words.peek().is_none().then(|| NatRange { addrs: Some((addr, addr)), ports, base: None, flags: String::new() })
 }
 
 fn target(option: &str, words: &mut Words<'_>, family: Family) -> Option<Target> {
@@ -207,6 +351,21 @@ fn target(option: &str, words: &mut Words<'_>, family: Family) -> Option<Target>
         "ACCEPT" if last => Some(Target::Accept),
         "DROP" if last => Some(Target::Drop),
         "RETURN" if last => Some(Target::Return),
+        "DNAT" => translation(words, "--to-destination", family).map(Target::Dnat),
+        "SNAT" => translation(words, "--to-source", family).map(Target::Snat),
+        "MASQUERADE" if last => Some(Target::Masquerade(NatRange::default())),
+        "MASQUERADE" => {
+            let flag = words.next()?.0;
+            (flag == "--random-fully" && words.peek().is_none())
+                .then(|| Target::Masquerade(NatRange { flags: flag.to_owned(), ..NatRange::default() }))
+        }
+        "MARK" => {
+            if words.next()?.0 != "--set-xmark" {
+                return None;
+            }
+            let (value, mask) = masked(words.value()?)?;
+            words.peek().is_none().then(|| Target::Mark { value, mask: mask.unwrap_or(u32::MAX) })
+        }
         "REJECT" if words.peek() == Some("--reject-with") => {
             words.next()?;
             let kind = words.value()?;
@@ -290,6 +449,24 @@ impl<'l> Words<'l> {
         self.next().filter(|(word, quoted)| !quoted && !word.starts_with(['-', '!', '\\'])).map(|(word, _)| word)
     }
 
+    /// `[!] NAME`, and whether it was negated.
+    fn negated_option(&mut self, name: &str) -> Option<bool> {
+        let mut word = self.next()?.0;
+        let negated = word == "!";
+        if negated {
+            word = self.next()?.0;
+        }
+        (word == name).then_some(negated)
+    }
+
+    /// Whether the next word is another option of the module.
+    fn goes_on(&self) -> bool {
+        let rest = self.rest.trim_start_matches([' ', '\t']);
+        rest.starts_with("--")
+            || rest.starts_with('!')
+                && !matches!(rest.split_ascii_whitespace().nth(1), Some("-s" | "-d" | "-i" | "-o" | "-p"))
+    }
+
     fn peek(&self) -> Option<&'l str> {
         Words { rest: self.rest }.next().map(|(word, _)| word)
     }
@@ -334,6 +511,16 @@ mod tests {
             "-A x -m mac --mac-source 02:00:00:00:00:01 -d 1.2.3.4 -j REJECT --reject-with icmp-port-unreachable",
             "-A x",
             "-A x -d 0.0.0.0/0 -s 0.0.0.0/0",
+            "-A S -d 10.96.0.1/32 -p tcp -m comment --comment \"default/k:https cluster IP\" -m tcp --dport 443 -j KUBE-SVC",
+            "-A S -m comment --comment \"a -> b\" -m statistic --mode random --probability 0.33333333349 -j KUBE-SEP",
+            "-A S -p tcp -m comment --comment x -m tcp -j DNAT --to-destination 10.244.0.2:8080",
+            "-A S -m mark ! --mark 0x4000/0x4000 -j RETURN",
+            "-A S -j MARK --set-xmark 0x4000/0x0",
+            "-A S -j MASQUERADE --random-fully",
+            "-A S -m addrtype --dst-type LOCAL -m set ! --match-set x src,dst -j SNAT --to-source 1.2.3.4",
+            "-A S -p udp -m multiport --dports 53,60:70 -m limit --limit 5/min --limit-burst 7 -j ACCEPT",
+            "-A S -p icmp -m icmp ! --icmp-type 3/4 -j DROP",
+            "-A S -p esp -j ACCEPT",
         ] {
             assert!(same(line, Family::Ip), "{line}");
         }
@@ -347,8 +534,13 @@ mod tests {
             "1:5", "5:1", "--sport", "-j", "ACCEPT", "LOG", "user", "-g", "comment", "--comment", "\"a b\"", "\"", "x",
             "state", "--state", "NEW,ESTABLISHED", "conntrack", "--ctstate", "INVALID", "mac", "--mac-source",
             "02:00:00:00:00:01", "-p tcp -m tcp --dport 7", "-m state --state NEW", "--tcp-flags", "SYN,ACK", "icmp",
+            "mark", "--mark 0x1/0xff", "statistic", "--mode random", "--probability 0.5", "--mode nth", "--every 2",
+            "--packet 1", "limit", "--limit 5/min", "--limit-burst 3", "multiport", "--dports 1,2:3", "--sports",
+            "-m icmp", "--icmp-type 8", "--icmp-type any", "addrtype", "--dst-type LOCAL", "set", "--match-set x src,dst", "DNAT",
+            "--to-destination 1.2.3.4:5", "SNAT", "--to-source 1.2.3.4", "MASQUERADE", "--random-fully", "MARK",
+            "--set-xmark 0x1/0xf", "-m tcp", "-m udp", "sctp", "all", "=", "--random",
             "0.0.0.0/0", "! -i lo", "-j DROP", "-m comment --comment \"q\"", "REJECT", "--reject-with",
-        ]), 0..9)) {
+        ]), 0..10)) {
             same(&format!("-A INPUT {}", parts.join(" ")), Family::Ip);
         }
     }

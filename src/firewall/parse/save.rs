@@ -93,13 +93,21 @@ impl<'a> Reader<'a> {
 
     pub(super) fn resolve_targets(&mut self, index: usize) {
         let Some(table) = self.ruleset.tables.get_mut(index) else { return };
-        let users: HashSet<String> = table.chains.iter().filter(|c| c.base.is_none()).map(|c| c.name.clone()).collect();
+        let users: HashSet<&str> =
+            table.chains.iter().filter(|c| c.base.is_none()).map(|chain| chain.name.as_str()).collect();
+        let mut lost = Vec::new();
+        for (c, chain) in table.chains.iter().enumerate() {
+            for (r, rule) in chain.rules.iter().enumerate() {
+                if let Some(Target::Jump(name) | Target::Goto(name)) = &rule.target
+                    && !users.contains(name.as_str())
+                {
+                    lost.push((c, r, name.clone()));
+                }
+            }
+        }
         let mut bad = Vec::new();
-        for rule in table.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
-            let unknown = match &rule.target {
-                Some(Target::Jump(name) | Target::Goto(name)) if !users.contains(name) => name.clone(),
-                _ => continue,
-            };
+        for (c, r, unknown) in lost {
+            let Some(rule) = table.chains.get_mut(c).and_then(|chain| chain.rules.get_mut(r)) else { continue };
             let is_goto = matches!(rule.target, Some(Target::Goto(_)));
             bad.push((rule.line, rule.text.clone(), unknown.clone(), is_goto));
             rule.target = Some(Target::Unknown { name: unknown, options: String::new() });

@@ -1,6 +1,6 @@
 //! The table of flows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::tcp::Tcp;
@@ -73,6 +73,8 @@ impl Flow {
 pub(crate) struct Table {
     flows: BTreeMap<u64, Flow>,
     index: HashMap<Tuple, (u64, Dir)>,
+    /// Which flow is forgotten when.
+    ends: BTreeSet<(Duration, u64)>,
     next: u64,
 }
 
@@ -95,18 +97,22 @@ impl Table {
         self.next += 1;
         self.index.insert(flow.tuples[1], (id, Dir::Reply));
         self.index.insert(flow.tuples[0], (id, Dir::Original));
+        self.ends.insert((flow.expires, id));
         self.flows.insert(id, flow);
     }
 
     /// Writes a flow back whose tuples are as they were.
     pub(crate) fn update(&mut self, id: u64, flow: Flow) {
         if let Some(old) = self.flows.get_mut(&id) {
+            self.ends.remove(&(old.expires, id));
+            self.ends.insert((flow.expires, id));
             *old = flow;
         }
     }
 
     pub(crate) fn remove(&mut self, id: u64) {
         if let Some(flow) = self.flows.remove(&id) {
+            self.ends.remove(&(flow.expires, id));
             for tuple in flow.tuples {
                 if self.index.get(&tuple).is_some_and(|(at, _)| *at == id) {
                     self.index.remove(&tuple);
@@ -117,8 +123,7 @@ impl Table {
 
     /// Forgets what has expired.
     pub(crate) fn expire(&mut self, now: Duration) {
-        let gone: Vec<u64> = self.flows.iter().filter(|(_, flow)| flow.expires <= now).map(|(id, _)| *id).collect();
-        for id in gone {
+        while let Some((_, id)) = self.ends.first().copied().filter(|(end, _)| *end <= now) {
             self.remove(id);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::firewall::ruleset::Element;
@@ -28,7 +29,7 @@ pub(crate) enum Value {
     Bucket(Bucket),
     Count(u64),
     Recent(Recent),
-    Set(SetChange),
+    Set(Arc<SetChange>),
     /// The flows that a connlimit counts.
     Flows(Vec<Tuple>),
 }

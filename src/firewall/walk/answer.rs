@@ -7,7 +7,7 @@ use crate::firewall::packet::{Packet, Reply, icmp_error, reply, sum_is_right};
 use crate::firewall::ruleset::{CtStates, Hook, PktType, RejectWith, TcpFlags};
 use crate::host::fib::{Flow, explain_flow, source_for};
 
-use super::flow::{Run, is_local};
+use super::flow::{Mode, Run, is_local, run};
 use super::stack::Stack;
 use super::{Facts, Verdict};
 use crate::firewall::packet::NatEnds;
@@ -142,9 +142,10 @@ pub(super) fn leaves(stack: &Stack, facts: Facts<'_>, reply: &mut Reply) {
         packet.tcp_options = Some(Vec::new());
     }
     packet.mark = Some(0);
-    let outcome = super::flow::run(stack, &packet, facts, false, None);
+    let mode = Mode { index: None, near: false, one_hook: false };
+    let outcome = run(stack, &packet, facts, None, mode).outcome();
     reply.blocked_by = if outcome.verdict.blocks() || outcome.verdict == Verdict::Unknown {
-        outcome.decided_by.clone().map(Box::new)
+        outcome.decided_by.map(Box::new)
     } else {
         None
     };

@@ -36,7 +36,7 @@ impl Live {
     }
 
     /// Whether `octets` of the transport header are there. What is not given is whole.
-    pub(super) fn has_octets(&self, octets: u32) -> bool {
+    pub(in crate::firewall) fn has_octets(&self, octets: u32) -> bool {
         self.after_network().is_none_or(|n| n >= octets)
     }
 

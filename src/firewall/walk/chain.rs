@@ -1,18 +1,19 @@
 //! Through the rules of one base chain and the chains it calls (`net/ipv4/netfilter/ip_tables.c`,
 //! `ipt_do_table`; `net/netfilter/nf_tables_core.c`, `nft_do_chain`).
 
+use crate::firewall::compile::Cursor;
 use crate::firewall::ruleset::{
-    AddrTypes, Base, ChainKind, ConnmarkOp, CtStates, Family, Hook, Match, Policy, Rule, Side, Target, Test, TtlOp,
-    VerdictMap,
+    AddrTypes, Base, ChainKind, ConnmarkOp, CtStates, Hook, Match, Policy, Rule, Side, Target, Test, TtlOp, VerdictMap,
 };
 use crate::host::Backend;
 
+use super::Verdict;
 use super::flow::{End, Run, local_key};
 use super::live::Truth;
+use super::place::{Action, Place, Trod};
 use super::stack::ChainAt;
 use super::target_ext::Done;
 use super::track::is_core;
-use super::{DecidedBy, Step, Verdict};
 
 /// How deep chains may call each other; the kernel's own limits are smaller or refuse the ruleset.
 const MAX_DEPTH: usize = 1024;
@@ -29,7 +30,7 @@ enum Next {
     End(End),
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Walks one base chain; `None` where the packet passes it.
     pub(super) fn base_chain(&mut self, start: ChainAt, base: &Base) -> Option<End> {
         // Without conntrack no packet has a flow to be translated (nf_nat_inet_fn).
@@ -39,26 +40,36 @@ impl Run<'_> {
         let mut at = start;
         let mut next = 0;
         let mut callers: Vec<(ChainAt, usize)> = Vec::new();
+        let mut cursor = Cursor::every();
+        self.aim(&mut cursor, at);
         loop {
             let (_, _, chain) = self.stack.at(at)?;
-            let Some(rule) = chain.rules.get(next) else {
+            let found = cursor.seek(next);
+            let Some(rule) = chain.rules.get(found) else {
                 match callers.pop() {
                     Some((caller, rule)) => (at, next) = (caller, rule),
                     None => return self.policy(start, base),
                 }
+                self.aim(&mut cursor, at);
                 continue;
             };
-            next += 1;
+            next = found + 1;
             if !self.spend() {
                 return Some(unknown("the chains call each other in a circle"));
             }
             if !self.rule_matches(at, next, rule) {
                 if std::mem::take(&mut self.live.hotdrop) {
-                    return Some(self.hotdrop(at, next, rule));
+                    return Some(self.hotdrop(at, next));
+                }
+                // What has been assumed is assumed no more.
+                if cursor.may_change() {
+                    self.aim(&mut cursor, at);
                 }
                 continue;
             }
             match self.apply(at, next, rule, base) {
+                // The rule may have changed the packet.
+                Next::Go if !cursor.chooses() => continue,
                 Next::Go => (),
                 Next::Pass => return None,
                 Next::End(end) => return Some(end),
@@ -75,61 +86,31 @@ impl Run<'_> {
                 }
                 Next::Goto(chain) => (at, next) = (chain, 0),
             }
+            self.aim(&mut cursor, at);
         }
     }
 
-    /// `number` counts from 1.
-    pub(super) fn place(&self, at: ChainAt, number: usize, rule: &Rule) -> DecidedBy {
-        let mut place = self.chain_place(at);
-        place.rule = u32::try_from(number).ok();
-        place.line = rule.line;
-        place.text.clone_from(&rule.text);
-        if place.text.is_empty() {
-            place.text = format!("-A {} {rule}", place.chain);
+    /// Aims at the rules of a chain that can match, where there is an index.
+    fn aim(&self, cursor: &mut Cursor<'a>, at: ChainAt) {
+        if let Some(index) = self.index {
+            index.aim(cursor, self.stack, at, &self.live, self.session.is_some());
         }
-        place.handle = rule.handle;
-        place
     }
 
-    fn chain_place(&self, at: ChainAt) -> DecidedBy {
-        let mut place = DecidedBy {
-            table: String::new(),
-            family: Family::Inet,
-            chain: String::new(),
-            rule: None,
-            line: None,
-            text: String::new(),
-            backend: Backend::Nft,
-            handle: None,
-            source: String::new(),
-            hook: self.live.hook,
-        };
-        if let Some((ruleset, table, chain)) = self.stack.at(at) {
-            table.name.clone_into(&mut place.table);
-            place.family = table.family;
-            chain.name.clone_into(&mut place.chain);
-            place.line = chain.line;
-            place.backend = ruleset.backend;
-            place.handle = chain.handle;
-            ruleset.source.clone_into(&mut place.source);
-        }
-        place
+    /// `number` counts from 1; 0 is the policy.
+    pub(super) fn place(&self, at: ChainAt, number: usize) -> Place {
+        Place { at, rule: u32::try_from(number).ok().filter(|number| *number > 0), hook: self.live.hook }
     }
 
-    fn step(&mut self, at: DecidedBy, action: impl Into<String>) {
-        self.path.push(Step { at, action: action.into() });
+    fn step(&mut self, at: Place, action: Action) {
+        self.path.push(Trod { at, action });
     }
 
     fn policy(&mut self, at: ChainAt, base: &Base) -> Option<End> {
-        let mut place = self.chain_place(at);
-        let (name, action) = match base.policy {
-            Policy::Accept => ("policy ACCEPT", "accept"),
-            Policy::Drop => ("policy DROP", "drop"),
-        };
-        name.clone_into(&mut place.text);
-        self.step(place.clone(), action);
+        let place = self.place(at, 0);
+        self.step(place, Action::Is(if base.policy == Policy::Drop { "drop" } else { "accept" }));
         if base.policy == Policy::Drop {
-            return Some(end(Verdict::Drop, None, &place));
+            return Some(end(Verdict::Drop, None, place));
         }
         self.accept_by(place, base);
         None
@@ -137,7 +118,7 @@ impl Run<'_> {
 
     /// Remembers what let the packet pass. Many chains let it pass; the one to name is the filter
     /// at input, forward or output, and there a rule rather than a policy.
-    fn accept_by(&mut self, place: DecidedBy, base: &Base) {
+    fn accept_by(&mut self, place: Place, base: &Base) {
         let filter = base.kind == ChainKind::Filter
             && matches!(base.hook, Hook::Input | Hook::Forward | Hook::Output)
             && base.priority > -100;
@@ -183,9 +164,11 @@ impl Run<'_> {
                     return false;
                 }
                 Truth::No | Truth::Absent => {
-                    self.musing = true;
-                    self.note_miss(at, number, rule);
-                    self.musing = false;
+                    if self.near {
+                        self.musing = true;
+                        self.note_miss(at, number, rule);
+                        self.musing = false;
+                    }
                     return false;
                 }
                 Truth::Maybe(why) => maybe.push((index, why)),
@@ -198,8 +181,7 @@ impl Run<'_> {
         let idle = target.is_none_or(Target::only_observes) && rule.statements.iter().all(Target::only_observes);
         if idle {
             // Whether it counts or logs makes no difference to the packet.
-            let place = self.place(at, number, rule);
-            self.step(place, "maybe");
+            self.step(self.place(at, number), Action::Is("maybe"));
             return false;
         }
         for (index, why) in maybe {
@@ -215,14 +197,15 @@ impl Run<'_> {
     /// A module saw a header that is cut short, or a fragment made to overwrite one: the kernel
     /// drops the packet before the rule counts it. nf_tables reports that as the rule's own drop
     /// (`net/netfilter/nft_compat.c`), x_tables not at all.
-    fn hotdrop(&mut self, at: ChainAt, number: usize, rule: &Rule) -> End {
-        let place = self.place(at, number, rule);
-        let reason = format!("{}: its match drops packets whose header is cut short", place.place());
-        let by = (place.backend == Backend::Nft).then_some(place);
-        if let Some(place) = &by {
-            self.step(place.clone(), "drop");
+    fn hotdrop(&mut self, at: ChainAt, number: usize) -> End {
+        let place = self.place(at, number);
+        let told = self.stack.told(place);
+        let reason = format!("{}: its match drops packets whose header is cut short", told.place());
+        let by = (told.backend == Backend::Nft).then_some(place);
+        if let Some(place) = by {
+            self.step(place, Action::Is("drop"));
         }
-        End { verdict: Verdict::Drop, reject_with: None, reply: None, by, reason: Some(reason) }
+        End { verdict: Verdict::Drop, reject_with: None, reply: None, by, reason: Some(reason.into()) }
     }
 
     /// A question's key and words: whether the test (not negated) holds.
@@ -242,60 +225,62 @@ impl Run<'_> {
         (key, says)
     }
 
-    fn apply(&mut self, at: ChainAt, number: usize, rule: &Rule, base: &Base) -> Next {
-        let place = self.place(at, number, rule);
+    fn apply(&mut self, at: ChainAt, number: usize, rule: &'a Rule, base: &Base) -> Next {
+        let place = self.place(at, number);
         for statement in &rule.statements {
-            match self.target(at, &place, statement, base) {
+            match self.target(place, statement, base) {
                 Next::Go => (),
                 other => return other,
             }
         }
         match &rule.target {
             None => {
-                self.step(place, "continue");
+                self.step(place, Action::Is("continue"));
                 Next::Go
             }
-            Some(target) => self.target(at, &place, target, base),
+            Some(target) => self.target(place, target, base),
         }
     }
 
-    fn target(&mut self, at: ChainAt, place: &DecidedBy, target: &Target, base: &Base) -> Next {
+    fn target(&mut self, place: Place, target: &'a Target, base: &Base) -> Next {
+        let at = place.at;
         if self.changes_set(target) {
-            self.step(place.clone(), "set");
+            self.step(place, Action::Is("set"));
             return Next::Go;
         }
-        let action = action(target, self.live.v6);
+        let called = match target {
+            Target::Jump(name) | Target::Goto(name) => self.stack.sibling(at, name),
+            _ => None,
+        };
+        let action = action(target, called, self.live.v6);
         if !matches!(target, Target::VerdictMap(_) | Target::Unknown { .. }) {
-            self.step(place.clone(), action);
+            self.step(place, action);
         }
         match target {
             Target::Accept => {
-                self.accept_by(place.clone(), base);
+                self.accept_by(place, base);
                 Next::Pass
             }
-            Target::Drop => Self::end(Verdict::Drop, None, place),
+            Target::Drop => halt(Verdict::Drop, None, place),
             Target::Reject(with) => {
                 let with = with.for_packet(self.live.v6);
                 let mut end = end(Verdict::Reject, Some(with.name()), place);
                 end.reply = self.answer(with).map(Box::new);
                 Next::End(end)
             }
-            Target::Queue { .. } => Self::end(Verdict::Queue, None, place),
+            Target::Queue { .. } => halt(Verdict::Queue, None, place),
             Target::Return => Next::Return,
-            Target::Jump(name) => match self.stack.sibling(at, name) {
-                Some(chain) => Next::Jump(chain),
-                None => Next::End(unknown(&format!("chain {name} is not in the dump"))),
-            },
-            Target::Goto(name) => match self.stack.sibling(at, name) {
+            Target::Jump(name) | Target::Goto(name) => match called {
+                Some(chain) if matches!(target, Target::Jump(_)) => Next::Jump(chain),
                 Some(chain) => Next::Goto(chain),
                 None => Next::End(unknown(&format!("chain {name} is not in the dump"))),
             },
             Target::Dnat(_) | Target::Snat(_) | Target::Masquerade(_) | Target::Redirect(_) | Target::Netmap(_) => {
                 self.translate(target);
-                self.accept_by(place.clone(), base);
+                self.accept_by(place, base);
                 Next::Pass
             }
-            Target::VerdictMap(map) => self.verdict_map(at, place, map, base),
+            Target::VerdictMap(map) => self.verdict_map(place, map, base),
             Target::Tcpmss(size) => match self.tcpmss(*size) {
                 Done::Dropped(why) => dropped(why, place),
                 _ => Next::Go,
@@ -303,7 +288,7 @@ impl Run<'_> {
             Target::Ext(ext) => match self.target_ext(place, ext) {
                 Done::Goes => Next::Go,
                 Done::Passes => {
-                    self.accept_by(place.clone(), base);
+                    self.accept_by(place, base);
                     Next::Pass
                 }
                 Done::Dropped(why) => dropped(why, place),
@@ -312,32 +297,26 @@ impl Run<'_> {
                 // The target is one of: goes on, accepts, drops. Two questions give all three.
                 let what = format!("{name} {options}");
                 let key = format!("{at:?} {:?} target", place.rule);
-                let on = self.choose(
-                    format!("{key} on"),
-                    format!("{}: target `{}` lets the packet go on", place.place(), what.trim()),
-                );
+                let told = self.stack.told(place).place();
+                let on =
+                    self.choose(format!("{key} on"), format!("{told}: target `{}` lets the packet go on", what.trim()));
                 if on {
-                    self.step(place.clone(), "continue");
+                    self.step(place, Action::Is("continue"));
                     return Next::Go;
                 }
-                let pass =
-                    self.choose(format!("{key} pass"), format!("{}: target `{}` accepts", place.place(), what.trim()));
-                self.step(place.clone(), if pass { "accept" } else { "drop" });
+                let pass = self.choose(format!("{key} pass"), format!("{told}: target `{}` accepts", what.trim()));
+                self.step(place, Action::Is(if pass { "accept" } else { "drop" }));
                 if pass {
-                    self.accept_by(place.clone(), base);
+                    self.accept_by(place, base);
                     return Next::Pass;
                 }
-                Self::end(Verdict::Drop, None, place)
+                halt(Verdict::Drop, None, place)
             }
             other => {
                 self.change(other);
                 Next::Go
             }
         }
-    }
-
-    fn end(verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> Next {
-        Next::End(end(verdict, reject_with, place))
     }
 
     /// Targets that change the packet or its flow and go on.
@@ -375,69 +354,90 @@ impl Run<'_> {
         }
     }
 
-    fn verdict_map(&mut self, at: ChainAt, place: &DecidedBy, map: &VerdictMap, base: &Base) -> Next {
+    fn verdict_map(&mut self, place: Place, map: &'a VerdictMap, base: &Base) -> Next {
+        let at = place.at;
         let elements = match &map.name {
-            None => map.elements.clone(),
+            None => &map.elements,
             Some(name) => {
                 let set = self.stack.at(at).and_then(|(_, table, _)| table.sets.iter().find(|set| set.name == *name));
                 match set {
-                    Some(set) => set.verdicts.clone(),
+                    Some(set) => &set.verdicts,
                     None => return Next::End(unknown(&format!("map {name} is not in the dump"))),
                 }
             }
         };
-        for (key, verdict) in &elements {
+        let mut cursor = Cursor::every();
+        let mut next = 0;
+        while let Some((key, verdict)) = elements.get(next) {
             let holds = match self.key_matches(at, &map.key, None, key) {
                 Truth::Yes => true,
                 Truth::No => false,
                 Truth::Absent => return Next::Go,
                 Truth::Maybe(why) => {
-                    let says = format!("{}: the element `{}` fits ({why})", place.place(), verdict.nft_word());
+                    let told = self.stack.told(place).place();
+                    let says = format!("{told}: the element `{}` fits ({why})", verdict.nft_word());
                     self.choose(format!("{at:?} {:?} {key:?}", place.rule), says)
                 }
             };
             if holds {
-                return self.target(at, place, verdict, base);
+                return self.target(place, verdict, base);
             }
+            if next == 0 {
+                let all = &mut elements.iter().map(|(key, _)| key.as_slice());
+                self.aim_at_keys(&mut cursor, elements.as_ptr() as usize, all, &map.key, None);
+            }
+            next = cursor.seek(next + 1);
         }
         Next::Go
     }
 }
 
-fn end(verdict: Verdict, reject_with: Option<String>, place: &DecidedBy) -> End {
-    End { verdict, reject_with, reply: None, by: Some(place.clone()), reason: None }
+fn end(verdict: Verdict, reject_with: Option<String>, place: Place) -> End {
+    End { verdict, reject_with, reply: None, by: Some(place), reason: None }
 }
 
 /// A target that is no DROP drops the packet.
-fn dropped(why: String, place: &DecidedBy) -> Next {
+fn dropped(why: String, place: Place) -> Next {
     let mut end = end(Verdict::Drop, None, place);
-    end.reason = Some(why);
+    end.reason = Some(why.into());
     Next::End(end)
 }
 
+fn halt(verdict: Verdict, reject_with: Option<String>, place: Place) -> Next {
+    Next::End(end(verdict, reject_with, place))
+}
+
 fn unknown(why: &str) -> End {
-    End { verdict: Verdict::Unknown, reject_with: None, reply: None, by: None, reason: Some(why.to_owned()) }
+    End { verdict: Verdict::Unknown, reject_with: None, reply: None, by: None, reason: Some(why.to_owned().into()) }
 }
 
 /// What a target does, in a step's words.
-fn action(target: &Target, v6: bool) -> String {
+fn action(target: &Target, called: Option<ChainAt>, v6: bool) -> Action {
+    Action::Is(match (target, called) {
+        (Target::Reject(with), _) => return Action::Reject(with.for_packet(v6)),
+        (Target::Jump(_), Some(chain)) => return Action::Jump(chain),
+        (Target::Goto(_), Some(chain)) => return Action::Goto(chain),
+        (Target::Jump(name), None) => return Action::Says(format!("jump {name}").into()),
+        (Target::Goto(name), None) => return Action::Says(format!("goto {name}").into()),
+        (target, _) => word(target),
+    })
+}
+
+fn word(target: &Target) -> &'static str {
     match target {
-        Target::Accept => "accept".to_owned(),
-        Target::Drop => "drop".to_owned(),
-        Target::Reject(with) => format!("reject {}", with.for_packet(v6).name()),
-        Target::Return => "return".to_owned(),
-        Target::Jump(name) => format!("jump {name}"),
-        Target::Goto(name) => format!("goto {name}"),
-        Target::Queue { .. } => "queue".to_owned(),
-        Target::Mark { .. } => "mark".to_owned(),
-        Target::Connmark(_) => "connmark".to_owned(),
-        Target::Notrack => "notrack".to_owned(),
-        Target::Dnat(_) => "dnat".to_owned(),
-        Target::Snat(_) => "snat".to_owned(),
-        Target::Masquerade(_) => "masquerade".to_owned(),
-        Target::Redirect(_) => "redirect".to_owned(),
-        Target::Netmap(_) => "netmap".to_owned(),
-        Target::Log { .. } | Target::Nflog { .. } => "log".to_owned(),
-        _ => "continue".to_owned(),
+        Target::Accept => "accept",
+        Target::Drop => "drop",
+        Target::Return => "return",
+        Target::Queue { .. } => "queue",
+        Target::Mark { .. } => "mark",
+        Target::Connmark(_) => "connmark",
+        Target::Notrack => "notrack",
+        Target::Dnat(_) => "dnat",
+        Target::Snat(_) => "snat",
+        Target::Masquerade(_) => "masquerade",
+        Target::Redirect(_) => "redirect",
+        Target::Netmap(_) => "netmap",
+        Target::Log { .. } | Target::Nflog { .. } => "log",
+        _ => "continue",
     }
 }

@@ -1,7 +1,7 @@
 //! Sets that rules change: SET, and elements that expire.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::firewall::ruleset::{Element, ElementPart, Net, PortRange, Set, Side, Target};
@@ -10,28 +10,47 @@ use crate::firewall::state::{Key, SetChange, Value};
 use super::flow::Run;
 use super::live::IfaceName;
 
+/// A set of the dump, and what has become of it.
+pub(super) struct SetNow<'a> {
+    pub(super) set: &'a Set,
+    change: Option<Arc<SetChange>>,
+    now: Duration,
+    /// How long ago the set was as the dump has it.
+    age: Duration,
+}
+
+impl SetNow<'_> {
+    /// Whether an element of the dump is still there.
+    pub(super) fn keeps(&self, element: &Element) -> bool {
+        let lives = element.timeout.is_none_or(|t| t == 0 || self.age < Duration::from_secs(u64::from(t)));
+        (lives || self.age.is_zero())
+            && self.change.as_ref().is_none_or(|change| !change.removed.contains(&element.parts))
+    }
+
+    /// Elements that rules have added.
+    pub(super) fn added(&self) -> impl Iterator<Item = &Element> {
+        let added = self.change.iter().flat_map(|change| &change.added);
+        added.filter(|(_, until)| until.is_none_or(|until| self.now < until)).map(|(element, _)| element)
+    }
+
+    /// All elements there are now.
+    fn elements(&self) -> impl Iterator<Item = &Element> {
+        self.set.elements.iter().filter(|element| self.keeps(element)).chain(self.added())
+    }
+}
+
 impl<'a> Run<'a> {
     /// A set as it is now.
-    pub(super) fn set_now(&self, name: &str) -> Option<Cow<'a, Set>> {
+    pub(super) fn set_now(&self, name: &str) -> Option<SetNow<'a>> {
         let set = self.stack.set(name)?;
-        let Some(session) = &self.session else { return Some(Cow::Borrowed(set)) };
+        let Some(session) = &self.session else {
+            return Some(SetNow { set, change: None, now: Duration::ZERO, age: Duration::ZERO });
+        };
         let change = match session.get(&Key::Set(name.to_owned())) {
-            Some(Value::Set(change)) => Some(change),
+            Some(Value::Set(change)) => Some(Arc::clone(change)),
             _ => None,
         };
-        let ages = session.age() > Duration::ZERO && set.elements.iter().any(|e| e.timeout.is_some());
-        if change.is_none() && !ages {
-            return Some(Cow::Borrowed(set));
-        }
-        let mut set = set.clone();
-        let age = session.age();
-        set.elements.retain(|e| {
-            let lives = e.timeout.is_none_or(|t| t == 0 || age < Duration::from_secs(u64::from(t)));
-            lives && change.is_none_or(|change| !change.removed.contains(&e.parts))
-        });
-        let added = change.into_iter().flat_map(|change| &change.added);
-        set.elements.extend(added.filter(|(_, until)| until.is_none_or(|u| session.now() < u)).map(|(e, _)| e.clone()));
-        Some(Cow::Owned(set))
+        Some(SetNow { set, change, now: session.now(), age: session.age() })
     }
 
     /// Does what a SET target says, where there is a history; false where it is another target.
@@ -74,11 +93,11 @@ impl<'a> Run<'a> {
             self.live.assume(format!("what the rule does to set {name} is not modelled"));
             return;
         };
-        let there = set.elements.iter().any(|e| e.parts == parts);
+        let there = set.elements().any(|e| e.parts == parts);
         let Some(session) = &mut self.session else { return };
         let key = Key::Set(name.to_owned());
         let mut change = match session.get(&key) {
-            Some(Value::Set(change)) => change.clone(),
+            Some(Value::Set(change)) => SetChange::clone(change),
             _ => SetChange::default(),
         };
         if add && there && !exist {
@@ -93,11 +112,12 @@ impl<'a> Run<'a> {
             let until = timeout.filter(|t| !t.is_zero()).map(|t| session.now().saturating_add(t));
             change.added.push((Element { parts, nomatch: false, timeout: None }, until));
         }
-        session.put(key, Value::Set(change));
+        session.put(key, Value::Set(Arc::new(change)));
     }
 
     /// The packet as an element of a set of this type (`ip_set_*.c`, `kadt`).
-    fn element_of(&mut self, set: &Set, sides: &[Side]) -> Option<Vec<ElementPart>> {
+    fn element_of(&mut self, now: &SetNow<'_>, sides: &[Side]) -> Option<Vec<ElementPart>> {
+        let set = now.set;
         let (_, kinds) = set.kind.split_once(':')?;
         let mut parts = Vec::new();
         for (index, kind) in kinds.split(',').enumerate() {
@@ -107,7 +127,7 @@ impl<'a> Run<'a> {
                 "ip" => ElementPart::Net(Net::host(addr)),
                 "net" => {
                     // The longest prefix that the set has.
-                    let lengths = set.elements.iter().filter_map(|e| match e.parts.get(index) {
+                    let lengths = now.elements().filter_map(|e| match e.parts.get(index) {
                         Some(ElementPart::Net(net)) => net.prefix_len(),
                         _ => None,
                     });

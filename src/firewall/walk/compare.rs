@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::firewall::compile::{Cursor, Known};
 use crate::firewall::ruleset::{Bits, CompareOp, Comparison, CtStates, Field, Hook, Iface, Operand, PktType};
 
 use super::flow::Run;
@@ -19,19 +20,23 @@ enum Value {
     Unknown(String),
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Whether the comparison holds, before negation.
     pub(super) fn compare(&mut self, at: ChainAt, comparison: &Comparison) -> Truth {
         let mut maybe = None;
-        for key in &comparison.operands {
-            let truth = match comparison.op {
-                CompareOp::Eq => self.key_matches(at, &comparison.fields, comparison.mask, key),
-                op => self.order(op, comparison, key),
-            };
-            match truth {
-                Truth::Yes | Truth::Absent => return truth,
+        if comparison.op == CompareOp::Eq {
+            match self.any_key(at, &comparison.fields, comparison.mask, &comparison.operands) {
                 Truth::Maybe(why) => maybe = Some(why),
                 Truth::No => (),
+                truth => return truth,
+            }
+        } else {
+            for key in &comparison.operands {
+                match self.order(comparison.op, comparison, key) {
+                    Truth::Maybe(why) => maybe = Some(why),
+                    Truth::No => (),
+                    truth => return truth,
+                }
             }
         }
         if comparison.operands.is_empty() {
@@ -40,6 +45,49 @@ impl Run<'_> {
             return if absent { Truth::Absent } else { Truth::No };
         }
         maybe.map_or(Truth::No, Truth::Maybe)
+    }
+
+    /// Whether the fields equal one of the keys.
+    fn any_key(&mut self, at: ChainAt, fields: &[Field], mask: Option<u64>, keys: &[Vec<Operand>]) -> Truth {
+        let mut maybe = None;
+        let mut next = 0;
+        let mut cursor = Cursor::every();
+        while let Some(key) = keys.get(next) {
+            match self.key_matches(at, fields, mask, key) {
+                Truth::Maybe(why) => maybe = Some(why),
+                Truth::No => (),
+                truth => return truth,
+            }
+            if next == 0 {
+                let all = &mut keys.iter().map(Vec::as_slice);
+                self.aim_at_keys(&mut cursor, keys.as_ptr() as usize, all, fields, mask);
+            }
+            next = cursor.seek(next + 1);
+        }
+        maybe.map_or(Truth::No, Truth::Maybe)
+    }
+
+    /// Passes keys over that cannot equal the fields. The first key was looked at, so that what
+    /// reading the fields leaves behind is left behind.
+    pub(super) fn aim_at_keys<'k>(
+        &mut self,
+        cursor: &mut Cursor<'a>,
+        place: usize,
+        keys: &mut dyn Iterator<Item = &'k [Operand]>,
+        fields: &[Field],
+        mask: Option<u64>,
+    ) {
+        let Some(index) = self.index.filter(|index| index.has_keys(place)) else { return };
+        let values: Vec<Option<Known>> = fields
+            .iter()
+            .map(|field| match self.value(field) {
+                Value::Number(n) => Some(Known::Number(n & mask.unwrap_or(u64::MAX))),
+                Value::Addr(addr) => Some(Known::Addr(addr)),
+                Value::Name(IfaceName::Known(name)) => Some(Known::name(&name)),
+                Value::Name(IfaceName::NotLoopback) | Value::Absent | Value::Unknown(_) => None,
+            })
+            .collect();
+        index.keys(cursor, place, keys, &values);
     }
 
     fn order(&mut self, op: CompareOp, comparison: &Comparison, key: &[Operand]) -> Truth {
@@ -103,13 +151,10 @@ impl Run<'_> {
         let set = self.stack.at(at).and_then(|(_, table, _)| table.sets.iter().find(|set| set.name == name));
         let Some(set) = set else { return Truth::Maybe(format!("set @{name} is not in the dump")) };
         let mut maybe = set.unreliable.clone().map(|why| format!("set @{name}: {why}"));
-        for key in &set.keys {
-            match self.key_matches(at, fields, mask, key) {
-                Truth::Yes => return Truth::Yes,
-                Truth::Absent => return Truth::Absent,
-                Truth::Maybe(why) => maybe = Some(why),
-                Truth::No => (),
-            }
+        match self.any_key(at, fields, mask, &set.keys) {
+            Truth::Maybe(why) => maybe = Some(why),
+            Truth::No => (),
+            truth => return truth,
         }
         if maybe.is_none() && fields.iter().any(|field| matches!(self.value(field), Value::Absent)) {
             return Truth::Absent;
@@ -266,7 +311,7 @@ fn raw(live: &mut Live, place: u32, width: u8) -> Value {
 
 /// Conntrack states as nft numbers them (`NF_CT_STATE_BIT`): invalid 1, established 2, related 4,
 /// new 8, untracked 64.
-fn nft_states(states: CtStates) -> u64 {
+pub(in crate::firewall) fn nft_states(states: CtStates) -> u64 {
     let mut bits = u64::from(states.0 & 0x0f);
     if states.intersects(CtStates::UNTRACKED) {
         bits |= 64;

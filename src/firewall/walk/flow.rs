@@ -1,7 +1,9 @@
 //! The way through the hooks, and the branches where something is not known.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
+use crate::firewall::compile::Index;
 use crate::firewall::packet::{Packet, Reply, To};
 use crate::firewall::ruleset::{ChainKind, Hook};
 use crate::firewall::state::{History, Session};
@@ -9,9 +11,10 @@ use crate::host::{Address, HostFacts, RouteKind};
 
 use super::live::Live;
 use super::near::Misses;
+use super::place::{Answer, Place, Trod, Way};
 use super::stack::Stack;
 use super::track::{nat_point, runs_at};
-use super::{Branch, DecidedBy, Facts, NearMiss, Outcome, Step, Verdict};
+use super::{Facts, NearMiss, Verdict};
 
 /// More alternatives than this are not followed.
 const MAX_BRANCHES: usize = 64;
@@ -32,8 +35,19 @@ pub(super) struct End {
     pub(super) reject_with: Option<String>,
     /// The packet that REJECT sends back.
     pub(super) reply: Option<Box<Reply>>,
-    pub(super) by: Option<DecidedBy>,
-    pub(super) reason: Option<String>,
+    pub(super) by: Option<Place>,
+    pub(super) reason: Option<Cow<'static, str>>,
+}
+
+/// How a walk goes about it; what it answers is the same.
+#[derive(Clone, Copy)]
+pub(in crate::firewall) struct Mode<'a> {
+    /// Passes rules over that the index tells cannot match.
+    pub(in crate::firewall) index: Option<&'a Index>,
+    /// Looks for the nearest miss, which asks every rule.
+    pub(in crate::firewall) near: bool,
+    /// Only the first hook.
+    pub(in crate::firewall) one_hook: bool,
 }
 
 /// One question that the walk could not answer, and the answer tried.
@@ -49,10 +63,13 @@ pub(super) struct Run<'a> {
     pub(super) stack: &'a Stack,
     pub(super) facts: Facts<'a>,
     pub(super) live: Live,
-    pub(super) path: Vec<Step>,
+    pub(super) path: Vec<Trod>,
     pub(super) misses: Misses,
+    /// Whether misses are looked for.
+    pub(super) near: bool,
+    pub(super) index: Option<&'a Index>,
     /// The accept that would be named if nothing stops the packet, and its weight.
-    pub(super) accepted: Option<(u8, DecidedBy)>,
+    pub(super) accepted: Option<(u8, Place)>,
     /// What the host remembers, where the walk has a history.
     pub(super) session: Option<Session<'a>>,
     /// The rule and the match being looked at: from 1, from 0.
@@ -70,58 +87,52 @@ pub(super) struct Run<'a> {
 /// What one branch gave.
 struct Ended {
     end: End,
-    path: Vec<Step>,
+    path: Vec<Trod>,
     out: Packet,
-    assumed: Vec<String>,
+    assumed: Vec<Cow<'static, str>>,
     given: Vec<String>,
     near: Option<NearMiss>,
 }
 
-pub(super) fn run(
-    stack: &Stack,
+pub(in crate::firewall) fn run<'s>(
+    stack: &'s Stack,
     packet: &Packet,
     facts: Facts<'_>,
-    one_hook: bool,
     history: Option<&mut History>,
-) -> Outcome {
+    mode: Mode<'_>,
+) -> Answer<'s> {
     let mut ended: Vec<Ended> = Vec::new();
     let mut choices: Vec<Choice> = Vec::new();
     let (mut cut, mut spent) = (false, 0u32);
+    // Without an index every rule is asked anyway.
+    let near = mode.near && mode.index.is_none();
     let mut kept = None;
     loop {
-        let mut run = Run {
-            stack,
-            facts,
-            live: Live::new(packet),
-            path: Vec::new(),
-            misses: Misses::default(),
-            accepted: None,
-            session: history.as_deref().map(Session::new),
-            here: (0, 0),
-            musing: false,
-            budget: MAX_RULES,
-            preset: choices.len(),
-            choices,
-            impossible: false,
-        };
-        let end = run.go(one_hook);
+        let mut run = begin(stack, packet, facts, history.as_deref(), choices, mode.index, near);
+        let end = run.go(mode.one_hook);
         run.settle();
         let draft = run.session.take().map(Session::draft);
-        let near = run.misses.nearest(&end);
+        let mut near = run.misses.nearest(stack, &end);
         choices = run.choices;
         spent = spent.saturating_add(MAX_RULES - run.budget);
         let no_more = !choices.iter().any(|choice| choice.holds);
+        if mode.near && mode.index.is_some() && no_more {
+            // The last branch, once more and past every rule.
+            let mut again = begin(stack, packet, facts, history.as_deref(), choices.clone(), None, true);
+            let end = again.go(mode.one_hook);
+            near = again.misses.nearest(stack, &end);
+        }
         if !run.impossible || no_more && ended.is_empty() {
             // Only the last branch's path is told.
             if let Some(before) = ended.last_mut() {
                 before.path = Vec::new();
             }
             ended.push(Ended {
-                out: run.live.leaving(packet, draft.is_some()),
                 path: run.path,
-                assumed: run.live.assumed,
                 given: choices.iter().map(said).collect(),
                 near,
+                assumed: std::mem::take(&mut run.live.assumed),
+                out: run.live.leaving(packet, draft.is_some()),
                 end,
             });
             kept = draft;
@@ -147,14 +158,42 @@ pub(super) fn run(
     if let (Some(history), Some(draft)) = (history, kept) {
         history.keep(draft, passed);
     }
-    let mut outcome = conclude(packet, ended, cut);
-    if let Some(reply) = &mut outcome.reply {
+    let mut answer = conclude(stack, packet, ended, cut);
+    if let Some(reply) = &mut answer.reply {
         super::answer::leaves(stack, facts, reply);
     }
-    if with_history && several && outcome.verdict == Verdict::Unknown {
-        outcome.assumed.push("the history goes on as in the last branch".to_owned());
+    if with_history && several && answer.verdict == Verdict::Unknown {
+        answer.assume("the history goes on as in the last branch");
     }
-    outcome
+    answer
+}
+
+fn begin<'r>(
+    stack: &'r Stack,
+    packet: &Packet,
+    facts: Facts<'r>,
+    history: Option<&'r History>,
+    choices: Vec<Choice>,
+    index: Option<&'r Index>,
+    near: bool,
+) -> Run<'r> {
+    Run {
+        stack,
+        facts,
+        live: Live::new(packet),
+        path: Vec::with_capacity(8),
+        misses: Misses::default(),
+        near,
+        index,
+        accepted: None,
+        session: history.map(Session::new),
+        here: (0, 0),
+        musing: false,
+        budget: MAX_RULES,
+        preset: choices.len(),
+        choices,
+        impossible: false,
+    }
 }
 
 fn said(choice: &Choice) -> String {
@@ -162,69 +201,61 @@ fn said(choice: &Choice) -> String {
 }
 
 /// Makes one answer of all branches.
-fn conclude(packet: &Packet, mut ended: Vec<Ended>, cut: bool) -> Outcome {
-    let mut assumed: Vec<String> = Vec::new();
-    for what in ended.iter().flat_map(|e| &e.assumed) {
-        if !assumed.contains(what) {
-            assumed.push(what.clone());
+fn conclude<'a>(stack: &'a Stack, packet: &Packet, mut ended: Vec<Ended>, cut: bool) -> Answer<'a> {
+    let (mut assumed, mut branches) = (Vec::new(), Vec::new());
+    if let [one] = ended.as_mut_slice() {
+        assumed = std::mem::take(&mut one.assumed);
+    } else {
+        for what in ended.iter_mut().flat_map(|e| std::mem::take(&mut e.assumed)) {
+            if !assumed.contains(&what) {
+                assumed.push(what);
+            }
         }
-    }
-    let branches: Vec<Branch> = if ended.len() > 1 {
-        let branch = |e: &Ended| Branch {
+        let way = |e: &Ended| Way {
             given: e.given.clone(),
             verdict: e.end.verdict,
             reject_with: e.end.reject_with.clone(),
-            decided_by: e.end.by.clone(),
+            by: e.end.by,
         };
-        ended.iter().map(branch).collect()
-    } else {
-        Vec::new()
-    };
+        branches = ended.iter().map(way).collect();
+    }
     // The branch in which the fewest undecidable rules apply stands last; it is the one without
     // them, and the one to name where all agree.
     let agree = !cut
         && ended.iter().all(|e| e.end.verdict == ended[0].end.verdict && e.end.reject_with == ended[0].end.reject_with);
     if cut {
-        assumed.push("there are too many alternatives; not all were followed".to_owned());
+        assumed.push("there are too many alternatives; not all were followed".into());
     }
     if !agree {
         for branch in &ended {
             for what in &branch.given {
                 let open = format!("not known: {}", what.strip_prefix("not: ").unwrap_or(what));
-                if !assumed.contains(&open) {
-                    assumed.push(open);
+                if !assumed.iter().any(|known| *known == open) {
+                    assumed.push(open.into());
                 }
             }
         }
     }
+    let id = packet.id.clone();
     let Some(last) = ended.pop() else {
         // Unreachable: the loop above always ends one branch.
-        return Outcome {
-            id: packet.id.clone(),
-            verdict: Verdict::Unknown,
-            reject_with: None,
-            reply: None,
-            decided_by: None,
-            reason: None,
-            path: Vec::new(),
-            packet_out: packet.clone(),
-            assumed,
-            branches,
-            near_miss: None,
-        };
+        let (verdict, out) = (Verdict::Unknown, packet.clone());
+        let (reject_with, reply, by, reason, path, near) = (None, None, None, None, Vec::new(), None);
+        return Answer { stack, id, verdict, reject_with, reply, by, reason, path, out, assumed, branches, near };
     };
-    Outcome {
-        id: packet.id.clone(),
+    Answer {
+        stack,
+        id,
         verdict: if agree { last.end.verdict } else { Verdict::Unknown },
         reject_with: if agree { last.end.reject_with } else { None },
         reply: if agree { last.end.reply.map(|reply| *reply) } else { None },
-        decided_by: if agree { last.end.by } else { None },
+        by: if agree { last.end.by } else { None },
         reason: if agree { last.end.reason } else { None },
         path: last.path,
-        packet_out: last.out,
+        out: last.out,
         assumed,
         branches,
-        near_miss: if agree { last.near } else { None },
+        near: if agree { last.near } else { None },
     }
 }
 
@@ -246,11 +277,11 @@ impl Run<'_> {
                 reject_with: None,
                 reply: None,
                 by: None,
-                reason: Some("a ruleset of this host could not be read".to_owned()),
+                reason: Some("a ruleset of this host could not be read".into()),
             };
         }
         let by = self.accepted.take().map(|(_, by)| by);
-        let reason = if by.is_none() { Some("no chain looks at this packet".to_owned()) } else { None };
+        let reason = if by.is_none() { Some("no chain looks at this packet".into()) } else { None };
         End { verdict: Verdict::Accept, reject_with: None, reply: None, by, reason }
     }
 
@@ -303,7 +334,8 @@ impl Run<'_> {
         let mut tracked = !matches!(hook, Hook::Prerouting | Hook::Output);
         let point = nat_point(hook).map(|(at, _)| at);
         let mut translated = point.is_none();
-        for (at, base) in self.stack.base_chains(hook, self.live.v6) {
+        let stack = self.stack;
+        for (at, base) in stack.base_chains(hook, self.live.v6) {
             let (priority, _) = runs_at(base);
             self.live.priority = priority;
             if !tracked && priority >= CONNTRACK {

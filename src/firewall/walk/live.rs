@@ -1,5 +1,6 @@
 //! The packet on its way: its fields with their defaults, and what has become of them.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::firewall::packet::{Layout, Packet, Proto, hex, patched, unhex};
@@ -41,35 +42,35 @@ pub(super) enum IfaceName {
 
 /// A packet under way.
 #[derive(Debug, Clone)]
-pub(super) struct Live {
+pub(in crate::firewall) struct Live {
     /// The packet as given, with what NAT and targets have changed.
-    pub(super) packet: Packet,
-    pub(super) v6: bool,
-    pub(super) proto: u8,
-    pub(super) hook: Hook,
+    pub(in crate::firewall) packet: Packet,
+    pub(in crate::firewall) v6: bool,
+    pub(in crate::firewall) proto: u8,
+    pub(in crate::firewall) hook: Hook,
     /// The running chain's priority: before conntrack (-200) no packet has a state.
-    pub(super) priority: i32,
+    pub(in crate::firewall) priority: i32,
     /// It began at prerouting, input or forward: another host sent it.
-    pub(super) came_in: bool,
-    pub(super) state: CtStates,
+    pub(in crate::firewall) came_in: bool,
+    pub(in crate::firewall) state: CtStates,
     /// A rule has kept it from conntrack.
-    pub(super) notrack: bool,
-    pub(super) mark: u32,
+    pub(in crate::firewall) notrack: bool,
+    pub(in crate::firewall) mark: u32,
     /// Why the mark is not known, if so.
-    pub(super) mark_open: Option<String>,
-    pub(super) connmark: u32,
-    pub(super) ttl: u8,
-    pub(super) tos: u8,
+    pub(in crate::firewall) mark_open: Option<String>,
+    pub(in crate::firewall) connmark: u32,
+    pub(in crate::firewall) ttl: u8,
+    pub(in crate::firewall) tos: u8,
     /// Addresses and ports before NAT.
-    pub(super) original: (IpAddr, IpAddr, Option<u16>, Option<u16>),
+    pub(in crate::firewall) original: (IpAddr, IpAddr, Option<u16>, Option<u16>),
     /// REDIRECT sent it to this host itself.
-    pub(super) redirected: bool,
+    pub(in crate::firewall) redirected: bool,
     /// What was used without being given.
-    pub(super) assumed: Vec<String>,
+    pub(in crate::firewall) assumed: Vec<Cow<'static, str>>,
     /// The octets given, and where their headers are.
-    pub(super) wire: Option<(Vec<u8>, Layout)>,
+    pub(in crate::firewall) wire: Option<(Vec<u8>, Layout)>,
     /// A module dropped the packet while it looked (`xt_action_param.hotdrop`).
-    pub(super) hotdrop: bool,
+    pub(in crate::firewall) hotdrop: bool,
 }
 
 impl Live {
@@ -110,14 +111,14 @@ impl Live {
         live
     }
 
-    pub(super) fn assume(&mut self, what: impl Into<String>) {
+    pub(super) fn assume(&mut self, what: impl Into<Cow<'static, str>>) {
         let what = what.into();
         if !self.assumed.contains(&what) {
             self.assumed.push(what);
         }
     }
 
-    pub(super) fn is_later_fragment(&self) -> bool {
+    pub(in crate::firewall) fn is_later_fragment(&self) -> bool {
         self.packet.frag_offset.unwrap_or(0) > 0
     }
 
@@ -133,9 +134,14 @@ impl Live {
         if let Some(flags) = self.packet.tcp_flags {
             return flags;
         }
-        let fresh = !self.state.intersects(CtStates(CtStates::ESTABLISHED.0 | CtStates::RELATED.0));
+        let fresh = self.is_fresh();
         self.assume(if fresh { "TCP flags SYN" } else { "TCP flags ACK" });
         if fresh { TcpFlags::SYN } else { TcpFlags::ACK }
+    }
+
+    /// Whether its flow is not known to have been answered.
+    pub(in crate::firewall) fn is_fresh(&self) -> bool {
+        !self.state.intersects(CtStates(CtStates::ESTABLISHED.0 | CtStates::RELATED.0))
     }
 
     pub(super) fn icmp(&mut self) -> (u8, u8) {
@@ -167,14 +173,24 @@ impl Live {
     /// The states that a chain of this priority sees. Before conntrack's own hook, which looks the
     /// flow up at priority -200, a packet has none (`net/netfilter/xt_conntrack.c`: INVALID).
     pub(super) fn states_seen(&mut self) -> CtStates {
-        let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);
-        if early && !self.notrack && self.packet.in_.as_deref() != Some("lo") {
+        if self.sees_no_state() {
             return CtStates::INVALID;
         }
         if self.packet.ctstate.is_none() && self.state.intersects(CtStates::NEW) {
             self.assume("conntrack state NEW");
         }
         self.state
+    }
+
+    /// Whether the running chain comes before conntrack.
+    pub(in crate::firewall) fn sees_no_state(&self) -> bool {
+        let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);
+        early && !self.notrack && self.packet.in_.as_deref() != Some("lo")
+    }
+
+    /// What [`Live::states_seen`] gives, with nothing assumed.
+    pub(in crate::firewall) fn states_now(&self) -> CtStates {
+        if self.sees_no_state() { CtStates::INVALID } else { self.state }
     }
 
     /// Whether the packet belongs to a flow that conntrack knows.
@@ -197,19 +213,28 @@ impl Live {
         !early && !self.state.intersects(CtStates(CtStates::INVALID.0 | CtStates::UNTRACKED.0))
     }
 
-    fn loops_back(&self) -> bool {
+    pub(in crate::firewall) fn loops_back(&self) -> bool {
         let loopback = |addr: IpAddr| addr.is_loopback();
         loopback(self.packet.dst) || loopback(self.packet.src) || self.packet.src == self.packet.dst
     }
 
-    /// The interface that `-i` looks at.
-    pub(super) fn in_iface(&mut self) -> IfaceName {
-        let there = match self.hook {
+    /// Whether there is an incoming interface at this hook.
+    pub(in crate::firewall) fn has_in_iface(&self) -> bool {
+        match self.hook {
             Hook::Ingress | Hook::Prerouting | Hook::Input | Hook::Forward => true,
             Hook::Postrouting | Hook::Egress => self.came_in,
             Hook::Output => false,
-        };
-        if !there {
+        }
+    }
+
+    /// Whether there is an outgoing interface at this hook.
+    pub(in crate::firewall) fn has_out_iface(&self) -> bool {
+        !matches!(self.hook, Hook::Ingress | Hook::Prerouting | Hook::Input)
+    }
+
+    /// The interface that `-i` looks at.
+    pub(super) fn in_iface(&mut self) -> IfaceName {
+        if !self.has_in_iface() {
             // net/netfilter/x_tables: a missing device compares as the empty name.
             return IfaceName::Known(String::new());
         }
@@ -219,7 +244,7 @@ impl Live {
 
     /// The interface that `-o` looks at.
     pub(super) fn out_iface(&mut self) -> IfaceName {
-        if matches!(self.hook, Hook::Ingress | Hook::Prerouting | Hook::Input) {
+        if !self.has_out_iface() {
             return IfaceName::Known(String::new());
         }
         let name = self.packet.out.clone();
@@ -241,13 +266,18 @@ impl Live {
         if let Some(kind) = self.packet.pkttype {
             return kind;
         }
-        let kind = match self.packet.dst {
+        let kind = self.likely_pkttype();
+        self.assume(format!("packet type {}", kind.name()));
+        kind
+    }
+
+    /// Whom the frame was for, by its destination.
+    pub(in crate::firewall) fn likely_pkttype(&self) -> PktType {
+        match self.packet.dst {
             addr if addr.is_multicast() => PktType::Multicast,
             IpAddr::V4(addr) if addr.is_broadcast() => PktType::Broadcast,
             _ => PktType::Unicast,
-        };
-        self.assume(format!("packet type {}", kind.name()));
-        kind
+        }
     }
 
     /// The octets as they are now, where they were given.
@@ -258,10 +288,11 @@ impl Live {
     }
 
     /// The packet as it leaves.
-    pub(super) fn leaving(&self, given: &Packet, tracked: bool) -> Packet {
-        let mut out = self.packet.clone();
-        if self.wire.is_some() {
-            out.octets = self.wire_now().map(|octets| hex(&octets));
+    pub(super) fn leaving(self, given: &Packet, tracked: bool) -> Packet {
+        let octets = self.wire_now();
+        let mut out = self.packet;
+        if let Some(octets) = octets {
+            out.octets = Some(hex(&octets));
         }
         out.proto = given.proto.or(out.proto);
         if self.mark_open.is_some() {

@@ -16,6 +16,7 @@ mod live;
 mod matching;
 mod nat;
 mod near;
+mod place;
 mod route;
 mod sets;
 mod stack;
@@ -33,8 +34,13 @@ use super::packet::{Packet, Reply};
 use super::ruleset::{Family, Hook};
 use super::state::History;
 
+pub(in crate::firewall) use compare::nft_states;
+pub(in crate::firewall) use flow::{Mode, run};
+pub(in crate::firewall) use live::Live;
 pub use near::NearMiss;
+pub use place::Answer;
 pub use stack::{ChainAt, Issue, Stack};
+pub(in crate::firewall) use track::is_core;
 
 /// What is known of the host besides its rulesets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -195,19 +201,22 @@ pub struct Outcome {
     pub near_miss: Option<NearMiss>,
 }
 
+/// The walk that asks every rule, and so knows the nearest miss.
+const PLAIN: Mode<'_> = Mode { index: None, near: true, one_hook: false };
+
 /// Walks the packet from its first hook to its last: prerouting → input, or prerouting → forward →
 /// postrouting, or output → postrouting.
 pub fn walk(stack: &Stack, packet: &Packet, facts: &Facts<'_>) -> Outcome {
-    flow::run(stack, packet, *facts, false, None)
+    run(stack, packet, *facts, None, PLAIN).outcome()
 }
 
 /// Walks the packet as [`walk()`] does, with what the host remembers: the packet's state is that of
 /// its flow, and what the packet changes is kept.
 pub fn walk_with(stack: &Stack, packet: &Packet, facts: &Facts<'_>, history: Option<&mut History>) -> Outcome {
-    flow::run(stack, packet, *facts, false, history)
+    run(stack, packet, *facts, history, PLAIN).outcome()
 }
 
 /// Walks the packet through its first hook only.
 pub fn walk_hook(stack: &Stack, packet: &Packet, facts: &Facts<'_>) -> Outcome {
-    flow::run(stack, packet, *facts, true, None)
+    run(stack, packet, *facts, None, Mode { one_hook: true, ..PLAIN }).outcome()
 }

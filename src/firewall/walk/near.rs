@@ -7,7 +7,8 @@ use crate::firewall::ruleset::{Match, Rule, Side, Target, Test};
 
 use super::flow::{End, Run};
 use super::live::{IfaceName, Truth};
-use super::stack::ChainAt;
+use super::place::Place;
+use super::stack::{ChainAt, Stack};
 use super::{DecidedBy, Verdict};
 
 /// A rule that missed the packet by one field.
@@ -34,30 +35,59 @@ impl NearMiss {
     }
 }
 
-/// The misses of one walk.
+/// A miss, and how many of the rule's matches held.
+#[derive(Debug)]
+struct Miss {
+    fitted: usize,
+    /// In which order it was met.
+    nth: usize,
+    at: Place,
+    would: &'static str,
+    /// Field, wanted, had.
+    differs: (String, String, String),
+}
+
+/// The misses of one walk: of each table, hook and verdict the nearest.
 #[derive(Debug, Default)]
 pub(super) struct Misses {
-    /// With the number of matches that held.
-    found: Vec<(usize, NearMiss)>,
+    found: Vec<Miss>,
+    met: usize,
 }
 
 impl Misses {
+    /// The miss so far of the same table, hook and kind of verdict.
+    fn like(&mut self, at: Place, would: &str) -> Option<&mut Miss> {
+        let same = |m: &&mut Miss| {
+            (m.at.at.ruleset, m.at.at.table, m.at.hook) == (at.at.ruleset, at.at.table, at.hook)
+                && (m.would == "accept") == (would == "accept")
+        };
+        self.found.iter_mut().find(same)
+    }
+
     /// The nearest one that would have changed the end: the rule that fitted most.
-    pub(super) fn nearest(&mut self, end: &End) -> Option<NearMiss> {
+    pub(super) fn nearest(&mut self, stack: &Stack, end: &End) -> Option<NearMiss> {
+        if self.found.is_empty() {
+            return None;
+        }
         let passes = end.verdict == Verdict::Accept;
-        let other = |would: &str| (would == "accept") != passes;
-        let mut best: Option<(usize, NearMiss)> = None;
-        for (fitted, miss) in std::mem::take(&mut self.found) {
+        let by = if passes { None } else { end.by.map(|by| stack.told(by)) };
+        let mut best: Option<(Miss, DecidedBy)> = None;
+        for miss in std::mem::take(&mut self.found) {
+            let rule = stack.told(miss.at);
             // A rule of another table could not have saved a packet that this one drops.
-            let same = passes
-                || end.by.as_ref().is_none_or(|by| {
-                    by.table == miss.rule.table && by.family == miss.rule.family && by.hook == miss.rule.hook
-                });
-            if other(&miss.would) && same && best.as_ref().is_none_or(|(old, _)| fitted > *old) {
-                best = Some((fitted, miss));
+            let same =
+                by.as_ref().is_none_or(|by| by.table == rule.table && by.family == rule.family && by.hook == rule.hook);
+            let nearer = best
+                .as_ref()
+                .is_none_or(|(old, _)| miss.fitted > old.fitted || miss.fitted == old.fitted && miss.nth < old.nth);
+            if (miss.would == "accept") != passes && same && nearer {
+                best = Some((miss, rule));
             }
         }
-        best.map(|(_, miss)| miss)
+        best.map(|(miss, rule)| {
+            let (field, wanted, had) = miss.differs;
+            NearMiss { rule, would: miss.would.to_owned(), field, wanted, had }
+        })
     }
 }
 
@@ -93,9 +123,17 @@ impl Run<'_> {
         if fitted == 0 && (weak || matches!(&m.test, Test::Compare(c) if c.is_weak())) {
             return;
         }
-        let (field, wanted, had) = self.differs(m);
-        let miss = NearMiss { rule: self.place(at, number, rule), would: would.to_owned(), field, wanted, had };
-        self.misses.found.push((fitted, miss));
+        let at = self.place(at, number);
+        self.misses.met += 1;
+        if self.misses.like(at, would).is_some_and(|old| old.fitted >= fitted) {
+            return;
+        }
+        let miss = Miss { fitted, nth: self.misses.met, at, would, differs: self.differs(m) };
+        self.live.assumed.truncate(assumed);
+        match self.misses.like(at, would) {
+            Some(old) => *old = miss,
+            None => self.misses.found.push(miss),
+        }
     }
 
     /// The field that a failed match asks about, what it wants and what the packet has.

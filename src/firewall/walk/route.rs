@@ -12,8 +12,9 @@ use super::Verdict;
 use super::flow::{End, Run, is_local};
 
 /// The packet ends in routing.
+#[allow(clippy::unnecessary_box_returns, reason = "results stay small that seldom are an end")]
 fn ends(reason: &str) -> Box<End> {
-    let reason = Some(format!("routing: {reason}"));
+    let reason = Some(format!("routing: {reason}").into());
     Box::new(End { verdict: Verdict::Drop, reject_with: None, reply: None, by: None, reason })
 }
 
@@ -224,12 +225,12 @@ impl Run<'_> {
     /// Whether rules of this hook can stop a packet. A policy alone, as on most hosts that are no
     /// routers, says nothing of where packets go.
     fn filters(&self, hook: Hook) -> bool {
-        let chains = self.stack.base_chains(hook, self.live.v6);
-        chains.into_iter().any(|(at, _)| self.stack.at(at).is_some_and(|(_, _, chain)| !chain.rules.is_empty()))
-            || self.stack.base_chains(hook, self.live.v6).iter().any(|(_, base)| base.policy == Policy::Drop)
-                && self.stack.base_chains(Hook::Input, self.live.v6).iter().all(|(at, base)| {
+        let mut chains = self.stack.base_chains(hook, self.live.v6);
+        chains.any(|(at, _)| self.stack.at(at).is_some_and(|(_, _, chain)| !chain.rules.is_empty()))
+            || self.stack.base_chains(hook, self.live.v6).any(|(_, base)| base.policy == Policy::Drop)
+                && self.stack.base_chains(Hook::Input, self.live.v6).all(|(at, base)| {
                     base.policy == Policy::Accept
-                        && self.stack.at(*at).is_some_and(|(_, _, chain)| chain.rules.is_empty())
+                        && self.stack.at(at).is_some_and(|(_, _, chain)| chain.rules.is_empty())
                 })
     }
 

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use crate::firewall::compile::Cursor;
 use crate::firewall::ruleset::{Element, ElementPart, Set, Side};
 
+use super::changing::SetNow;
 use super::flow::Run;
 use super::live::{IfaceName, Truth};
 use super::matching::in_range;
@@ -22,9 +24,10 @@ impl Run<'_> {
     }
 
     fn in_set(&mut self, name: &str, sides: &[Side], return_nomatch: bool, depth: usize) -> Truth {
-        let Some(set) = self.set_now(name) else {
+        let Some(now) = self.set_now(name) else {
             return Truth::Maybe(format!("set {name} is not given"));
         };
+        let set = now.set;
         if depth > MAX_NESTING {
             return Truth::Maybe(format!("set {name} holds itself"));
         }
@@ -36,9 +39,31 @@ impl Run<'_> {
         let mut best: Option<(u32, bool)> = None;
         // Of hash:net,iface the longest prefix decides that any interface has (ip_set_hash_gen.h,
         // mtype_test_cidrs: `multi`).
-        let only = if set.kind.starts_with("hash:net,iface") { self.longest(&set, sides) } else { None };
-        for element in set.elements.iter().filter(|element| only.is_none_or(|only| prefix_sum(element) == only)) {
-            match self.element(&set, element, sides, return_nomatch, depth) {
+        let only = if set.kind.starts_with("hash:net,iface") { self.longest(&now, sides) } else { None };
+        let mut cursor = Cursor::every();
+        if let Some(index) = self.index {
+            let nets = set.kind.starts_with("hash:net,iface");
+            index.members(&mut cursor, &set.elements, nets, sides, &self.live);
+        }
+        let (mut next, mut added) = (cursor.seek(0), now.added());
+        loop {
+            let element = match set.elements.get(next) {
+                Some(element) => {
+                    next = cursor.seek(next + 1);
+                    if !now.keeps(element) {
+                        continue;
+                    }
+                    element
+                }
+                None => match added.next() {
+                    Some(element) => element,
+                    None => break,
+                },
+            };
+            if only.is_some_and(|only| prefix_sum(element) != only) {
+                continue;
+            }
+            match self.element(set, element, sides, return_nomatch, depth) {
                 Truth::Yes => {
                     let length = prefix_sum(element);
                     if best.is_none_or(|(old, _)| length > old) {
@@ -57,10 +82,23 @@ impl Run<'_> {
     }
 
     /// The longest prefix whose network holds the address, whatever else the element says.
-    fn longest(&mut self, set: &Set, sides: &[Side]) -> Option<u32> {
+    fn longest(&mut self, now: &SetNow<'_>, sides: &[Side]) -> Option<u32> {
+        let set = now.set;
         let addr = if sides.first() == Some(&Side::Source) { self.live.packet.src } else { self.live.packet.dst };
-        let holds = |e: &&Element| matches!(e.parts.first(), Some(ElementPart::Net(net)) if net.contains(addr));
-        set.elements.iter().filter(holds).map(prefix_sum).max()
+        let mut cursor = Cursor::every();
+        if let Some(index) = self.index {
+            index.members(&mut cursor, &set.elements, true, sides, &self.live);
+        }
+        let holds = |e: &Element| matches!(e.parts.first(), Some(ElementPart::Net(net)) if net.contains(addr));
+        let mut longest = now.added().filter(|e| holds(e)).map(prefix_sum).max();
+        let mut next = cursor.seek(0);
+        while let Some(element) = set.elements.get(next) {
+            next = cursor.seek(next + 1);
+            if holds(element) && now.keeps(element) {
+                longest = longest.max(Some(prefix_sum(element)));
+            }
+        }
+        longest
     }
 
     fn element(&mut self, set: &Set, element: &Element, sides: &[Side], return_nomatch: bool, depth: usize) -> Truth {

@@ -19,6 +19,12 @@ pub struct Stack {
     tracked: [bool; 2],
     /// The same of what only puts fragments together.
     whole: [bool; 2],
+    /// For each hook, IPv4 and IPv6: the base chains in the kernel's order.
+    bases: [[Vec<ChainAt>; 2]; 7],
+    /// Whether there is a nat chain for IPv4, for IPv6.
+    translates: [bool; 2],
+    /// ipset name → (ruleset, set).
+    sets: HashMap<String, (usize, usize)>,
     /// Rulesets that are there and could not be read: no packet can be said to pass.
     unread: Vec<String>,
 }
@@ -115,7 +121,36 @@ impl Stack {
             }
         }
         let (tracked, whole) = super::asks::conntrack(&rulesets);
-        Self { rulesets, names, tracked, whole, unread: Vec::new() }
+        let mut stack = Self { rulesets, names, tracked, whole, ..Self::default() };
+        for (r, ruleset) in stack.rulesets.iter().enumerate() {
+            for (s, set) in ruleset.sets.iter().enumerate() {
+                stack.sets.entry(set.name.clone()).or_insert((r, s));
+            }
+        }
+        stack.find_bases();
+        stack
+    }
+
+    fn find_bases(&mut self) {
+        let mut bases: [[Vec<(ChainAt, &Base)>; 2]; 7] = Default::default();
+        let mut translates = [false; 2];
+        for (at, _, table, chain) in self.chains() {
+            let Some(base) = &chain.base else { continue };
+            for v6 in [false, true] {
+                if table.family.sees(v6) {
+                    bases[base.hook as usize][usize::from(v6)].push((at, base));
+                    translates[usize::from(v6)] |= base.kind == ChainKind::Nat;
+                }
+            }
+        }
+        let bases = bases.map(|families| {
+            families.map(|mut found| {
+                found.reverse();
+                found.sort_by_key(|(_, base)| runs_at(base));
+                found.into_iter().map(|(at, _)| at).collect()
+            })
+        });
+        (self.bases, self.translates) = (bases, translates);
     }
 
     /// The rulesets.
@@ -164,16 +199,9 @@ impl Stack {
     ///
     /// Of equal priority the one registered later runs first (`net/netfilter/core.c`,
     /// `nf_hook_entries_grow`); dumps list them as they were made.
-    pub(crate) fn base_chains(&self, hook: Hook, v6: bool) -> Vec<(ChainAt, &Base)> {
-        let mut found: Vec<(ChainAt, &Base)> = self
-            .chains()
-            .filter(|(_, _, table, _)| table.family.sees(v6))
-            .filter_map(|(at, _, _, chain)| Some((at, chain.base.as_ref()?)))
-            .filter(|(_, base)| base.hook == hook)
-            .collect();
-        found.reverse();
-        found.sort_by_key(|(_, base)| runs_at(base));
-        found
+    pub(crate) fn base_chains(&self, hook: Hook, v6: bool) -> impl Iterator<Item = (ChainAt, &Base)> {
+        let found = self.bases[hook as usize][usize::from(v6)].iter();
+        found.filter_map(|at| Some((*at, self.at(*at)?.2.base.as_ref()?)))
     }
 
     /// Whether conntrack runs for a family: some rule asks for it (`nf_ct_netns_get`).
@@ -188,13 +216,12 @@ impl Stack {
 
     /// Whether packets of a family are translated at all: there is a nat chain that sees them.
     pub(crate) fn translates(&self, v6: bool) -> bool {
-        self.chains().any(|(_, _, table, chain)| {
-            table.family.sees(v6) && chain.base.as_ref().is_some_and(|base| base.kind == ChainKind::Nat)
-        })
+        self.translates[usize::from(v6)]
     }
 
     /// An ipset by name.
     pub(crate) fn set(&self, name: &str) -> Option<&Set> {
-        self.rulesets.iter().flat_map(|r| &r.sets).find(|set| set.name == name)
+        let (ruleset, set) = *self.sets.get(name)?;
+        self.rulesets.get(ruleset)?.sets.get(set)
     }
 }

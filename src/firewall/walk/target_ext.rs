@@ -3,8 +3,8 @@
 use crate::firewall::ruleset::{TargetExt, TcpFlags, Tproxy};
 use crate::host::fib::{Flow, explain_flow};
 
-use super::DecidedBy;
 use super::flow::Run;
+use super::place::Place;
 
 /// How the walk goes on after one of them.
 pub(super) enum Done {
@@ -72,7 +72,7 @@ impl Run<'_> {
         u16::try_from(out.min(back).checked_sub(headers)?).ok()
     }
 
-    pub(super) fn target_ext(&mut self, place: &DecidedBy, ext: &TargetExt) -> Done {
+    pub(super) fn target_ext(&mut self, place: Place, ext: &TargetExt) -> Done {
         let live = &mut self.live;
         match ext {
             // net/ipv4/netfilter/ipt_ECN.c
@@ -109,8 +109,9 @@ impl Run<'_> {
                 if self.no_socket_for(t) {
                     return Done::Dropped("no socket takes it from TPROXY".to_owned());
                 }
-                let what = format!("{}: a socket listens for it on port {}", place.place(), t.port);
-                if self.choose(format!("tproxy {} {} {}", t.addr, t.port, place.place()), what) {
+                let told = self.stack.told(place).place();
+                let what = format!("{told}: a socket listens for it on port {}", t.port);
+                if self.choose(format!("tproxy {} {} {told}", t.addr, t.port), what) {
                     self.live.mark = (self.live.mark & !t.mask) ^ t.value;
                     Done::Passes
                 } else {

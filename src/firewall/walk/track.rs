@@ -32,7 +32,7 @@ pub(super) fn runs_at(base: &Base) -> (i32, i32) {
 }
 
 /// Whether x_tables itself looks at it, before any module.
-pub(super) fn is_core(test: &Test) -> bool {
+pub(in crate::firewall) fn is_core(test: &Test) -> bool {
     matches!(
         test,
         Test::Source(_)

@@ -3,12 +3,14 @@
 //! Everything becomes the items of libnftables-json, which one lowering gives its meaning.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use serde_json::{Value, json};
 
 use super::lex::{self, Kind, Token, Wrong};
 use super::literal::{number, said};
 use super::phrase;
+use super::quick::{self, Home, Ready};
 use super::variables;
 
 /// One table, chain, set, map or rule.
@@ -21,6 +23,28 @@ pub(super) struct Item {
     pub(super) position: Option<usize>,
     /// The rule's own words.
     pub(super) text: String,
+    /// A rule that was read the quick way; it has no value.
+    pub(super) ready: Option<Ready>,
+}
+
+impl Item {
+    fn is_rule(&self) -> bool {
+        self.ready.is_some() || self.value.get("rule").is_some()
+    }
+
+    fn of_table(&self, family: &str, table: &str) -> bool {
+        match &self.ready {
+            Some(ready) => ready.home.family == family && ready.home.table == table,
+            None => of_table(&self.value, family, table),
+        }
+    }
+
+    fn of_chain(&self, chain: &str) -> bool {
+        match &self.ready {
+            Some(ready) => ready.home.chain == chain,
+            None => self.value.get("rule").is_some_and(|rule| rule["chain"] == chain),
+        }
+    }
 }
 
 /// What was read, and what was odd: lines, columns and words.
@@ -36,7 +60,8 @@ const FAMILIES: [&str; 6] = ["ip", "ip6", "inet", "arp", "bridge", "netdev"];
 pub(super) fn read(text: &str) -> Result<Items, Wrong> {
     let tokens = variables::expand(lex::split(text)?)?;
     let lines: Vec<&str> = text.lines().collect();
-    let mut parser = Parser { tokens: &tokens, at: 0, out: Items::default(), lines, chains: HashSet::new() };
+    let mut parser =
+        Parser { tokens: &tokens, at: 0, out: Items::default(), lines, chains: HashSet::new(), home: None };
     while parser.skip_ends() {
         parser.command()?;
     }
@@ -50,6 +75,8 @@ pub(super) struct Parser<'t> {
     lines: Vec<&'t str>,
     /// Chains that are there already: family, table, name.
     chains: HashSet<(String, String, String)>,
+    /// The chain of the last rule.
+    home: Option<Rc<Home>>,
 }
 
 /// Whose block is read.
@@ -140,7 +167,8 @@ impl<'t> Parser<'t> {
 
     pub(super) fn item(&mut self, value: Value, token: &Token) {
         let text = String::new();
-        self.out.items.push(Item { value, line: token.line, column: token.column, position: None, text });
+        let (line, column) = (token.line, token.column);
+        self.out.items.push(Item { value, line, column, position: None, text, ready: None });
     }
 
     fn note(&mut self, token: &Token, message: impl Into<String>) {
@@ -180,7 +208,7 @@ impl<'t> Parser<'t> {
             {
                 self.at += 2;
                 let (family, table) = self.table_name()?;
-                self.out.items.retain(|item| !of_table(&item.value, &family, &table));
+                self.out.items.retain(|item| !item.of_table(&family, &table));
                 self.chains.retain(|(f, t, _)| (f, t) != (&family, &table));
                 Ok(())
             }
@@ -209,16 +237,13 @@ impl<'t> Parser<'t> {
             Some("table") => {
                 self.at += 1;
                 let (family, table) = self.table_name()?;
-                self.out.items.retain(|i| i.value.get("rule").is_none() || !of_table(&i.value, &family, &table));
+                self.out.items.retain(|item| !item.is_rule() || !item.of_table(&family, &table));
             }
             Some("chain") => {
                 self.at += 1;
                 let (family, table) = self.table_name()?;
                 let chain = self.name("the chain's name")?;
-                self.out.items.retain(|item| {
-                    item.value.get("rule").is_none_or(|rule| rule["chain"] != chain)
-                        || !of_table(&item.value, &family, &table)
-                });
+                self.out.items.retain(|item| !(item.of_chain(&chain) && item.of_table(&family, &table)));
             }
             _ => return Err(token.wrong("only `flush ruleset`, `flush table` and `flush chain` are carried out")),
         }
@@ -495,13 +520,22 @@ impl<'t> Parser<'t> {
     fn rule(&mut self, place: &Place, chain: &str, position: Option<usize>) -> Result<(), Wrong> {
         let token = self.here();
         let (tokens, after) = self.statement();
-        let phrases = phrase::read(tokens, &after)?;
-        let mut rule = json!({ "family": place.family, "table": place.table, "chain": chain, "expr": phrases.expr });
-        if let Some(handle) = self.handle() {
-            rule["handle"] = json!(handle);
-        }
-        if let Some(comment) = phrases.comment {
-            rule["comment"] = json!(comment);
+        let plain = super::family_of(&place.family).and_then(|family| quick::read(tokens, family));
+        let (mut value, mut ready) = (Value::Null, None);
+        if let Some(mut rule) = plain {
+            rule.handle = self.handle();
+            ready = Some(Ready { home: self.home(place, chain), rule });
+        } else {
+            let phrases = phrase::read(tokens, &after)?;
+            let mut rule =
+                json!({ "family": place.family, "table": place.table, "chain": chain, "expr": phrases.expr });
+            if let Some(handle) = self.handle() {
+                rule["handle"] = json!(handle);
+            }
+            if let Some(comment) = phrases.comment {
+                rule["comment"] = json!(comment);
+            }
+            value = json!({ "rule": rule });
         }
         let own_line = tokens.iter().all(|t| t.line == token.line) && after.kind == Kind::Newline
             || matches!(after.kind, Kind::Handle(_));
@@ -514,14 +548,19 @@ impl<'t> Parser<'t> {
             }
             _ => said(tokens),
         };
-        self.out.items.push(Item {
-            value: json!({ "rule": rule }),
-            line: token.line,
-            column: token.column,
-            position,
-            text,
-        });
+        self.out.items.push(Item { value, line: token.line, column: token.column, position, text, ready });
         Ok(())
+    }
+
+    /// The chain, named once for all its rules.
+    fn home(&mut self, place: &Place, chain: &str) -> Rc<Home> {
+        let same = |home: &&Rc<Home>| home.chain == chain && home.table == place.table && home.family == place.family;
+        if let Some(home) = self.home.as_ref().filter(same) {
+            return Rc::clone(home);
+        }
+        let home = Rc::new(Home { family: place.family.clone(), table: place.table.clone(), chain: chain.to_owned() });
+        self.home = Some(Rc::clone(&home));
+        home
     }
 }
 

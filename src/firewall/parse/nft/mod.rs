@@ -7,6 +7,7 @@ mod lex;
 mod literal;
 mod maps;
 mod phrase;
+mod quick;
 mod sets;
 mod statement;
 mod text;
@@ -41,16 +42,13 @@ pub(super) fn read_text(text: &str, source: &str) -> Result<Parsed, ParseError> 
             refused_by_restore: false,
         });
     }
-    let all: Vec<(&Value, Option<Place<'_>>)> = items
-        .items
-        .iter()
-        .map(|item| {
-            let place =
-                Place { line: item.line, column: item.column, position: item.position, text: item.text.as_str() };
-            (&item.value, Some(place))
-        })
-        .collect();
-    Ok(reader.all(&all))
+    let mut items = items.items;
+    let ready: Vec<Option<quick::Ready>> = items.iter_mut().map(|item| item.ready.take()).collect();
+    let all = items.iter().zip(ready).map(|(item, ready)| {
+        let place = Place { line: item.line, column: item.column, position: item.position, text: item.text.as_str() };
+        (&item.value, Some(place), ready)
+    });
+    Ok(reader.all(all.collect()))
 }
 
 pub(super) fn read(text: &str, source: &str) -> Result<Parsed, ParseError> {
@@ -73,8 +71,7 @@ pub(super) fn read(text: &str, source: &str) -> Result<Parsed, ParseError> {
             .hint("this is the output of `nft -j list ruleset`")
             .at(source, 1, first));
     };
-    let all: Vec<(&Value, Option<Place<'_>>)> = items.iter().map(|item| (item, None)).collect();
-    Ok(reader.all(&all))
+    Ok(reader.all(items.iter().map(|item| (item, None, None)).collect()))
 }
 
 /// Where an item of a text stood.
@@ -103,7 +100,11 @@ fn string<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
 }
 
 fn family(value: &Value) -> Option<Family> {
-    Some(match string(value, "family")? {
+    family_of(string(value, "family")?)
+}
+
+fn family_of(name: &str) -> Option<Family> {
+    Some(match name {
         "ip" => Family::Ip,
         "ip6" => Family::Ip6,
         "inet" => Family::Inet,
@@ -120,15 +121,20 @@ impl<'a> Reader<'a> {
         Self { ruleset, warnings: Vec::new(), source, dormant: Vec::new(), last: (0, 0) }
     }
 
-    fn all(mut self, items: &[(&Value, Option<Place<'_>>)]) -> Parsed {
+    fn all(mut self, items: Vec<(&Value, Option<Place<'_>>, Option<quick::Ready>)>) -> Parsed {
         // Chains before rules: a rule may stand before the chain it jumps to.
-        for (item, place) in items {
+        for (item, place, _) in &items {
             self.container(item, *place);
         }
-        let maps = maps::Maps::of(items.iter().map(|(item, _)| *item));
-        for (item, place) in items {
-            if let Some(rule) = item.get("rule") {
-                self.rule(rule, *place, &maps);
+        let maps = maps::Maps::of(items.iter().map(|(item, ..)| *item));
+        for (item, place, ready) in items {
+            match (ready, place) {
+                (Some(ready), Some(place)) => self.ready(ready, place),
+                _ => {
+                    if let Some(rule) = item.get("rule") {
+                        self.rule(rule, place, &maps);
+                    }
+                }
             }
         }
         let dormant = &self.dormant;
@@ -222,6 +228,19 @@ impl<'a> Reader<'a> {
         match table.chain_mut(name) {
             Some(old) => *old = chain,
             None => table.chains.push(chain),
+        }
+    }
+
+    /// Puts a rule that needs no more reading into its chain.
+    fn ready(&mut self, ready: quick::Ready, place: Place<'_>) {
+        let quick::Ready { home, mut rule } = ready;
+        let Some(family) = family_of(&home.family) else { return };
+        rule.line = Some(place.line);
+        place.text.clone_into(&mut rule.text);
+        let rules = &mut self.rules_of(family, &home.table, &home.chain).rules;
+        match place.position {
+            Some(position) => rules.insert(position.min(rules.len()), rule),
+            None => rules.push(rule),
         }
     }
 
