@@ -4,6 +4,9 @@
 //! for the same address ([`super::frame::echo`]): whoever owns the address answers it, whoever only
 //! answers for another must report it expired. Nothing but the address itself is ever asked for.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use super::conversation::{Conversation, Outgoing, Step};

@@ -6,6 +6,9 @@
 //! until nobody is likely to have been missed. A quiet link is done after two or three; one that loses
 //! packets gets more.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -267,6 +270,8 @@ impl Sweep {
             self.overrun_handled = self.overrun;
             self.rate = (self.rate / 2.0).max(100.0);
         }
+        // No burst: each address keeps its distance from its last request.
+        (self.tokens, self.filled) = (1.0, now);
         self.phase = Phase::Asking;
     }
 
