@@ -27,6 +27,8 @@ const MOST_ROUNDS: u8 = 10;
 const SAMPLE: usize = 1024;
 /// The sweep ends when fewer stations than this are expected to have been missed.
 const MISSED: f64 = 0.005;
+/// More stations than this for one address are forged.
+pub(super) const MOST_RESPONDERS: usize = 64;
 const MS: u64 = 1_000_000;
 
 /// How to sweep.
@@ -430,6 +432,9 @@ impl Conversation for Sweep {
         if let Some(known) = responders.iter_mut().find(|known| known.mac == answer.mac) {
             known.replies = known.replies.saturating_add(1);
             known.rounds |= bit;
+            return;
+        }
+        if responders.len() >= MOST_RESPONDERS {
             return;
         }
         let ether_src = (answer.ether_src != answer.mac).then_some(answer.ether_src);
