@@ -80,9 +80,12 @@ fn one_answer_ends_it_at_once() {
 
 #[test]
 fn two_answers_are_both_heard_and_tried() {
-    let (lookup, frames) = run(1, |_, frame| match is_arp(frame) {
-        true => vec![(50_000, reply(A)), (900_000, reply(B)), (950_000, reply(A))],
-        false => vec![(1, echo_reply(A, u16::from(frame[..6] == B.0)))],
+    let (lookup, frames) = run(1, |_, frame| {
+        if is_arp(frame) {
+            vec![(50_000, reply(A)), (900_000, reply(B)), (950_000, reply(A))]
+        } else {
+            vec![(1, echo_reply(A, u16::from(frame[..6] == B.0)))]
+        }
     });
     assert_eq!(lookup.responders().iter().map(|one| (one.mac, one.replies)).collect::<Vec<_>>(), [(A, 2), (B, 1)]);
     assert_eq!(frames.len(), 3);
@@ -102,10 +105,8 @@ fn silence_is_asked_again_with_patience() {
 
 #[test]
 fn several_requests_are_counted_one_by_one() {
-    let (lookup, _) = run(4, |number, frame| match is_arp(frame) {
-        true if number != 3 => vec![(40_000, reply(A))],
-        _ => Vec::new(),
-    });
+    let (lookup, _) =
+        run(4, |number, frame| if is_arp(frame) && number != 3 { vec![(40_000, reply(A))] } else { Vec::new() });
     let answered: Vec<usize> = lookup.asked().iter().map(|asked| asked.answers.len()).collect();
     assert_eq!(answered.iter().sum::<usize>(), 3);
     assert_eq!(answered.len(), 4);

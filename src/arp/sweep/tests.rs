@@ -16,8 +16,9 @@ fn speaker() -> Speaker {
 }
 
 fn mac(n: u32) -> MacAddr {
-    let [a, b, c, d] = n.to_be_bytes();
-    MacAddr([2, 1, a, b, c, d])
+    let mut octets = [2, 1, 0, 0, 0, 0];
+    octets[2..].copy_from_slice(&n.to_be_bytes());
+    MacAddr(octets)
 }
 
 fn reply(from: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
