@@ -63,12 +63,12 @@ echo "/24, 50 hosts, 5 % of frames lost each way (five runs)"
 link 50 24
 ip netns add $relay
 ip -n $client link del eth0
-ip -n $client link add eth0 type veth peer name a netns $relay
-ip -n $server link add eth0 type veth peer name b netns $relay
+ip -n $client link add eth0 type veth peer name w0 netns $relay
+ip -n $server link add eth0 type veth peer name w1 netns $relay
 ip -n $client addr add 10.80.0.1/24 dev eth0
-for end in "$client eth0" "$server eth0" "$relay a" "$relay b"; do set -- $end; ip -n "$1" link set "$2" up; done
+for end in "$client eth0" "$server eth0" "$relay w0" "$relay w1"; do set -- $end; ip -n "$1" link set "$2" up; done
 ip -n $server -batch "$work/batch"
-ip netns exec $relay "$program" lab service cable a b --impair '{"loss":0.05,"delay_ms":0.3,"seed":7}' >/dev/null &
+ip netns exec $relay "$program" lab service cable w0 w1 --impair '{"loss":0.05,"delay_ms":0.3,"seed":7}' >/dev/null &
 sleep 1.5
 for run in 1 2 3 4 5; do
     ours=

@@ -438,7 +438,8 @@ impl Conversation for Sweep {
             return;
         }
         let ether_src = (answer.ether_src != answer.mac).then_some(answer.ether_src);
-        let rtt_ns = rtt.map(|micros| u64::from(micros) * 1000);
+        // The small clock ends after 71 minutes; a time below its grain is not 0.
+        let rtt_ns = rtt.filter(|_| now < u32::MAX).map(|micros| u64::from(micros.max(1)) * 1000);
         responders.push(Responder { mac: answer.mac, ether_src, replies: 1, rounds: bit, rtt_ns, first_at: at });
         self.slowest =
             self.slowest.max(rtt_ns.unwrap_or(0)).max(if tries == 1 { u64::from(since_first) * 1000 } else { 0 });

@@ -71,6 +71,11 @@ impl Here {
         self.links.iter().filter(|link| unusable(link).is_none()).map(|link| self.spot_of(link))
     }
 
+    /// Whether there is more than one interface to ask on.
+    pub(super) fn several(&self) -> bool {
+        self.usable().nth(1).is_some()
+    }
+
     /// The first usable interface of which this is true.
     pub(super) fn find(&self, fits: impl Fn(&Spot) -> bool) -> Option<Spot> {
         self.usable().find(|spot| fits(spot))

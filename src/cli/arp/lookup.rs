@@ -46,8 +46,15 @@ pub(super) fn run(args: &LookupArgs, explain: bool, global: &Global, style: Styl
     let (target, scope) = parse(&args.target)?;
     let named = args.on.interface.as_deref().or(scope);
     let here = Here::look()?;
+    let everywhere = matches!(target, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let spot = match named {
         Some(name) => here.spot(name)?,
+        None if everywhere && here.several() => {
+            return Err(Failure::usage(
+                format!("{target} may be on any link of this host"),
+                Some(&format!("name the interface: {target}%INTERFACE")),
+            ));
+        }
         None => match here.way(target)? {
             Way::Here(spot) => spot,
             Way::Behind(spot, gateway) => return behind(explain, target, &spot, gateway, &here, global, style),
