@@ -4,11 +4,14 @@
 //! for the same address ([`super::frame::echo`]): whoever owns the address answers it, whoever only
 //! answers for another must report it expired. Nothing but the address itself is ever asked for.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use super::conversation::{Conversation, Outgoing, Step};
 use super::frame::{self, Heard, Reach, Speaker};
-use super::sweep::Responder;
+use super::sweep::{MOST_RESPONDERS, Responder};
 use super::trial::{Trial, TrialOutcome};
 use crate::wire::MacAddr;
 
@@ -216,13 +219,16 @@ impl Conversation for Lookup {
                 self.last_frame = Some(bytes.to_vec());
             }
             let rtt = at.saturating_sub(last);
-            if let Some(asked) = self.asked.last_mut() {
+            if let Some(asked) = self.asked.last_mut().filter(|asked| asked.answers.len() < 1024) {
                 asked.answers.push((answer.mac, rtt));
             }
             let bit = 1u16 << (sent.len() - 1).min(15);
             if let Some(known) = self.responders.iter_mut().find(|known| known.mac == answer.mac) {
                 known.replies += 1;
                 known.rounds |= bit;
+                return;
+            }
+            if self.responders.len() >= MOST_RESPONDERS {
                 return;
             }
             // Of several requests for one answer the reply may belong to any, where it came late.

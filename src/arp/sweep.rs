@@ -6,6 +6,9 @@
 //! until nobody is likely to have been missed. A quiet link is done after two or three; one that loses
 //! packets gets more.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -24,6 +27,8 @@ const MOST_ROUNDS: u8 = 10;
 const SAMPLE: usize = 1024;
 /// The sweep ends when fewer stations than this are expected to have been missed.
 const MISSED: f64 = 0.005;
+/// More stations than this for one address are forged.
+pub(super) const MOST_RESPONDERS: usize = 64;
 const MS: u64 = 1_000_000;
 
 /// How to sweep.
@@ -267,6 +272,8 @@ impl Sweep {
             self.overrun_handled = self.overrun;
             self.rate = (self.rate / 2.0).max(100.0);
         }
+        // No burst: each address keeps its distance from its last request.
+        (self.tokens, self.filled) = (1.0, now);
         self.phase = Phase::Asking;
     }
 
@@ -427,8 +434,12 @@ impl Conversation for Sweep {
             known.rounds |= bit;
             return;
         }
+        if responders.len() >= MOST_RESPONDERS {
+            return;
+        }
         let ether_src = (answer.ether_src != answer.mac).then_some(answer.ether_src);
-        let rtt_ns = rtt.map(|micros| u64::from(micros) * 1000);
+        // The small clock ends after 71 minutes; a time below its grain is not 0.
+        let rtt_ns = rtt.filter(|_| now < u32::MAX).map(|micros| u64::from(micros.max(1)) * 1000);
         responders.push(Responder { mac: answer.mac, ether_src, replies: 1, rounds: bit, rtt_ns, first_at: at });
         self.slowest =
             self.slowest.max(rtt_ns.unwrap_or(0)).max(if tries == 1 { u64::from(since_first) * 1000 } else { 0 });

@@ -248,7 +248,7 @@ impl Watch {
         }
         room(&mut self.told, at);
         self.told.insert(key, at);
-        let vendor = self.vendors.name(mac).map(str::to_owned).or_else(|| vendor::note(mac));
+        let vendor = vendor::note(mac).or_else(|| self.vendors.name(mac).map(str::to_owned));
         self.events.push(Event { at_ms: at, event: kind, severity, ip, mac, other, vendor, summary, because });
     }
 
@@ -258,7 +258,8 @@ impl Watch {
         }
         if self.home.own.contains(&target) {
             let summary = format!("{mac} wants to use {target}, which is this host's own address.");
-            return self.event(at, Kind::OwnAddress, Severity::Warning, (target, mac, None), summary, Vec::new());
+            self.event(at, Kind::OwnAddress, Severity::Warning, (target, mac, None), summary, Vec::new());
+            return;
         }
         // After an echo of our own, or of a host that has it already, it is no news.
         let held = self.memory.get(target).is_some_and(|station| station.mac == mac);
@@ -291,13 +292,13 @@ impl Watch {
         let before = self.memory.note(ip, mac, at);
         match before {
             None => {
-                let what = self.vendors.name(mac).map(str::to_owned).or_else(|| vendor::note(mac));
+                let what = vendor::note(mac).or_else(|| self.vendors.name(mac).map(str::to_owned));
                 let what = what.map_or_else(String::new, |what| format!(" ({what})"));
                 let summary = format!("{ip} is at {mac}{what}.");
                 self.event(at, Kind::New, Severity::Info, (ip, mac, None), summary, Vec::new());
             }
             Some(before) if before.mac != mac => {
-                self.changed(at, ip, mac, &before, manner, (unasked, together.is_some()))
+                self.changed(at, ip, mac, &before, manner, (unasked, together.is_some()));
             }
             Some(_) => {}
         }

@@ -25,13 +25,19 @@ use crate::arp::trial::Trial;
 use crate::arp::vendor::Vendors;
 use crate::os::neighbour::{Ended, NeighbourError, Stop, Wire, capture_file};
 use crate::os::{clock, files};
-use crate::view::{self, Style};
+use crate::view::Style;
+use crate::view::arp as views;
+use crate::view::arp::explain::Topic;
 
 /// What to do with the neighbours.
 #[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
 pub(super) struct ArpArgs {
     #[command(subcommand)]
-    command: Verb,
+    command: Option<Verb>,
+    /// Teach: why the request goes to all, every field of it, and what another network would change
+    #[arg(long, global = true)]
+    explain: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -70,12 +76,28 @@ struct OnLink {
 /// # Errors
 /// Bad usage, missing privilege, a closed standard output.
 pub(super) fn run(args: &ArpArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
+    if args.explain && global.json {
+        return Err(Failure::usage("--explain is for people", Some("leave out --json")));
+    }
+    let explain = args.explain;
+    if explain && !matches!(args.command, Some(Verb::Lookup(_))) {
+        let topic = match &args.command {
+            Some(Verb::Table(_)) => Topic::Table,
+            Some(Verb::Scan(_)) => Topic::Scan,
+            Some(Verb::Watch(_)) => Topic::Watch,
+            _ => Topic::Exchange,
+        };
+        let mut out = std::io::stdout().lock();
+        views::explain::lesson(&mut out, topic, style)?;
+        out.flush()?;
+    }
     match &args.command {
-        Verb::Table(args) => table::run(args, global, style),
-        Verb::Lookup(args) => lookup::run(args, global, style),
-        Verb::Scan(args) => scan::run(args, global, style),
-        Verb::Watch(args) => watch::run(args, global, style),
-        Verb::Vendors(args) => vendors::run(args, global, style),
+        Some(Verb::Table(args)) => table::run(args, global, style),
+        Some(Verb::Lookup(args)) => lookup::run(args, explain, global, style),
+        Some(Verb::Scan(args)) => scan::run(args, global, style),
+        Some(Verb::Watch(args)) => watch::run(args, global, style),
+        Some(Verb::Vendors(args)) => vendors::run(args, global, style),
+        None => Ok(0),
     }
 }
 
@@ -110,7 +132,10 @@ fn echo_id() -> u16 {
     u16::try_from((chance() / 1000) & 0xffff).unwrap_or(1)
 }
 
-fn write_capture(file: &Path, frames: Vec<(u64, Vec<u8>)>) -> anyhow::Result<()> {
+/// Writes the capture file, where one is wanted. What was found out is shown even where this fails: keep the
+/// result until then.
+fn write_capture(file: Option<&Path>, frames: Vec<(u64, Vec<u8>)>) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
     files::write_whole(file, &capture_file(frames))
         .with_context(|| format!("cannot write the capture to {}", file.display()))
 }
@@ -155,5 +180,3 @@ fn show(
     }
     Ok(u8::from(report.has_problem()))
 }
-
-use view::arp as views;

@@ -181,7 +181,8 @@ fn what(entry: &Entry) -> String {
         words.push("this host's own".to_owned());
     }
     words.extend(entry.role.iter().cloned());
-    words.extend(entry.vendor.clone().or_else(|| entry.note.clone()));
+    // What an address says of itself is more than who was assigned its block.
+    words.extend(entry.note.clone().or_else(|| entry.vendor.clone()));
     words.join(" · ")
 }
 

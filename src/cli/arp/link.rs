@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use super::super::Failure;
 use crate::arp::frame::Speaker;
 use crate::arp::judge::Scene;
-use crate::arp::targets::Targets;
+use crate::arp::targets::{Targets, no_station};
 use crate::host::{Address, HostFacts, Link, NudState, RouteKind, RouteResult};
 use crate::os::gather::{GatherOptions, Part, gather};
 use crate::os::neighbour::{Medium, medium};
@@ -71,6 +71,11 @@ impl Here {
         self.links.iter().filter(|link| unusable(link).is_none()).map(|link| self.spot_of(link))
     }
 
+    /// Whether there is more than one interface to ask on.
+    pub(super) fn several(&self) -> bool {
+        self.usable().nth(1).is_some()
+    }
+
     /// The first usable interface of which this is true.
     pub(super) fn find(&self, fits: impl Fn(&Spot) -> bool) -> Option<Spot> {
         self.usable().find(|spot| fits(spot))
@@ -112,7 +117,12 @@ impl Here {
     /// The way to one address, as the kernel would take it.
     pub(super) fn way(&self, ip: IpAddr) -> anyhow::Result<Way> {
         if let Some(own) = self.addresses.iter().find(|address| address.address == ip) {
-            return Ok(Way::Here(self.spot(&own.interface)?));
+            return self.spot(&own.interface).map(Way::Here).map_err(|_| {
+                Failure::unknown(
+                    format!("{ip} is this host's own address, on {}, which has no neighbours", own.interface),
+                    Some("to see who else answers for it, name a link: -i INTERFACE"),
+                )
+            });
         }
         let answer = route_get(ip, None, None, None, None, None)
             .map_err(|error| Failure::unknown(format!("the way to {ip} could not be asked for: {error}"), None))?;
@@ -192,6 +202,11 @@ impl Spot {
                     format!("{source} cannot ask for {target}: they are of two families"),
                     None,
                 ));
+            }
+            if !source.is_unspecified()
+                && let Some(what) = no_station(source)
+            {
+                return Err(Failure::usage(format!("{source} cannot ask: it is {what}"), None));
             }
             return Ok(Speaker { mac: self.mac, ip: Some(source).filter(|ip| !ip.is_unspecified()) });
         }

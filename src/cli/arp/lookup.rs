@@ -34,9 +34,6 @@ pub(super) struct LookupArgs {
     /// Find out whether the address is free, as a host must before it uses one (RFC 5227, RFC 4862)
     #[arg(long, conflicts_with_all = ["count", "source"])]
     dad: bool,
-    /// Teach: why the request goes to all, every field of it, and what another network would change
-    #[arg(long, conflicts_with = "json")]
-    explain: bool,
     /// Ask so many times
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: u32,
@@ -45,15 +42,22 @@ pub(super) struct LookupArgs {
     interval: Duration,
 }
 
-pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
+pub(super) fn run(args: &LookupArgs, explain: bool, global: &Global, style: Style) -> anyhow::Result<u8> {
     let (target, scope) = parse(&args.target)?;
     let named = args.on.interface.as_deref().or(scope);
     let here = Here::look()?;
+    let everywhere = matches!(target, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let spot = match named {
         Some(name) => here.spot(name)?,
+        None if everywhere && here.several() => {
+            return Err(Failure::usage(
+                format!("{target} may be on any link of this host"),
+                Some(&format!("name the interface: {target}%INTERFACE")),
+            ));
+        }
         None => match here.way(target)? {
             Way::Here(spot) => spot,
-            Way::Behind(spot, gateway) => return behind(args, target, &spot, gateway, &here, global, style),
+            Way::Behind(spot, gateway) => return behind(explain, target, &spot, gateway, &here, global, style),
         },
     };
     if kernel::is_needed() && !args.dad && args.count == 1 {
@@ -61,7 +65,7 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
         return kernel::ask(&targets, &spot, &args.on, &setcap_hint(), global, style);
     }
     if args.dad {
-        return dad(args, target, &spot, global, style);
+        return dad(args, explain, target, &spot, global, style);
     }
     let own = spot.addresses.iter().any(|address| address.address == target);
     let mut speaker = spot.speaker(target, args.on.source)?;
@@ -108,9 +112,7 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
             frames.extend(heard.frames);
         }
     }
-    if let Some(file) = &args.on.pcap {
-        write_capture(file, frames)?;
-    }
+    let saved = write_capture(args.on.pcap.as_deref(), frames);
     let findings = judge(&Evidence { answers: &answers, trials: &trials, adverts: &adverts, listened, scene: &scene });
     let mut entry = Entry::answered(target, lookup.responders(), &vendors());
     entry.own = own;
@@ -139,12 +141,13 @@ pub(super) fn run(args: &LookupArgs, global: &Global, style: Style) -> anyhow::R
     let silent = lookup.responders().is_empty();
     let reply = lookup.reply().map(<[u8]>::to_vec);
     let exit = show(&report, global, |out| {
-        if args.explain {
+        if explain {
             let request = frame::request(speaker, target, Reach::All);
             views::explain::lookup(out, target, &request, reply.as_deref(), style)?;
         }
         views::lookup(out, &report, speaker, style)
     })?;
+    saved?;
     // Silence is what one hopes for where the address is our own.
     Ok(if silent && !own { Exit::Unknown.code() } else { exit })
 }
@@ -166,7 +169,14 @@ fn parse(text: &str) -> anyhow::Result<(IpAddr, Option<&str>)> {
 }
 
 /// Duplicate address detection.
-fn dad(args: &LookupArgs, target: IpAddr, spot: &Spot, global: &Global, style: Style) -> anyhow::Result<u8> {
+fn dad(
+    args: &LookupArgs,
+    explain: bool,
+    target: IpAddr,
+    spot: &Spot,
+    global: &Global,
+    style: Style,
+) -> anyhow::Result<u8> {
     let record = args.on.pcap.is_some();
     let stop = stop()?;
     let mut wire = Wire::open(&spot.link.name, spot.link.index, Ear::Everything, record).map_err(failed)?;
@@ -175,9 +185,7 @@ fn dad(args: &LookupArgs, target: IpAddr, spot: &Spot, global: &Global, style: S
     let mut dad = Dad::new(spot.mac, target, chance());
     let ended = wire.run(&mut dad, &stop, &mut |_| true).map_err(failed)?;
     progress.clear();
-    if let Some(file) = &args.on.pcap {
-        write_capture(file, wire.take_record())?;
-    }
+    let saved = write_capture(args.on.pcap.as_deref(), wire.take_record());
     let partial = ended == Ended::Stopped;
     let result = dad.report();
     let found = result.objections.first().map(|one| one.mac);
@@ -198,17 +206,17 @@ fn dad(args: &LookupArgs, target: IpAddr, spot: &Spot, global: &Global, style: S
         ..ArpReport::default()
     };
     show(&report, global, |out| {
-        if args.explain {
+        if explain {
             views::explain::dad(out, target, style)?;
         }
         views::dad(out, &report, style)
     })?;
-    Ok(exit)
+    saved.map(|()| exit)
 }
 
 /// The address is in another network: what its packets are handed to instead.
 fn behind(
-    args: &LookupArgs,
+    explain: bool,
     target: IpAddr,
     spot: &Spot,
     gateway: IpAddr,
@@ -241,7 +249,7 @@ fn behind(
     };
     show(&report, global, |out| {
         views::behind(out, &report, style)?;
-        if args.explain { views::explain::behind(out, target, gateway, spot.link.name.as_str(), style) } else { Ok(()) }
+        if explain { views::explain::behind(out, target, gateway, spot.link.name.as_str(), style) } else { Ok(()) }
     })?;
     Ok(if known.is_some() { 0 } else { Exit::Unknown.code() })
 }

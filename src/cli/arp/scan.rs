@@ -83,9 +83,7 @@ pub(super) fn run(args: &ScanArgs, global: &Global, style: Style) -> anyhow::Res
     let mut found = sweep(args, &spot, speaker, &targets, &scene.own, plan, &stop, &mut progress, begun)?;
     closer(args, &spot, speaker, &scene, &stop, &mut progress, &mut found)?;
     progress.clear();
-    if let Some(file) = &args.on.pcap {
-        write_capture(file, std::mem::take(&mut found.frames))?;
-    }
+    let saved = write_capture(args.on.pcap.as_deref(), std::mem::take(&mut found.frames));
     let findings = judge(&Evidence {
         answers: &found.answers,
         trials: &found.trials,
@@ -112,7 +110,8 @@ pub(super) fn run(args: &ScanArgs, global: &Global, style: Style) -> anyhow::Res
         trials: found.trials,
         ..ArpReport::default()
     };
-    show(&report, global, |out| views::scan(out, &report, style))
+    let exit = show(&report, global, |out| views::scan(out, &report, style))?;
+    saved.map(|()| exit)
 }
 
 /// Asks for every target.

@@ -77,9 +77,7 @@ pub(super) fn run(
         frames.append(&mut found.frames);
     }
     progress.clear();
-    if let Some(file) = &args.on.pcap {
-        write_capture(file, frames)?;
-    }
+    let saved = write_capture(args.on.pcap.as_deref(), frames);
     let vendors = vendors();
     let mut entries = report::entries(&found.answers, &vendors);
     for (ip, mac) in discover.heard().iter().filter(|(ip, _)| wanted(ip) && !own.contains(ip)) {
@@ -112,5 +110,6 @@ pub(super) fn run(
         ],
         ..ArpReport::default()
     };
-    show(&report, global, |out| views::scan(out, &report, style))
+    let exit = show(&report, global, |out| views::scan(out, &report, style))?;
+    saved.map(|()| exit)
 }

@@ -60,8 +60,7 @@ pub(super) fn run(args: &VendorsArgs, global: &Global, _style: Style) -> anyhow:
         print_json(&list)?;
     } else {
         for (mac, vendor, note) in &found {
-            let what =
-                vendor.map(str::to_owned).or_else(|| note.clone()).unwrap_or_else(|| "not in the listing".to_owned());
+            let what = note.as_deref().or(*vendor).unwrap_or("not in the listing");
             writeln!(out, "{mac}  {what}")?;
         }
     }

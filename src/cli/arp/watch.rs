@@ -12,7 +12,7 @@ use super::{failed, stop, vendors, views, write_capture};
 use crate::arp::filter::Ear;
 use crate::arp::judge::Severity;
 use crate::arp::watch::{Event, Home, Memory, Watch};
-use crate::os::neighbour::{Ended, Wire};
+use crate::os::neighbour::Wire;
 use crate::os::{clock, files};
 use crate::view::Style;
 use crate::wire::pcap;
@@ -149,14 +149,15 @@ fn listen(args: &WatchArgs, global: &Global, style: Style) -> anyhow::Result<u8>
         .run(&mut watch, &stop, &mut |watch| {
             let told = tell(watch.take_events(), args, global, style);
             let at = clock::monotonic_ns();
-            let kept = match &path {
+            match &path {
                 Some(path) if at.saturating_sub(saved) > SAVE => {
                     saved = at;
-                    save(path, watch.memory())
+                    // What cannot be written now is told at the end.
+                    let _ = save(path, watch.memory());
                 }
-                _ => Ok(()),
-            };
-            match told.and_then(|told| kept.map(|()| told)) {
+                _ => {}
+            }
+            match told {
                 Ok(told) => wrong |= told,
                 Err(error) => trouble = Some(error),
             }
@@ -164,19 +165,22 @@ fn listen(args: &WatchArgs, global: &Global, style: Style) -> anyhow::Result<u8>
         })
         .map_err(failed);
     // Whatever ended it: what was learnt is kept.
-    if let Some(path) = &path {
-        save(path, watch.memory())?;
-    }
-    if let Some(file) = &args.pcap {
-        write_capture(file, wire.take_record())?;
-    }
+    let kept = path.as_deref().map_or(Ok(()), |path| save(path, watch.memory()));
+    let saved = write_capture(args.pcap.as_deref(), wire.take_record());
     if let Some(trouble) = trouble {
         return Err(trouble);
     }
-    let ended = ended?;
+    ended?;
     wrong |= tell(watch.take_events(), args, global, style)?;
     finish(&watch, false, global, style)?;
-    debug_assert!(ended == Ended::Finished || ended == Ended::Stopped);
+    saved?;
+    match kept {
+        // Nobody asked for a memory in this very place.
+        Err(error) if args.memory.is_none() => {
+            let _ = writeln!(std::io::stderr(), "warning: what was learnt is not remembered: {error:#}");
+        }
+        other => other?,
+    }
     Ok(u8::from(wrong))
 }
 

@@ -1,11 +1,12 @@
 //! `--explain`: the exchange taught field by field.
 
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::style::{Paint, Style};
 use super::super::text::hang;
-use crate::wire::solicited_node;
+use crate::arp::frame::{self, Reach, Speaker};
+use crate::wire::{Arp, ArpOperation, EtherHeader, MacAddr, ethertype, solicited_node};
 
 fn heading(out: &mut dyn Write, text: &str, style: Style) -> io::Result<()> {
     writeln!(out, "{}", style.paint(Paint::Bold, text))
@@ -228,6 +229,92 @@ fn ndp(name: &str, request: bool) -> Option<String> {
         }
         .to_owned(),
     )
+}
+
+/// What a lesson is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Request and reply.
+    Exchange,
+    /// The kernel's table.
+    Table,
+    /// A sweep.
+    Scan,
+    /// Listening.
+    Watch,
+}
+
+/// Teaches without asking anyone: the exchange by an example, or what a command does.
+///
+/// # Errors
+/// Those of `out`.
+pub fn lesson(out: &mut dyn Write, topic: Topic, style: Style) -> io::Result<()> {
+    match topic {
+        Topic::Exchange => {
+            let (asker, owner) = (MacAddr([2, 0, 192, 168, 1, 2]), MacAddr([2, 0, 192, 168, 1, 3]));
+            let (source, target) = (Ipv4Addr::new(192, 168, 1, 2), Ipv4Addr::new(192, 168, 1, 3));
+            say(
+                out,
+                &format!(
+                    "An example, nothing is sent: {source} ({asker}) asks for {target}. With your own: reachwhy arp lookup IP --explain"
+                ),
+                style,
+            )?;
+            let speaker = Speaker { mac: asker, ip: Some(source.into()) };
+            let request = frame::request(speaker, target.into(), Reach::All);
+            let reply = Arp {
+                operation: ArpOperation::Reply,
+                sender_mac: owner,
+                sender_ip: target,
+                target_mac: asker,
+                target_ip: source,
+            };
+            let reply = [
+                EtherHeader { dst: asker, src: owner, vlans: Vec::new(), ethertype: ethertype::ARP }.emit(),
+                reply.emit(),
+            ]
+            .concat();
+            lookup(out, target.into(), &request, Some(&reply), style)
+        }
+        Topic::Table => {
+            heading(out, "The states of a neighbour", style)?;
+            for (state, means) in [
+                ("incomplete", "asked for, no answer yet: packets wait"),
+                ("reachable", "answered within about 30 s (base_reachable_time)"),
+                ("stale", "answered once; used as it is, checked when used: this is normal"),
+                ("delay", "used while stale: 5 s to see whether the other end answers by itself"),
+                ("probe", "being asked by unicast, three times, a second apart"),
+                ("failed", "did not answer: packets for it are refused with \"host unreachable\""),
+                ("permanent", "set by hand: never asked for, never checked"),
+            ] {
+                write!(out, "{}", hang(&format!("  {state:10}  "), means, style.width))?;
+            }
+            writeln!(out)
+        }
+        Topic::Scan => {
+            heading(out, "How a scan works", style)?;
+            say(
+                out,
+                "Every address is asked for by broadcast (IPv6: its solicited-node group), at a steady rate; whoever has it must answer, firewall or not, or it could not be spoken to at all. In the second round some who answered are asked again: how many stay silent is the link's loss, and from that follows how many rounds it takes until nobody is likely to have been missed.",
+                style,
+            )?;
+            say(
+                out,
+                "The requests are sent beside the kernel, so its neighbour table (1,024 entries by default) does not fill. Nothing is asked for but the addresses named; who answers oddly is handed an echo request with TTL 1 for the same address: the owner answers it, a router that only answers for another reports it expired.",
+                style,
+            )?;
+            writeln!(out)
+        }
+        Topic::Watch => {
+            heading(out, "What a watch hears", style)?;
+            say(
+                out,
+                "ARP requests go to all, so everyone on the link hears who asks, and with which address and MAC. Replies go to the asker alone: through a switch only those to this host are heard. What is heard is believed by every cache on the link, without proof: that is what a forger uses, and why a change is told with its evidence.",
+                style,
+            )?;
+            writeln!(out)
+        }
+    }
 }
 
 /// Teaches what happens to a packet for another network.
