@@ -7,6 +7,9 @@
 mod cells;
 mod control;
 
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::IpAddr;
@@ -35,7 +38,9 @@ const ECHOES: u8 = 4;
 /// This many "host unreachable" without one sign of life: the host is down, no more is asked of it.
 const DOWN: u32 = 5;
 /// Linux' limit on ICMP errors to one destination: six at once (`XRLIM_BURST_FACTOR`), then one a second.
-const ICMP_BURST: f64 = 6.0;
+const ICMP_BURST: u8 = 6;
+/// Control questions, and how many answers to them show that there is no such limit.
+const CONTROLS: (u8, u8) = (10, 8);
 /// Slow asking goes a little below that.
 const ICMP_SLOWEST: f64 = 0.95;
 
@@ -135,6 +140,8 @@ struct Host {
     alive: u32,
     /// "Host unreachable".
     unreachable: u32,
+    /// This host itself refused to send to it.
+    refused: bool,
     down: bool,
     echo_tries: u8,
     echo_sent: Moment,
@@ -144,7 +151,23 @@ struct Host {
     errors: u32,
     slow: VecDeque<u32>,
     next_slow: Moment,
-    slow_begun: bool,
+    limit: Limit,
+}
+
+/// Whether a host limits its ICMP errors: a port that is known to be closed is asked more often at once than
+/// Linux' limit lets pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limit {
+    /// Not asked yet.
+    Unasked,
+    /// This many are still to be sent to this cell; so many errors came.
+    Asking { cell: u32, left: u8, heard: u8 },
+    /// Until then errors are awaited.
+    Waiting { cell: u32, heard: u8, until: Moment },
+    /// It does, so what is silent is asked slowly.
+    Limited,
+    /// It does not: silence is silence.
+    Free,
 }
 
 /// A running scan.
@@ -186,6 +209,7 @@ impl Scan {
             first_sent: None,
             alive: 0,
             unreachable: 0,
+            refused: false,
             down: false,
             echo_tries: 0,
             echo_sent: now,
@@ -194,7 +218,7 @@ impl Scan {
             errors: 0,
             slow: VecDeque::new(),
             next_slow: now,
-            slow_begun: false,
+            limit: Limit::Unasked,
         };
         let count = plan.hosts.len() * plan.ports.len();
         let echo_queue =
@@ -349,6 +373,11 @@ impl Scan {
                 self.turn = (self.turn + 1) % 4;
                 let slow = self.slow > 0;
                 let state = &mut self.cells[cell as usize];
+                if state.answer.is_some() {
+                    // A control question: only how many answers come counts.
+                    self.sent += 1;
+                    return Some(Shot { number: state.tries, ..shot });
+                }
                 state.send(now);
                 if !state.in_flight {
                     state.in_flight = true;
@@ -431,29 +460,24 @@ impl Scan {
             return None;
         }
         if self.slow == 0 {
-            for cell in std::mem::take(&mut self.given_up) {
-                let host = self.split(cell).0 as usize;
-                if self.hosts[host].errors > 0 && !self.is_over(cell) {
-                    self.cells[cell as usize].slow_tries = 0;
-                    self.hosts[host].slow.push_back(cell);
-                    self.slow += 1;
-                }
-            }
+            self.begin_slow();
         }
         let mut found = None;
-        for host in &mut self.hosts {
-            if !host.slow.is_empty() && !host.slow_begun {
-                // The bucket is empty now: it gets its time.
-                (host.slow_begun, host.next_slow) = (true, now + Duration::from_millis(1100));
+        for index in 0..self.hosts.len() {
+            if found.is_some() {
+                break;
             }
-            while found.is_none() && now >= host.next_slow {
+            found = self.control_candidate(index, now);
+            let host = &mut self.hosts[index];
+            while found.is_none() && host.limit == Limit::Limited && now >= host.next_slow {
                 let Some(cell) = host.slow.pop_front() else { break };
                 if self.cells[cell as usize].answer.is_some() {
                     self.slow -= 1;
                     continue;
                 }
                 let seconds = host.first_sent.map_or(1.0, |first| now.since(first).as_secs_f64().max(0.5));
-                let rate = ((f64::from(host.errors) - ICMP_BURST) / seconds * 0.5).clamp(ICMP_SLOWEST, 1000.0);
+                let steady = f64::from(host.errors) - f64::from(ICMP_BURST);
+                let rate = (steady / seconds * 0.5).clamp(ICMP_SLOWEST, 1000.0);
                 host.next_slow = now + Duration::try_from_secs_f64(1.0 / rate).unwrap_or(GAP.1);
                 self.cells[cell as usize].slow_tries += 1;
                 found = Some(cell);
@@ -461,6 +485,66 @@ impl Scan {
         }
         let (host, port) = self.split(found?);
         Some(Shot { host, aim: Aim::Port(port), number: 0 })
+    }
+
+    /// Lines up what may have been hidden by a limit. As long as fewer errors came than Linux lets pass at once,
+    /// none can have been.
+    fn begin_slow(&mut self) {
+        let mut kept = Vec::new();
+        for cell in std::mem::take(&mut self.given_up) {
+            let host = self.split(cell).0 as usize;
+            let hidden = self.hosts[host].errors >= u32::from(ICMP_BURST) && self.hosts[host].limit != Limit::Free;
+            if hidden && !self.is_over(cell) && self.cells[cell as usize].slow_tries < 2 {
+                self.hosts[host].slow.push_back(cell);
+                self.slow += 1;
+            } else {
+                kept.push(cell);
+            }
+        }
+        self.given_up = kept;
+    }
+
+    /// The control questions to a host, and what follows from their answers.
+    fn control_candidate(&mut self, index: usize, now: Moment) -> Option<u32> {
+        let gap = self.gap(&self.hosts[index]);
+        let ports = self.plan.ports.len();
+        let host = &mut self.hosts[index];
+        if host.slow.is_empty() {
+            return None;
+        }
+        if host.limit == Limit::Unasked {
+            let cells = self.cells.iter().enumerate().skip(index * ports).take(ports);
+            let closed = |cell: &Cell| {
+                let evidence = cell.answer.and_then(|at| self.evidence.get(at as usize));
+                evidence.is_some_and(|evidence| matches!(evidence.answer, Answer::Icmp { .. }))
+            };
+            let found = cells.filter(|(_, cell)| closed(cell)).find_map(|(at, _)| u32::try_from(at).ok());
+            host.limit = found.map_or(Limit::Limited, |cell| Limit::Asking { cell, left: CONTROLS.0, heard: 0 });
+        }
+        match host.limit {
+            Limit::Asking { cell, left: 0, heard } => {
+                host.limit = Limit::Waiting { cell, heard, until: now + gap * 3 / 2 };
+                host.next_slow = now + gap * 3 / 2;
+                None
+            }
+            Limit::Asking { cell, left, heard } => {
+                host.limit = Limit::Asking { cell, left: left - 1, heard };
+                Some(cell)
+            }
+            Limit::Waiting { heard, until, .. } if heard >= CONTROLS.1 || now >= until => {
+                if heard >= CONTROLS.1 {
+                    host.limit = Limit::Free;
+                    self.slow -= host.slow.len();
+                    self.given_up.extend(host.slow.drain(..));
+                } else {
+                    // The bucket is empty now: it gets its time.
+                    host.limit = Limit::Limited;
+                    host.next_slow = now + Duration::from_millis(1100);
+                }
+                None
+            }
+            _ => None,
+        }
     }
 
     fn slow_expired(&mut self, cell: u32) {
@@ -485,7 +569,8 @@ impl Scan {
         }
         // Hosts of which nothing at all was heard: a router may still say that they are down.
         let lost = |(index, host): (usize, &Host)| {
-            let mute = host.alive == 0 && host.unreachable == 0 && host.errors == 0 && host.echo.is_none();
+            let mute =
+                !host.refused && host.alive == 0 && host.unreachable == 0 && host.errors == 0 && host.echo.is_none();
             let absent = !self.plan.present.get(index).copied().unwrap_or(false);
             host.first_sent.filter(|_| mute && absent).map(|first| first + HOST_DOWN_AFTER)
         };
@@ -555,6 +640,11 @@ impl Scan {
         let rtt = sent.filter(|sent| now >= *sent).map(|sent| now.since(sent));
         if let Some(before) = state.answer {
             // An ICMP error never unsays what the host itself said; the other way round it does.
+            if let Limit::Asking { cell: control, heard, .. } | Limit::Waiting { cell: control, heard, .. } =
+                &mut self.hosts[host as usize].limit
+            {
+                *heard += u8::from(*control == cell && matches!(answer, Answer::Icmp { .. }));
+            }
             let before = &mut self.evidence[before as usize];
             if before.answer.yields_to(&answer) {
                 *before = Evidence { answer, by, ttl, rtt, number };
@@ -566,6 +656,8 @@ impl Scan {
         if state.in_flight {
             state.in_flight = false;
             self.in_flight -= 1;
+            // In the slow part everything in flight is one of those that were lined up for it.
+            self.slow = self.slow.saturating_sub(1);
         }
         self.done += u64::from(state.status != Status::Silent);
         state.status = Status::Answered;
@@ -608,6 +700,7 @@ impl Scan {
     pub fn refused(&mut self, shot: Shot, errno: &'static str, now: Moment) {
         let by = self.plan.hosts.get(shot.host as usize).copied();
         let Some(by) = by else { return };
+        self.hosts[shot.host as usize].refused = true;
         match shot.aim {
             Aim::Echo => {
                 let state = &mut self.hosts[shot.host as usize];
@@ -635,7 +728,7 @@ impl Scan {
                     None => seen.unasked += 1,
                 }
             }
-            seen.icmp_limited = host.slow_begun;
+            seen.icmp_limited = host.limit == Limit::Limited;
             found.push(seen);
         }
         found
