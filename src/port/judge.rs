@@ -1,5 +1,8 @@
 //! What the answers mean. A pure function of what was heard of a host, and of sweeps where there were some.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 
