@@ -1,6 +1,7 @@
 //! What `reachwhy port` says to a person, and how it ends, where nothing is sent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -57,7 +58,7 @@ fn mistakes_are_told_with_what_would_be_right() {
         let text = told(arguments);
         assert!(text.starts_with("exit: 2\n"), "{arguments:?}: {text}");
         let error = text.lines().skip_while(|line| *line != "--- err").skip(1).take(2).collect::<Vec<_>>().join("\n  ");
-        all.push_str(&format!("{}\n  {error}\n", arguments.join(" ")));
+        writeln!(all, "{}\n  {error}", arguments.join(" ")).unwrap();
     }
     insta::assert_snapshot!("port_mistakes", all);
 }

@@ -169,7 +169,7 @@ impl HostCase<'_> {
             located.ports.iter().find(|(port, _)| self.seen.silent.iter().any(|place| number(*place) == Some(**port)));
         for place in &self.seen.silent {
             let Some(port) = number(*place) else { continue };
-            let (verdict, hop) = self.silence(up, quiet.map(|(_, sweep)| sweep.last_router()), distance);
+            let (verdict, hop) = self.silence(up, quiet.and_then(|(_, sweep)| sweep.last_router()), distance);
             let absent = self.neighbour == Some(false) && verdict == Verdict::HostDown;
             let told = if absent { (State::Filtered, "host-unreach") } else { silent(self.technique) };
             let report = blank(port, told, verdict);
@@ -208,7 +208,7 @@ impl HostCase<'_> {
         let own = evidence.by == self.address;
         let forger = self.forger(evidence, swept, distance);
         let nearer = forger.is_some();
-        let swept = forger.flatten().or(swept);
+        let swept = forger.and_then(|forger| forger.hop).or(swept);
         match &evidence.answer {
             Answer::SynAck { .. } if nearer => (Verdict::OpenByProxy, swept),
             Answer::Reset { .. } if nearer => (Verdict::ForgedReset, swept),
@@ -240,7 +240,7 @@ impl HostCase<'_> {
     ///
     /// A Linux router decrements the TTL before its forward chain sees the packet, so one at hop k forges from TTL
     /// k + 1 on; a bridge or a box that does not route does so from TTL k on. The answer's own TTL says which.
-    fn forger(&self, evidence: &Evidence, swept: Option<u8>, distance: Option<u8>) -> Option<Option<u8>> {
+    fn forger(&self, evidence: &Evidence, swept: Option<u8>, distance: Option<u8>) -> Option<Forger> {
         if !self.is_suspect(evidence) {
             return None;
         }
@@ -250,25 +250,20 @@ impl HostCase<'_> {
             (Some(begins), Some(distance)) if begins <= distance => {
                 let router = begins.saturating_sub(1).max(1);
                 let fits = own + 1 == router || (shorter && begins == distance);
-                (begins < distance || fits).then_some(Some(if fits { router } else { begins }))
+                (begins < distance || fits).then_some(Forger { hop: Some(if fits { router } else { begins }) })
             }
             (Some(_), Some(_)) => None,
-            _ => shorter.then_some(None),
+            _ => shorter.then_some(Forger { hop: None }),
         }
     }
 
     /// `last`: where a sweep of such a port was heard of for the last time.
-    fn silence(
-        &self,
-        up: Option<bool>,
-        last: Option<Option<(u8, IpAddr)>>,
-        distance: Option<u8>,
-    ) -> (Verdict, Option<u8>) {
+    fn silence(&self, up: Option<bool>, last: Option<(u8, IpAddr)>, distance: Option<u8>) -> (Verdict, Option<u8>) {
         if up == Some(false) {
             return (Verdict::HostDown, None);
         }
         let unsure = !matches!(self.technique, Technique::Syn | Technique::Connect | Technique::Ack);
-        let hop = last.flatten().map(|(hop, _)| hop);
+        let hop = last.map(|(hop, _)| hop);
         let verdict = match (self.nearness, hop, distance) {
             _ if unsure => Verdict::NoAnswer,
             (Nearness::Local | Nearness::OnLink, ..) if up == Some(true) => Verdict::DroppedByHost,
@@ -307,6 +302,13 @@ impl HostCase<'_> {
         }
         notes
     }
+}
+
+/// Somebody who answers in the host's name.
+#[derive(Debug, Clone, Copy)]
+struct Forger {
+    /// Where, if a sweep tells.
+    hop: Option<u8>,
 }
 
 /// Which sweep stands for which port: the same kind of answer from the same sender with the same TTL.

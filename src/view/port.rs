@@ -186,7 +186,7 @@ fn table(out: &mut dyn Write, report: &HostReport, ports: &[&PortReport], style:
                 writeln!(out, "{}{part}", " ".repeat(columns))?;
             }
         }
-        for fact in port.banner.iter().flat_map(|banner| banner.facts()) {
+        for fact in port.banner.iter().flat_map(crate::port::banner::Banner::facts) {
             write!(out, "{}", hang("      ", &fact, style.width))?;
         }
     }
@@ -264,6 +264,18 @@ fn ranges(ports: &[&PortReport]) -> String {
     let shown: Vec<String> = parts.iter().take(12).map(write).collect();
     let more = if parts.len() > 12 { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
+}
+
+/// Hosts that were not shown because nobody is there.
+///
+/// # Errors
+/// Those of `out`.
+pub fn absent(out: &mut dyn Write, count: usize) -> io::Result<()> {
+    match count {
+        0 => Ok(()),
+        1 => writeln!(out, "\nnot shown: 1 host that is down"),
+        _ => writeln!(out, "\nnot shown: {count} hosts that are down"),
+    }
 }
 
 /// What a whole run came to.

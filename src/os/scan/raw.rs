@@ -11,7 +11,7 @@ use super::{
     Clock, Request, ScanError, Wire, domain, errno, is_busy, scoped, setcap_hint, sources, system, unspecified, widen,
 };
 use crate::port::packet::{SOURCES, Signature};
-use crate::port::scan::{Aim, Scan, Shot};
+use crate::port::scan::{Aim, Reply, Scan, Shot};
 use crate::port::{Technique, filter};
 use crate::probe::Moment;
 
@@ -213,7 +213,9 @@ impl Wire for Raw {
                     };
                     any = true;
                     let at = clock.of_stamp(message.stamp_ns);
-                    scan.heard(*host, aim, heard.number, heard.by, Some(heard.ttl), heard.answer, at);
+                    let reply =
+                        Reply { number: heard.number, by: heard.by, ttl: Some(heard.ttl), answer: heard.answer };
+                    scan.heard(*host, aim, reply, at);
                 }
                 if got < sys::BATCH {
                     break;

@@ -39,7 +39,7 @@ fn sweep(last: u8, begins: Option<u8>) -> Sweep {
     Sweep { hops }
 }
 
-fn case<'a>(seen: &'a HostSeen, technique: Technique, nearness: Nearness, neighbour: Option<bool>) -> HostCase<'a> {
+fn case(seen: &HostSeen, technique: Technique, nearness: Nearness, neighbour: Option<bool>) -> HostCase<'_> {
     HostCase {
         name: "host",
         address: host(),

@@ -66,7 +66,8 @@ fn run(world: &World, technique: Technique, seed: u64) -> Run {
     loop {
         while let Some(entry) = at.first_entry().filter(|entry| entry.key().0 <= now) {
             let (shot, answer) = entry.remove();
-            scan.heard(0, shot.aim, Some(shot.number), host(), Some(63), answer, now);
+            let reply = Reply { number: Some(shot.number), by: host(), ttl: Some(63), answer };
+            scan.heard(0, shot.aim, reply, now);
         }
         match scan.next(now) {
             Next::Done => break,
@@ -75,7 +76,6 @@ fn run(world: &World, technique: Technique, seed: u64) -> Run {
                 turns += 1;
                 assert!(turns < 1_000_000, "does not end: {scan:?}");
                 now = at.first_key_value().map_or(until, |(key, _)| key.0.min(until));
-                continue;
             }
             Next::Send(shot) => {
                 count += 1;
@@ -248,7 +248,8 @@ proptest! {
         let plan = Plan { hosts: vec![super::tests::host()], ports: vec![1, 2], technique: Technique::Syn, secret: 1,
             rate: None, floor: 100.0, most_in_flight: None, tries: 3, timeout: None, echo: true, present: vec![] };
         let mut scan = Scan::new(plan, Moment(0));
-        scan.heard(host, Aim::Port(port), number, super::tests::host(), None, Answer::Reset { window: 0 }, Moment(5));
+        let reply = Reply { number, by: super::tests::host(), ttl: None, answer: Answer::Reset { window: 0 } };
+        scan.heard(host, Aim::Port(port), reply, Moment(5));
         prop_assert!(scan.finish()[0].answers.is_empty());
     }
 }
