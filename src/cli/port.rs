@@ -23,6 +23,9 @@ use crate::view::{self, Progress, Style};
 
 use targets::Target;
 
+/// Of more hosts than these, those that are down are only counted.
+const FEW: usize = 8;
+
 /// Which ports of which hosts, and how to ask.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -82,8 +85,16 @@ pub(super) struct PortArgs {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=15))]
     tries: u8,
     /// Wait until all the ports are open, at most so many seconds
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, value_parser = super::seconds, conflicts_with = "watch")]
-    wait: Option<Option<Duration>>,
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "86400",
+        value_parser = super::seconds,
+        conflicts_with = "watch"
+    )]
+    wait: Option<Duration>,
     /// Ask again and again, and tell what changes
     #[arg(long)]
     watch: bool,
@@ -177,6 +188,7 @@ pub(super) fn run(args: &PortArgs, global: &Global, style: Style) -> anyhow::Res
     let many = job.targets.len() > 1;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut first = true;
+    let mut absent = 0usize;
     let sum = job.round(!global.json, &mut |report| {
         if global.json {
             if many {
@@ -185,6 +197,8 @@ pub(super) fn run(args: &PortArgs, global: &Global, style: Style) -> anyhow::Res
                 serde_json::to_writer_pretty(&mut out, &report)?;
             }
             out.write_all(b"\n")?;
+        } else if job.targets.len() > FEW && report.host_up == Some(false) && global.verbose == 0 {
+            absent += 1;
         } else {
             if !std::mem::take(&mut first) {
                 writeln!(out)?;
@@ -196,6 +210,7 @@ pub(super) fn run(args: &PortArgs, global: &Global, style: Style) -> anyhow::Res
         Ok(())
     })?;
     if !global.json {
+        view::port::absent(&mut out, absent)?;
         view::port::sum(&mut out, sum.sent, sum.elapsed, sum.loss, sum.partial, style)?;
     }
     out.flush()?;

@@ -1,5 +1,8 @@
 //! What the answers mean. A pure function of what was heard of a host, and of sweeps where there were some.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -81,7 +84,7 @@ impl HostCase<'_> {
         self.nearness == Nearness::Routed
             && evidence.by == self.address
             && matches!(evidence.answer, Answer::Reset { .. } | Answer::SynAck { .. })
-            && matches!((passed(evidence), self.reference()), (Some(own), Some(known)) if own < known)
+            && matches!((passed(evidence), self.reference()), (Some(own), Some(known)) if own != known)
     }
 
     /// Which ports a TTL sweep should look at: one of each kind of answer that the sweep can tell more about.
@@ -144,7 +147,12 @@ impl HostCase<'_> {
         for (place, evidence) in &self.seen.answers {
             let Some(port) = number(*place) else { continue };
             let own = evidence.by == self.address;
-            let (verdict, hop) = self.meaning(evidence, like.sweep(port, evidence), distance);
+            let mut swept = like.sweep(port, evidence);
+            if !own {
+                // The sweeps met that router by its name.
+                swept = located.hop_of(evidence.by).or(swept);
+            }
+            let (verdict, hop) = self.meaning(evidence, swept, distance);
             let report = blank(port, state_of(self.technique, &evidence.answer, own), verdict);
             let said = !matches!(evidence.answer, Answer::Local(_) | Answer::Failed(_));
             ports.push(PortReport {
@@ -161,8 +169,10 @@ impl HostCase<'_> {
             located.ports.iter().find(|(port, _)| self.seen.silent.iter().any(|place| number(*place) == Some(**port)));
         for place in &self.seen.silent {
             let Some(port) = number(*place) else { continue };
-            let (verdict, hop) = self.silence(up, quiet.map(|(_, sweep)| sweep.last_router()), distance);
-            let report = blank(port, silent(self.technique), verdict);
+            let (verdict, hop) = self.silence(up, quiet.and_then(|(_, sweep)| sweep.last_router()), distance);
+            let absent = self.neighbour == Some(false) && verdict == Verdict::HostDown;
+            let told = if absent { (State::Filtered, "host-unreach") } else { silent(self.technique) };
+            let report = blank(port, told, verdict);
             ports.push(PortReport { hop, hop_address: hop.and_then(|hop| located.router(hop)), ..report });
         }
         ports.sort_by_key(|port| port.port);
@@ -196,11 +206,9 @@ impl HostCase<'_> {
 
     fn meaning(&self, evidence: &Evidence, swept: Option<u8>, distance: Option<u8>) -> (Verdict, Option<u8>) {
         let own = evidence.by == self.address;
-        let nearer = match (swept, distance) {
-            (Some(hop), Some(distance)) => hop < distance,
-            _ => self.is_suspect(evidence),
-        };
-        let nearer = nearer && self.nearness == Nearness::Routed && (self.is_suspect(evidence) || swept.is_some());
+        let forger = self.forger(evidence, swept, distance);
+        let nearer = forger.is_some();
+        let swept = forger.and_then(|forger| forger.hop).or(swept);
         match &evidence.answer {
             Answer::SynAck { .. } if nearer => (Verdict::OpenByProxy, swept),
             Answer::Reset { .. } if nearer => (Verdict::ForgedReset, swept),
@@ -228,18 +236,34 @@ impl HostCase<'_> {
         }
     }
 
+    /// Whether an answer in the host's name is another's, and whose hop that is where a sweep tells.
+    ///
+    /// A Linux router decrements the TTL before its forward chain sees the packet, so one at hop k forges from TTL
+    /// k + 1 on; a bridge or a box that does not route does so from TTL k on. The answer's own TTL says which.
+    fn forger(&self, evidence: &Evidence, swept: Option<u8>, distance: Option<u8>) -> Option<Forger> {
+        if !self.is_suspect(evidence) {
+            return None;
+        }
+        let own = passed(evidence)?;
+        let shorter = self.reference().is_some_and(|known| own < known);
+        match (swept, distance) {
+            (Some(begins), Some(distance)) if begins <= distance => {
+                let router = begins.saturating_sub(1).max(1);
+                let fits = own + 1 == router || (shorter && begins == distance);
+                (begins < distance || fits).then_some(Forger { hop: Some(if fits { router } else { begins }) })
+            }
+            (Some(_), Some(_)) => None,
+            _ => shorter.then_some(Forger { hop: None }),
+        }
+    }
+
     /// `last`: where a sweep of such a port was heard of for the last time.
-    fn silence(
-        &self,
-        up: Option<bool>,
-        last: Option<Option<(u8, IpAddr)>>,
-        distance: Option<u8>,
-    ) -> (Verdict, Option<u8>) {
+    fn silence(&self, up: Option<bool>, last: Option<(u8, IpAddr)>, distance: Option<u8>) -> (Verdict, Option<u8>) {
         if up == Some(false) {
             return (Verdict::HostDown, None);
         }
         let unsure = !matches!(self.technique, Technique::Syn | Technique::Connect | Technique::Ack);
-        let hop = last.flatten().map(|(hop, _)| hop);
+        let hop = last.map(|(hop, _)| hop);
         let verdict = match (self.nearness, hop, distance) {
             _ if unsure => Verdict::NoAnswer,
             (Nearness::Local | Nearness::OnLink, ..) if up == Some(true) => Verdict::DroppedByHost,
@@ -278,6 +302,13 @@ impl HostCase<'_> {
         }
         notes
     }
+}
+
+/// Somebody who answers in the host's name.
+#[derive(Debug, Clone, Copy)]
+struct Forger {
+    /// Where, if a sweep tells.
+    hop: Option<u8>,
 }
 
 /// Which sweep stands for which port: the same kind of answer from the same sender with the same TTL.

@@ -142,6 +142,13 @@ impl Located {
         })
     }
 
+    /// The hop at which this router was met.
+    pub fn hop_of(&self, router: IpAddr) -> Option<u8> {
+        let all = std::iter::once(&self.echo).chain(self.ports.values());
+        let hops = all.flat_map(|sweep| sweep.hops.iter());
+        hops.filter(|(_, seen)| **seen == AtTtl::Router(router)).map(|(ttl, _)| *ttl).min()
+    }
+
     /// The host's own distance: what answers furthest away in its name.
     pub fn distance(&self, host: IpAddr) -> Option<u8> {
         let all = std::iter::once(&self.echo).chain(self.ports.values());

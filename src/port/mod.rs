@@ -7,6 +7,7 @@
 //! the question. Pure; the sockets are `os::scan`'s.
 
 pub mod banner;
+pub mod certificate;
 pub mod filter;
 pub mod hosts;
 pub mod judge;

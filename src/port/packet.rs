@@ -1,8 +1,11 @@
 //! The probes of a scan as bytes, and the answers read back.
 //!
 //! No table of what was sent is needed to match an answer: TCP probes are signed with a sequence number made
-//! from the run's secret, host, port and try, and an answer must acknowledge it; datagrams name their try by
-//! their source port. What does not carry the signature is no answer.
+//! from the run's secret, host, port and try, and an answer must acknowledge it; every try has a source port of
+//! its own. What does not carry the signature is no answer.
+//!
+//! The source ports are not for matching alone: a second SYN of the same flow within the window of the first is
+//! answered with a reset by a port that is open (`tcp_check_req`, embryonic reset).
 
 use std::net::IpAddr;
 
@@ -11,8 +14,8 @@ use super::scan::{Aim, Answer, Shot};
 use crate::probe::payload;
 use crate::wire::{IcmpFamily, IcmpHeader, Ipv4Header, Ipv6Header, TcpFlags, checksum, protocol};
 
-/// Source ports that a scan needs: one for TCP, one a try for UDP.
-pub const UDP_PORTS: u16 = 15;
+/// Source ports that a scan needs: one a try.
+pub const SOURCES: u16 = 15;
 /// Longest payload that is kept of a datagram that answers.
 const KEPT: usize = 64;
 
@@ -21,7 +24,7 @@ const KEPT: usize = 64;
 pub struct Signature {
     /// Of this run alone.
     pub secret: u64,
-    /// The source port of TCP probes, or the source ports of datagrams by the number of their try, from the first.
+    /// The source ports by the number of the try, from the first.
     pub sources: Vec<u16>,
     /// Identifier of echoes.
     pub echo_id: u16,
@@ -94,7 +97,7 @@ impl Signature {
         let syn = flags.contains(TcpFlags::SYN);
         let (seq, ack) = if flags.contains(TcpFlags::ACK) { (signed ^ 0x5a5a_0000, signed) } else { (signed, 0) };
         let mut bytes = Vec::with_capacity(24);
-        bytes.extend(self.sources.first().copied().unwrap_or(0).to_be_bytes());
+        bytes.extend(self.source_of(number).to_be_bytes());
         bytes.extend(port.to_be_bytes());
         bytes.extend(seq.to_be_bytes());
         bytes.extend(ack.to_be_bytes());
@@ -154,9 +157,7 @@ impl Signature {
 
     fn read_tcp(&self, technique: Technique, ip: &Outer, upper: &[u8]) -> Option<Heard> {
         let (sport, dport, seq, ack) = (word(upper, 0)?, word(upper, 2)?, long(upper, 4)?, long(upper, 8)?);
-        if self.sources.first() != Some(&dport) {
-            return None;
-        }
+        self.number_of(dport)?;
         let (offset, flags, window) = (upper.get(12)? >> 4, TcpFlags(*upper.get(13)?), word(upper, 14)?);
         let ours = technique.flags()?;
         let signed = if ours.contains(TcpFlags::ACK) { seq } else { ack.wrapping_sub(ours.sequence_len()) };
@@ -194,9 +195,7 @@ impl Signature {
         match quoted.protocol {
             protocol::TCP if technique != Technique::Udp => {
                 let (sport, dport, seq) = (word(inner, 0)?, word(inner, 2)?, long(inner, 4)?);
-                if self.sources.first() != Some(&sport) {
-                    return None;
-                }
+                self.number_of(sport)?;
                 let ack = technique.flags()?.contains(TcpFlags::ACK);
                 let number = self.verify(quoted.dst, dport, if ack { seq ^ 0x5a5a_0000 } else { seq })?;
                 Some(ip.heard(quoted.dst, Some(dport), Some(number), answer))

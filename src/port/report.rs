@@ -183,8 +183,7 @@ pub fn ms(span: Duration) -> f64 {
 pub fn state_of(technique: Technique, answer: &Answer, own: bool) -> (State, &'static str) {
     use Technique::{Ack, Connect, Fin, Null, Syn, Udp, Xmas};
     match answer {
-        Answer::SynAck { .. } => (State::Open, "syn-ack"),
-        Answer::Connected => (State::Open, "syn-ack"),
+        Answer::SynAck { .. } | Answer::Connected => (State::Open, "syn-ack"),
         Answer::Data(_) => (State::Open, "udp-response"),
         Answer::Reset { .. } => match technique {
             Ack => (State::Unfiltered, "reset"),

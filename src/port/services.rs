@@ -138,7 +138,7 @@ mod tests {
         let mut many = services.ports(false, "http*");
         many.sort_unstable();
         assert_eq!(many, [80, 443, 8080, 8443]);
-        assert_eq!(services.near(false, "htps"), Some("https"));
+        assert_eq!(services.near(false, "posgresql"), Some("postgresql"));
         assert_eq!(services.near(false, "nonsense"), None);
     }
 }

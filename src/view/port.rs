@@ -21,6 +21,8 @@ pub use watch::Watch;
 const ALIKE: usize = 20;
 /// Below this many columns what it means has a line of its own.
 const NARROW: usize = 76;
+/// And what it means must have this much room beside the rest.
+const ROOM: usize = 26;
 
 /// What is shown.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +163,7 @@ fn table(out: &mut dyn Write, report: &HostReport, ports: &[&PortReport], style:
         text
     };
     let columns: usize = widths.iter().filter(|width| **width > 0).map(|width| width + 2).sum();
-    let apart = narrow || columns + 20 > style.width;
+    let apart = narrow || columns + ROOM > style.width;
     let head = line(&heads, None);
     let head = if apart { head.trim_end().to_owned() } else { format!("{head}WHO SAYS SO") };
     writeln!(out, "{}", style.paint(Paint::Bold, head.trim_end()))?;
@@ -184,7 +186,7 @@ fn table(out: &mut dyn Write, report: &HostReport, ports: &[&PortReport], style:
                 writeln!(out, "{}{part}", " ".repeat(columns))?;
             }
         }
-        for fact in port.banner.iter().flat_map(|banner| banner.facts()) {
+        for fact in port.banner.iter().flat_map(crate::port::banner::Banner::facts) {
             write!(out, "{}", hang("      ", &fact, style.width))?;
         }
     }
@@ -210,8 +212,11 @@ fn meaning(report: &HostReport, port: &PortReport) -> String {
         (None, _) => "a device on the way".to_owned(),
     };
     let by = port.by.map(|by| by.to_string()).unwrap_or_default();
-    let icmp =
-        port.icmp.as_ref().map(|icmp| icmp.says.trim_start_matches("destination unreachable: ")).unwrap_or_default();
+    let icmp = port
+        .icmp
+        .as_ref()
+        .map(|icmp| icmp.says.trim_start_matches("destination unreachable: ").replace("administratively ", ""))
+        .unwrap_or_default();
     let from = match port.hop {
         Some(hop) => format!("{by} at hop {hop}"),
         None => by.clone(),
@@ -223,16 +228,14 @@ fn meaning(report: &HostReport, port: &PortReport) -> String {
             "refused: nothing listens, or a firewall resets".to_owned()
         }
         Verdict::ClosedByHost => "the host: nothing listens".to_owned(),
-        Verdict::RejectedByHost => format!("the host's own firewall rejects: {icmp}"),
-        Verdict::RejectedOnTheWay if by.is_empty() => {
-            "rejected on the way; who did is not told to connect()".to_owned()
-        }
-        Verdict::RejectedOnTheWay => format!("{from} rejects on the way: {icmp}"),
-        Verdict::ForgedReset => format!("reset forged by {at}, in the host's name"),
+        Verdict::RejectedByHost => format!("the host's own firewall: {icmp}"),
+        Verdict::RejectedOnTheWay if by.is_empty() => "rejected on the way, by whom connect() does not tell".to_owned(),
+        Verdict::RejectedOnTheWay => format!("{from}: {icmp}"),
+        Verdict::ForgedReset => format!("forged by {at} in the host's name"),
         Verdict::DroppedByHost => "dropped by the host's own firewall".to_owned(),
         Verdict::DroppedAtTheEnd => match port.hop_address {
-            Some(address) => format!("dropped by the host itself, or by {address} right before it"),
-            None => "dropped by the host itself, or by the router right before it".to_owned(),
+            Some(address) => format!("dropped by the host or by {address} before it"),
+            None => "dropped by the host or the router before it".to_owned(),
         },
         Verdict::DroppedOnTheWay => format!("dropped at {at} or right behind it"),
         Verdict::Dropped => "dropped; nothing tells where".to_owned(),
@@ -261,6 +264,18 @@ fn ranges(ports: &[&PortReport]) -> String {
     let shown: Vec<String> = parts.iter().take(12).map(write).collect();
     let more = if parts.len() > 12 { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
+}
+
+/// Hosts that were not shown because nobody is there.
+///
+/// # Errors
+/// Those of `out`.
+pub fn absent(out: &mut dyn Write, count: usize) -> io::Result<()> {
+    match count {
+        0 => Ok(()),
+        1 => writeln!(out, "\nnot shown: 1 host that is down"),
+        _ => writeln!(out, "\nnot shown: {count} hosts that are down"),
+    }
 }
 
 /// What a whole run came to.

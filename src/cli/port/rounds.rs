@@ -41,20 +41,18 @@ fn once(job: &Job<'_>) -> anyhow::Result<Vec<HostReport>> {
 }
 
 /// Until all ports are open.
-pub(super) fn wait(job: &Job<'_>, limit: Option<Duration>, global: &Global, style: Style) -> anyhow::Result<u8> {
+pub(super) fn wait(job: &Job<'_>, limit: Duration, global: &Global, style: Style) -> anyhow::Result<u8> {
     let start = clock::monotonic_ns();
     let spent = || Duration::from_nanos(clock::monotonic_ns().saturating_sub(start));
     let interval = job.args.interval.unwrap_or(Duration::from_millis(250));
     let mut patient = Job { timeout: Some(job.timeout.unwrap_or(PATIENCE)), ..job.copy() };
     let (reports, open) = loop {
-        if let Some(limit) = limit {
-            // The last round must not outlast the limit by much.
-            let left = limit.saturating_sub(spent()).max(Duration::from_millis(50));
-            patient.timeout = Some(patient.timeout.map_or(left, |timeout| timeout.min(left)));
-        }
+        // The last round must not outlast the limit by much.
+        let left = limit.saturating_sub(spent()).max(Duration::from_millis(50));
+        patient.timeout = Some(patient.timeout.map_or(left, |timeout| timeout.min(left)));
         let reports = once(&patient)?;
         let open = all_open(&reports);
-        let over = limit.is_some_and(|limit| spent() + interval >= limit);
+        let over = spent() + interval >= limit;
         if open || over || job.stop.load(Ordering::Relaxed) {
             break (reports, open);
         }

@@ -10,7 +10,7 @@ use socket2::{Protocol, Socket, Type};
 
 use super::super::sys::{self, Inbox};
 use super::{Clock, Request, ScanError, Wire, domain, errno, is_busy, scoped, system};
-use crate::port::scan::{Aim, Answer, Scan, Shot};
+use crate::port::scan::{Aim, Answer, Reply, Scan, Shot};
 use crate::probe::Moment;
 
 /// Descriptors left for everything else.
@@ -174,7 +174,7 @@ impl Connections {
                     (address, None, answer, clock.now())
                 });
                 self.close(token);
-                scan.heard(shot.host, shot.aim, Some(shot.number), by, ttl, answer, at);
+                scan.heard(shot.host, shot.aim, Reply { number: Some(shot.number), by, ttl, answer }, at);
             }
         }
         Ok(true)
@@ -210,7 +210,7 @@ impl Wire for Connections {
             let token = event.data();
             let Some((shot, by, ttl, answer, at)) = self.outcome(token, clock) else { continue };
             self.close(token);
-            scan.heard(shot.host, shot.aim, Some(shot.number), by, ttl, answer, at);
+            scan.heard(shot.host, shot.aim, Reply { number: Some(shot.number), by, ttl, answer }, at);
         }
         // Attempts whose port was answered by another try, and closed ones, are done with.
         while let Some(token) = self.order.front().copied() {

@@ -8,7 +8,7 @@ use socket2::{Protocol, Socket, Type};
 
 use super::super::sys::{self, ExtendedError, Inbox, OutMessage};
 use super::{Clock, Request, ScanError, Wire, domain, errno, is_busy, scoped, system, unspecified, widen};
-use crate::port::scan::{Aim, Answer, Scan, Shot};
+use crate::port::scan::{Aim, Answer, Reply, Scan, Shot};
 use crate::probe::payload;
 
 /// Tries that have a socket of their own, and so can be told apart.
@@ -139,7 +139,8 @@ impl Wire for Datagrams {
                     };
                     any = true;
                     let at = clock.of_stamp(message.stamp_ns);
-                    scan.heard(*host, Aim::Port(*port), Some(number), by, message.ttl, answer, at);
+                    let reply = Reply { number: Some(number), by, ttl: message.ttl, answer };
+                    scan.heard(*host, Aim::Port(*port), reply, at);
                 }
             }
         }

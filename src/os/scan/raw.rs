@@ -10,8 +10,8 @@ use super::super::sys::{self, Inbox, OutMessage};
 use super::{
     Clock, Request, ScanError, Wire, domain, errno, is_busy, scoped, setcap_hint, sources, system, unspecified, widen,
 };
-use crate::port::packet::{Signature, UDP_PORTS};
-use crate::port::scan::{Aim, Scan, Shot};
+use crate::port::packet::{SOURCES, Signature};
+use crate::port::scan::{Aim, Reply, Scan, Shot};
 use crate::port::{Technique, filter};
 use crate::probe::Moment;
 
@@ -107,10 +107,9 @@ fn denied(error: std::io::Error, technique: Technique, operation: &'static str) 
 
 /// Takes source ports out of other programs' reach: dual-stack sockets, which hold a port in both families.
 fn reserve(udp: bool) -> Result<(Vec<Socket>, Vec<u16>), ScanError> {
-    let wanted = if udp { UDP_PORTS } else { 1 };
     let (kind, protocol) = if udp { (Type::DGRAM, Protocol::UDP) } else { (Type::STREAM, Protocol::TCP) };
-    let (mut sockets, mut ports) = (Vec::new(), Vec::new());
-    let bind = |v6: bool| -> std::io::Result<(Socket, u16)> {
+    let (mut sockets, mut ports) = (Vec::new(), Vec::<u16>::new());
+    let bind = |v6: bool, port: u16| -> std::io::Result<(Socket, u16)> {
         let socket = Socket::new(domain(v6), kind, Some(protocol))?;
         if v6 {
             socket.set_only_v6(false)?;
@@ -119,13 +118,17 @@ fn reserve(udp: bool) -> Result<(Vec<Socket>, Vec<u16>), ScanError> {
             // It is never read.
             let _ = sys::set_int(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, 0);
         }
-        socket.bind(&std::net::SocketAddr::new(unspecified(v6), 0).into())?;
+        socket.bind(&std::net::SocketAddr::new(unspecified(v6), port).into())?;
         let port = socket.local_addr()?.as_socket().map_or(0, |local| local.port());
         Ok((socket, port))
     };
-    for _ in 0..wanted {
-        // A kernel without IPv6 has the other family alone.
-        let (socket, port) = bind(true).or_else(|_| bind(false)).map_err(system("reserve a source port"))?;
+    // A kernel without IPv6 has the other family alone.
+    let any = |port: u16| bind(true, port).or_else(|_| bind(false, port));
+    for _ in 0..SOURCES {
+        // In a row where that can be had: the filter knows but one range.
+        let next = ports.last().and_then(|last| last.checked_add(1));
+        let bound = next.map_or_else(|| any(0), |next| any(next).or_else(|_| any(0)));
+        let (socket, port) = bound.map_err(system("reserve a source port"))?;
         sockets.push(socket);
         ports.push(port);
     }
@@ -210,7 +213,9 @@ impl Wire for Raw {
                     };
                     any = true;
                     let at = clock.of_stamp(message.stamp_ns);
-                    scan.heard(*host, aim, heard.number, heard.by, Some(heard.ttl), heard.answer, at);
+                    let reply =
+                        Reply { number: heard.number, by: heard.by, ttl: Some(heard.ttl), answer: heard.answer };
+                    scan.heard(*host, aim, reply, at);
                 }
                 if got < sys::BATCH {
                     break;

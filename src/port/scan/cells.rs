@@ -87,6 +87,19 @@ pub struct Evidence {
     pub number: Option<u8>,
 }
 
+/// An answer as it arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The try it names; none where it cannot be told.
+    pub number: Option<u8>,
+    /// Who says it: the outer source address.
+    pub by: IpAddr,
+    /// TTL or hop limit on arrival.
+    pub ttl: Option<u8>,
+    /// What it says.
+    pub answer: Answer,
+}
+
 /// How far a port is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Status {
@@ -148,7 +161,7 @@ impl Order {
             a
         };
         // A step that has no divisor in common with the count meets every number.
-        let mut step = if count > 2 { (secret >> 32) % count | 1 } else { 1 };
+        let mut step = if count > 2 { ((secret >> 32) % count) | 1 } else { 1 };
         // Small steps would be ranges in a row again.
         if step < count / 3 {
             step += count / 3;

@@ -6,18 +6,23 @@
 
 mod cells;
 mod control;
+mod slow;
+
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use cells::{Answer, Evidence};
+pub use cells::{Answer, Evidence, Reply};
 
 use super::Technique;
 use crate::probe::{Moment, RttEstimator};
 use cells::{Cell, Status};
 use control::Control;
+use slow::Limit;
 
 /// How long a try waits before the next, while the round trip is not known.
 const GAP_UNKNOWN: Duration = Duration::from_millis(200);
@@ -34,11 +39,6 @@ const CANARY: Duration = Duration::from_millis(50);
 const ECHOES: u8 = 4;
 /// This many "host unreachable" without one sign of life: the host is down, no more is asked of it.
 const DOWN: u32 = 5;
-/// Linux' limit on ICMP errors to one destination: six at once (`XRLIM_BURST_FACTOR`), then one a second.
-const ICMP_BURST: f64 = 6.0;
-/// Slow asking goes a little below that.
-const ICMP_SLOWEST: f64 = 0.95;
-
 /// What a probe asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Aim {
@@ -135,6 +135,8 @@ struct Host {
     alive: u32,
     /// "Host unreachable".
     unreachable: u32,
+    /// This host itself refused to send to it.
+    refused: bool,
     down: bool,
     echo_tries: u8,
     echo_sent: Moment,
@@ -144,7 +146,7 @@ struct Host {
     errors: u32,
     slow: VecDeque<u32>,
     next_slow: Moment,
-    slow_begun: bool,
+    limit: Limit,
 }
 
 /// A running scan.
@@ -186,6 +188,7 @@ impl Scan {
             first_sent: None,
             alive: 0,
             unreachable: 0,
+            refused: false,
             down: false,
             echo_tries: 0,
             echo_sent: now,
@@ -194,7 +197,7 @@ impl Scan {
             errors: 0,
             slow: VecDeque::new(),
             next_slow: now,
-            slow_begun: false,
+            limit: Limit::Unasked,
         };
         let count = plan.hosts.len() * plan.ports.len();
         let echo_queue =
@@ -349,6 +352,11 @@ impl Scan {
                 self.turn = (self.turn + 1) % 4;
                 let slow = self.slow > 0;
                 let state = &mut self.cells[cell as usize];
+                if state.answer.is_some() {
+                    // A control question: only how many answers come counts.
+                    self.sent += 1;
+                    return Some(Shot { number: state.tries, ..shot });
+                }
                 state.send(now);
                 if !state.in_flight {
                     state.in_flight = true;
@@ -424,55 +432,6 @@ impl Scan {
         self.given_up = kept;
     }
 
-    /// UDP: a host that sends ICMP errors may hold most of them back, so what is silent is asked once more at a
-    /// pace that its limit allows.
-    fn slow_candidate(&mut self, now: Moment) -> Option<Shot> {
-        if self.plan.technique != Technique::Udp {
-            return None;
-        }
-        if self.slow == 0 {
-            for cell in std::mem::take(&mut self.given_up) {
-                let host = self.split(cell).0 as usize;
-                if self.hosts[host].errors > 0 && !self.is_over(cell) {
-                    self.cells[cell as usize].slow_tries = 0;
-                    self.hosts[host].slow.push_back(cell);
-                    self.slow += 1;
-                }
-            }
-        }
-        let mut found = None;
-        for host in &mut self.hosts {
-            if !host.slow.is_empty() && !host.slow_begun {
-                // The bucket is empty now: it gets its time.
-                (host.slow_begun, host.next_slow) = (true, now + Duration::from_millis(1100));
-            }
-            while found.is_none() && now >= host.next_slow {
-                let Some(cell) = host.slow.pop_front() else { break };
-                if self.cells[cell as usize].answer.is_some() {
-                    self.slow -= 1;
-                    continue;
-                }
-                let seconds = host.first_sent.map_or(1.0, |first| now.since(first).as_secs_f64().max(0.5));
-                let rate = ((f64::from(host.errors) - ICMP_BURST) / seconds * 0.5).clamp(ICMP_SLOWEST, 1000.0);
-                host.next_slow = now + Duration::try_from_secs_f64(1.0 / rate).unwrap_or(GAP.1);
-                self.cells[cell as usize].slow_tries += 1;
-                found = Some(cell);
-            }
-        }
-        let (host, port) = self.split(found?);
-        Some(Shot { host, aim: Aim::Port(port), number: 0 })
-    }
-
-    fn slow_expired(&mut self, cell: u32) {
-        let host = self.split(cell).0 as usize;
-        if self.cells[cell as usize].slow_tries < 2 {
-            self.hosts[host].slow.push_back(cell);
-        } else {
-            self.slow -= 1;
-            self.given_up.push(cell);
-        }
-    }
-
     /// Nothing is to be sent: when to look again, or that all is over.
     fn idle(&mut self, now: Moment) -> Next {
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
@@ -485,7 +444,8 @@ impl Scan {
         }
         // Hosts of which nothing at all was heard: a router may still say that they are down.
         let lost = |(index, host): (usize, &Host)| {
-            let mute = host.alive == 0 && host.unreachable == 0 && host.errors == 0 && host.echo.is_none();
+            let mute =
+                !host.refused && host.alive == 0 && host.unreachable == 0 && host.errors == 0 && host.echo.is_none();
             let absent = !self.plan.present.get(index).copied().unwrap_or(false);
             host.first_sent.filter(|_| mute && absent).map(|first| first + HOST_DOWN_AFTER)
         };
@@ -522,16 +482,8 @@ impl Scan {
     }
 
     /// An answer. `number` is the try it names; none where it cannot be told.
-    pub fn heard(
-        &mut self,
-        host: u32,
-        aim: Aim,
-        number: Option<u8>,
-        by: IpAddr,
-        ttl: Option<u8>,
-        answer: Answer,
-        now: Moment,
-    ) {
+    pub fn heard(&mut self, host: u32, aim: Aim, reply: Reply, now: Moment) {
+        let Reply { number, by, ttl, answer } = reply;
         let Some(state) = self.hosts.get_mut(host as usize) else { return };
         let lives = answer.shows_life(self.plan.hosts[host as usize] == by);
         state.alive += u32::from(lives);
@@ -540,7 +492,7 @@ impl Scan {
             state.down |= state.alive == 0 && state.unreachable >= DOWN && state.echo.is_none();
         }
         let Aim::Port(port) = aim else {
-            self.heard_echo(host, number, by, ttl, answer, now);
+            self.heard_echo(host, Reply { number, by, ttl, answer }, now);
             return;
         };
         let Some(cell) = self.cell(host, port) else { return };
@@ -555,6 +507,11 @@ impl Scan {
         let rtt = sent.filter(|sent| now >= *sent).map(|sent| now.since(sent));
         if let Some(before) = state.answer {
             // An ICMP error never unsays what the host itself said; the other way round it does.
+            if let Limit::Asking { cell: control, heard, .. } | Limit::Waiting { cell: control, heard, .. } =
+                &mut self.hosts[host as usize].limit
+            {
+                *heard += u8::from(*control == cell && matches!(answer, Answer::Icmp { .. }));
+            }
             let before = &mut self.evidence[before as usize];
             if before.answer.yields_to(&answer) {
                 *before = Evidence { answer, by, ttl, rtt, number };
@@ -566,6 +523,8 @@ impl Scan {
         if state.in_flight {
             state.in_flight = false;
             self.in_flight -= 1;
+            // In the slow part everything in flight is one of those that were lined up for it.
+            self.slow = self.slow.saturating_sub(1);
         }
         self.done += u64::from(state.status != Status::Silent);
         state.status = Status::Answered;
@@ -577,14 +536,14 @@ impl Scan {
         if let Some(rtt) = rtt.filter(|_| !errors || rtt.is_some_and(|rtt| rtt < Duration::from_millis(500))) {
             state.rtt.add(rtt);
         }
-        if !errors || self.plan.technique == Technique::Udp {
-            if let (Some(number), false) = (number, errors) {
-                self.control.answered(now, number, lost);
-            }
+        // Errors are limited at their source, so that a missing one says nothing about the path.
+        if let (Some(number), false) = (number, errors) {
+            self.control.answered(now, number, lost);
         }
     }
 
-    fn heard_echo(&mut self, host: u32, number: Option<u8>, by: IpAddr, ttl: Option<u8>, answer: Answer, now: Moment) {
+    fn heard_echo(&mut self, host: u32, reply: Reply, now: Moment) {
+        let Reply { number, by, ttl, answer } = reply;
         let state = &mut self.hosts[host as usize];
         let latest = number.is_none_or(|number| number == state.echo_tries);
         let rtt = (latest && now >= state.echo_sent).then(|| now.since(state.echo_sent));
@@ -608,12 +567,16 @@ impl Scan {
     pub fn refused(&mut self, shot: Shot, errno: &'static str, now: Moment) {
         let by = self.plan.hosts.get(shot.host as usize).copied();
         let Some(by) = by else { return };
+        self.hosts[shot.host as usize].refused = true;
         match shot.aim {
             Aim::Echo => {
                 let state = &mut self.hosts[shot.host as usize];
                 (state.echo_pending, state.echo_tries) = (false, ECHOES.max(state.echo_tries));
             }
-            Aim::Port(_) => self.heard(shot.host, shot.aim, None, by, None, Answer::Local(errno), now),
+            Aim::Port(_) => {
+                let reply = Reply { number: None, by, ttl: None, answer: Answer::Local(errno) };
+                self.heard(shot.host, shot.aim, reply, now);
+            }
         }
     }
 
@@ -635,7 +598,7 @@ impl Scan {
                     None => seen.unasked += 1,
                 }
             }
-            seen.icmp_limited = host.slow_begun;
+            seen.icmp_limited = host.limit == Limit::Limited;
             found.push(seen);
         }
         found
