@@ -90,6 +90,10 @@ pub struct Step {
     pub sack: Vec<(u32, u32)>,
     /// IP's TTL.
     pub ttl: u8,
+    /// IPv4 identification.
+    pub ip_id: Option<u16>,
+    /// Window as sent.
+    pub raw_window: u16,
 }
 
 /// How both directions were closed.
@@ -124,6 +128,8 @@ pub struct Connection {
     pub ends: [End; 2],
     /// The first segment.
     pub first: Mark,
+    /// Its flags.
+    pub opened_with: TcpFlags,
     /// The last.
     pub last: Mark,
     /// Zeek's words.
@@ -165,7 +171,8 @@ impl Connection {
     pub(super) fn new(stream: u64, segment: &Segment<'_>, at: Mark, keep: Keep) -> Self {
         let ends = [(segment.src, segment.sport), (segment.dst, segment.dport)].map(|end| End::new(end.into()));
         let opens = segment.has(TcpFlags::SYN) && !segment.has(TcpFlags::ACK);
-        Self::blank(stream, ends, at, keep, !opens && looks_like_server(segment.sport, segment.dport))
+        let flipped = !opens && looks_like_server(segment.sport, segment.dport);
+        Self { opened_with: segment.flags, ..Self::blank(stream, ends, at, keep, flipped) }
     }
 
     /// An empty one of the same ends, to leave behind.
@@ -179,6 +186,7 @@ impl Connection {
             stream,
             ends,
             first: at,
+            opened_with: TcpFlags::default(),
             last: at,
             zeek: Zeek::new(flipped),
             noted: Vec::new(),
@@ -639,6 +647,8 @@ impl Connection {
             in_flight: direction.in_flight(&self.ends[1 - side].direction),
             sack: options.sack,
             ttl: segment.ttl,
+            ip_id: segment.ip_id,
+            raw_window: segment.window,
         });
     }
 

@@ -6,7 +6,9 @@
 
 pub mod analysis;
 mod code;
+pub mod compare;
 mod connection;
+mod crowd;
 mod end;
 pub mod filter;
 pub mod flags;
@@ -25,6 +27,7 @@ pub mod zeek;
 
 pub use code::{Code, Codes, Severity};
 pub use connection::{Closing, Connection, IcmpNote, Keep, Noted, Step, is_illegal};
+pub use crowd::Crowd;
 pub use end::{End, Limits as TimeLimits, Mark, Repeats, Reset, Rtt, Syn};
 pub use reading::{FrameReport, Heard, Reading, Tally};
 pub use report::{

@@ -19,7 +19,7 @@ pub struct ConnectionReport {
     pub client: String,
     /// The other end.
     pub server: String,
-    /// `unanswered`, `refused`, `opening`, `established`, `half-closed`, `closing`, `closed` or `reset`.
+    /// `unanswered`, `refused`, `opening`, `established`, `half-closed`, `closing`, `closed`, `reset`, or `unknown`.
     pub state: &'static str,
     /// The state machine of each end (RFC 9293).
     pub states: Pair<State>,
@@ -307,6 +307,15 @@ impl ConnectionReport {
         }
     }
 
+    /// Adds what only many connections together show.
+    pub fn add(&mut self, finding: Finding) {
+        *self.counts.entry(finding.code.name()).or_default() += 1;
+        self.severity = self.severity.max(Some(finding.severity));
+        self.verdict.push_str(&format!(" Part of more: {}.", finding.message));
+        self.findings.push(finding);
+        self.findings.sort_by_key(|finding| finding.frame);
+    }
+
     /// Whether something went wrong that a user should know of.
     pub fn has_problem(&self) -> bool {
         self.severity.is_some_and(|severity| severity >= Severity::Warn)
@@ -330,6 +339,7 @@ fn overall(connection: &Connection, client: usize) -> &'static str {
         (true, true) => "closing",
         (true, false) | (false, true) => "half-closed",
         _ if connection.opening_seen() && !connection.is_opened() => "opening",
+        _ if c.state == State::Unknown && s.state == State::Unknown => "unknown",
         _ => "established",
     }
 }

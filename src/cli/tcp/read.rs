@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Failure, Global, filter, line, warn};
 use crate::os::{capture_file, files};
 use crate::tcp::filter::Filter;
-use crate::tcp::{Connection, ConnectionReport, Keep, Limits, Reading, Tally, framing, lesson, stream};
+use crate::tcp::{Connection, ConnectionReport, Crowd, Keep, Limits, Reading, Tally, framing, lesson, stream};
 use crate::view::{self, Style};
 use crate::wire::capture::{CaptureReader, Damage};
 
@@ -83,6 +83,7 @@ struct Output<'a> {
     reports: Vec<ConnectionReport>,
     /// Those that may be drawn.
     drawn: Vec<Connection>,
+    crowd: Crowd,
     problem: bool,
 }
 
@@ -103,6 +104,7 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
         list: view::tcp::List::default(),
         reports: Vec::new(),
         drawn: Vec::new(),
+        crowd: Crowd::default(),
         problem: false,
     };
     let damage = loop {
@@ -124,13 +126,18 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
         }
         if reading.table.has_done() {
             for connection in reading.table.take_done() {
+                output.crowd.add(&connection);
                 output.take(connection, &mut out)?;
             }
         }
     };
     let Reading { table, tally, .. } = reading;
     let early = table.early();
-    for mut connection in table.finish() {
+    let left = table.finish();
+    for connection in &left {
+        output.crowd.add(connection);
+    }
+    for mut connection in left {
         connection.partial |= damage.is_some();
         output.take(connection, &mut out)?;
     }
@@ -151,7 +158,10 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
 impl Output<'_> {
     /// Shows a connection, or keeps it for the end.
     fn take(&mut self, connection: Connection, out: &mut impl Write) -> anyhow::Result<()> {
-        let report = ConnectionReport::new(&connection);
+        let mut report = ConnectionReport::new(&connection);
+        for finding in self.crowd.judge(&connection) {
+            report.add(finding);
+        }
         self.problem |= report.has_problem();
         if self.args.frames {
             return Ok(());
@@ -207,7 +217,7 @@ impl Output<'_> {
             return self.one(out, style);
         }
         if !self.json && !self.args.frames {
-            view::tcp::list(out, &self.list, tally, early, style)?;
+            view::tcp::list(out, &self.list, tally, &self.crowd.all(), early, style)?;
         }
         Ok(())
     }
