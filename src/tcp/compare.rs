@@ -208,8 +208,12 @@ fn match_side<'a>(from: &'a Connection, from_side: usize, to: &'a Connection, to
     let sent: Vec<&Step> = from.steps.iter().filter(|step| step.side == from_side).collect();
     // How many copies of each were sent: where fewer arrived, the last ones did, as a receiver needs no more.
     let mut left: HashMap<Key, usize> = HashMap::new();
+    let mut named: HashMap<(Key, u16), usize> = HashMap::new();
     for step in &sent {
         *left.entry(key(step, from_base)).or_default() += 1;
+        if let Some(id) = step.ip_id {
+            *named.entry((key(step, from_base), id)).or_default() += 1;
+        }
     }
     for step in sent {
         let key = key(step, from_base);
@@ -218,7 +222,8 @@ fn match_side<'a>(from: &'a Connection, from_side: usize, to: &'a Connection, to
         let arrived = match there {
             Some(there) if !there.is_empty() => {
                 // The IP identification tells copies apart, where the sender counts it.
-                let by_id = step.ip_id.filter(|id| *id != 0).and_then(|id| there.iter().position(|other| other.ip_id == Some(id)));
+                let alone = step.ip_id.filter(|id| *id != 0 && named.get(&(key, *id)) == Some(&1));
+                let by_id = alone.and_then(|id| there.iter().position(|other| other.ip_id == Some(id)));
                 match by_id {
                     Some(at) => Some(there.remove(at)),
                     None if there.len() >= *copies => there.pop(),
