@@ -41,7 +41,10 @@ fn connections(file: &[u8]) -> Vec<Connection> {
 fn a_whole_conversation() {
     let mut talk = Talk::default();
     talk.open().up("PSH,ACK", 1, 1, b"GET / HTTP/1.1\r\n\r\n").wait(1).down("ACK", 1, 19, b"");
-    talk.wait(30).down("PSH,ACK", 1, 19, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").wait(1).up("ACK", 19, 41, b"");
+    talk.wait(30)
+        .down("PSH,ACK", 1, 19, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        .wait(1)
+        .up("ACK", 19, 41, b"");
     talk.up("FIN,ACK", 19, 41, b"").wait(1).down("ACK", 41, 20, b"").down("FIN,ACK", 41, 20, b"").wait(1);
     talk.up("ACK", 20, 42, b"");
     let report = talk.report();
@@ -50,17 +53,17 @@ fn a_whole_conversation() {
     assert_eq!((report.zeek.state, report.zeek.history.as_str()), ("SF", "ShADadFf"));
     let handshake = &report.handshake;
     assert_eq!((handshake.syn, handshake.syn_ack, handshake.ack), (Some(1), Some(2), Some(3)));
-    assert_eq!((handshake.server_side_ms, handshake.client_side_ms, handshake.rtt_ms), (Some(1.1), Some(1.1), Some(2.2)));
+    assert_eq!(
+        (handshake.server_side_ms, handshake.client_side_ms, handshake.rtt_ms),
+        (Some(1.1), Some(1.1), Some(2.2))
+    );
     assert_eq!((report.close.by, report.close.kind), (Some(CloseBy::Client), CloseKind::Fin));
     assert_eq!(report.close.how, Some(Closing::FourWay));
     assert_eq!((report.from_client.data, report.from_server.data, report.packets), (18, 40, 11));
     assert!(report.verdict.contains("closed by the client in four steps"), "{}", report.verdict);
     let connection = &connections(&talk.file())[0];
     let titles: Vec<&str> = lesson::lessons(connection, &report).iter().map(|lesson| lesson.title).collect();
-    assert_eq!(
-        titles,
-        ["TCP and UDP", "The three-way handshake", "Data and acknowledgements", "Closing", "The flags"]
-    );
+    assert_eq!(titles, ["TCP and UDP", "The three-way handshake", "Data and acknowledgements", "Closing", "The flags"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! whatever reason, the kernel ends all the rest.
 
 mod doctor;
+mod handshake;
 mod hold;
 mod run;
 mod shell;
@@ -104,6 +105,8 @@ enum ServiceCommand {
 pub(super) fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
     match &args.command {
         LabCommand::List => list(style, json),
+        LabCommand::Run { name } if name == handshake::NAME && stage::inside() => handshake::inside(style, json),
+        LabCommand::Run { name } if name == handshake::NAME => stage::enter(&["lab", "run", name], style, json),
         LabCommand::Run { name } if stage::inside() => run::inside(name, style, json),
         LabCommand::Run { name } => {
             // Asked here so that a wrong name is told before anything is made.
@@ -143,7 +146,9 @@ fn list(style: Style, json: bool) -> anyhow::Result<u8> {
     let text = if json {
         view::lab::list_json(&scenarios, &topologies)
     } else {
-        view::lab::list(&scenarios, &topologies, style)
+        let mut text = view::lab::list(&scenarios, &topologies, style);
+        text.push_str(&format!("\nLessons (reachwhy lab run NAME)\n  {}  {}\n", handshake::NAME, handshake::SUMMARY));
+        text
     };
     print(&text)?;
     Ok(0)

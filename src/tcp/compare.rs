@@ -188,7 +188,13 @@ struct Pair<'a> {
 type Key = (u32, u32, u32, u8);
 
 /// Matches what one side sent (`from`) with what arrived (`to`).
-fn match_side<'a>(from: &'a Connection, from_side: usize, to: &'a Connection, to_side: usize, by: CloseBy) -> Vec<Pair<'a>> {
+fn match_side<'a>(
+    from: &'a Connection,
+    from_side: usize,
+    to: &'a Connection,
+    to_side: usize,
+    by: CloseBy,
+) -> Vec<Pair<'a>> {
     let bases = |connection: &Connection, side: usize| {
         let base = |side: usize| connection.ends[side].direction.base.unwrap_or(0);
         (base(side), base(1 - side))
@@ -365,7 +371,8 @@ fn changed_options(sent: &str, arrived: &str) -> bool {
 }
 
 fn verdict(segments: &[Pairing], translated: Option<&str>) -> String {
-    let of = |fate: Fate, from: CloseBy| segments.iter().filter(move |one| one.fate == fate && one.from == from).count();
+    let of =
+        |fate: Fate, from: CloseBy| segments.iter().filter(move |one| one.fate == fate && one.from == from).count();
     let mut parts = Vec::new();
     for (from, who) in [(CloseBy::Client, "client"), (CloseBy::Server, "server")] {
         let lost = of(Fate::Lost, from);
@@ -375,17 +382,26 @@ fn verdict(segments: &[Pairing], translated: Option<&str>) -> String {
         let forged = segments.iter().filter(|one| one.fate == Fate::NotSent && one.from == from);
         let resets = forged.clone().filter(|one| one.segment.contains("RST")).count();
         if resets > 0 {
-            parts.push(format!("{} in the {who}'s name that the {who} never sent: something between made it", words::count(resets as u64, "RST")));
+            parts.push(format!(
+                "{} in the {who}'s name that the {who} never sent: something between made it",
+                words::count(resets as u64, "RST")
+            ));
         }
         let others = forged.count() - resets;
         if others > 0 {
-            parts.push(format!("{} of the {who} arrived that the other capture does not have", words::count(others as u64, "segment")));
+            parts.push(format!(
+                "{} of the {who} arrived that the other capture does not have",
+                words::count(others as u64, "segment")
+            ));
         }
         let changed = of(Fate::Changed, from);
         if changed > 0 {
             let what = segments.iter().find(|one| one.fate == Fate::Changed && one.from == from);
             let example = what.map(|one| one.changes.join("; ")).unwrap_or_default();
-            parts.push(format!("{} of the {who} changed on the way ({example})", words::count(changed as u64, "segment")));
+            parts.push(format!(
+                "{} of the {who} changed on the way ({example})",
+                words::count(changed as u64, "segment")
+            ));
         }
     }
     if let Some(text) = translated {

@@ -235,7 +235,8 @@ impl Connection {
 
     /// Whether both SYNs were seen and the second acknowledged.
     pub fn is_opened(&self) -> bool {
-        self.ends.iter().all(|end| end.syn.is_some()) && (self.third.is_some() || self.ends[0].data + self.ends[1].data > 0)
+        self.ends.iter().all(|end| end.syn.is_some())
+            && (self.third.is_some() || self.ends[0].data + self.ends[1].data > 0)
     }
 
     /// Whether a SYN of `side` begins another connection than this one.
@@ -266,7 +267,14 @@ impl Connection {
     }
 
     /// Takes in a segment; `reused` where it begins a new connection on old ports.
-    pub(super) fn absorb(&mut self, segment: &Segment<'_>, at: Mark, wire: u32, mut reused: bool, fresh: bool) -> Judged {
+    pub(super) fn absorb(
+        &mut self,
+        segment: &Segment<'_>,
+        at: Mark,
+        wire: u32,
+        mut reused: bool,
+        fresh: bool,
+    ) -> Judged {
         let side = self.side_of(segment.src, segment.sport);
         let flags = segment.flags;
         let (syn, ack) = (segment.has(TcpFlags::SYN), segment.has(TcpFlags::ACK));
@@ -284,8 +292,15 @@ impl Connection {
         let mut judged = Judged::default();
         let next_before = self.ends[side].direction.next;
         if let Some(len) = segment.data_len {
-            let seen =
-                Seen { frame: at.frame, ns: at.ns, seq: segment.seq, ack: segment.ack, len, flags, window: segment.window.into() };
+            let seen = Seen {
+                frame: at.frame,
+                ns: at.ns,
+                seq: segment.seq,
+                ack: segment.ack,
+                len,
+                flags,
+                window: segment.window.into(),
+            };
             let (fwd, rev) = pair(&mut self.ends, side);
             let first = if syn { segment.seq } else { segment.seq.wrapping_sub(1) };
             fwd.direction.base.get_or_insert(first);
@@ -312,7 +327,8 @@ impl Connection {
         }
         self.observe(segment, side, at, wire, &judged, next_before);
 
-        let repeated = segment.len() > 0 && next_before != 0 && at_most(segment.seq.wrapping_add(segment.len()), next_before);
+        let repeated =
+            segment.len() > 0 && next_before != 0 && at_most(segment.seq.wrapping_add(segment.len()), next_before);
         self.zeek.look(Look {
             side,
             flags,
@@ -325,7 +341,8 @@ impl Connection {
         let moves = self.moves(segment, side);
         if fin && self.ends[side].fin.is_none() && self.ends[1 - side].fin.is_some() {
             let spoke_since = self.spoke.is_some_and(|(speaker, when)| {
-                speaker == side && self.ends[1 - side].fin.is_some_and(|(first, _)| when.frame > first.frame && when != at)
+                speaker == side
+                    && self.ends[1 - side].fin.is_some_and(|(first, _)| when.frame > first.frame && when != at)
             });
             self.closing = Some(match self.ends[1 - side].state {
                 _ if spoke_since => Closing::HalfClosed,
@@ -348,9 +365,7 @@ impl Connection {
         for code in judged.codes.iter() {
             let detail = match code {
                 Code::DuplicateAck => judged.dup_ack,
-                Code::Retransmission => {
-                    judged.rto_ns.map_or(0, |ns| u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX))
-                }
+                Code::Retransmission => judged.rto_ns.map_or(0, |ns| u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX)),
                 _ => segment.len(),
             };
             self.note(code, at.frame, side, detail);
@@ -420,11 +435,7 @@ impl Connection {
     /// Our own account of a segment.
     fn observe(&mut self, segment: &Segment<'_>, side: usize, at: Mark, wire: u32, judged: &Judged, next_before: u32) {
         let len = segment.len();
-        let again = judged.codes.any(&[
-            Code::Retransmission,
-            Code::FastRetransmission,
-            Code::SpuriousRetransmission,
-        ]);
+        let again = judged.codes.any(&[Code::Retransmission, Code::FastRetransmission, Code::SpuriousRetransmission]);
         let syn = segment.has(TcpFlags::SYN);
         if syn {
             let options = segment.parsed_options();
@@ -578,7 +589,8 @@ impl Connection {
             reset.sent += 1;
             return;
         }
-        let refuses = fwd.syn.is_none() && fwd.data == 0 && rev.syn.is_some_and(|syn| !syn.with_ack) && fwd.packets == 1;
+        let refuses =
+            fwd.syn.is_none() && fwd.data == 0 && rev.syn.is_some_and(|syn| !syn.with_ack) && fwd.packets == 1;
         let in_flight = fwd.direction.in_flight(&rev.direction) > 0 || rev.direction.in_flight(&fwd.direction) > 0;
         // A request waits for its answer, or an answer is not yet all there; after the peer's FIN it is only rude.
         let unanswered = speaks_next.is_some_and(|next| next != client);
@@ -630,7 +642,11 @@ impl Connection {
         let options = segment.parsed_options();
         let data = &segment.data[..segment.data.len().min(self.keep.data).min(segment.len() as usize)];
         let direction = &self.ends[side].direction;
-        let window = if segment.has(TcpFlags::SYN) { segment.window.into() } else { direction.scale.apply(segment.window.into()) };
+        let window = if segment.has(TcpFlags::SYN) {
+            segment.window.into()
+        } else {
+            direction.scale.apply(segment.window.into())
+        };
         self.steps.push(Step {
             at,
             side,

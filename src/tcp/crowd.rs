@@ -148,7 +148,8 @@ impl Crowd {
 
     /// Everything that was found, for people.
     pub fn all(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.ports.keys().filter_map(|(from, to, way)| self.scan(*from, *to, *way)).collect();
+        let mut all: Vec<String> =
+            self.ports.keys().filter_map(|(from, to, way)| self.scan(*from, *to, *way)).collect();
         all.extend(self.hosts.keys().filter_map(|(from, port, way)| self.sweep(*from, *port, *way)));
         all.extend(self.floods.keys().filter_map(|(to, port)| self.flood(*to, *port)));
         all.sort();

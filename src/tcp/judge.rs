@@ -36,7 +36,8 @@ pub(super) fn findings(connection: &Connection) -> Vec<Finding> {
         stalls(end, peer, who, other, &mut all);
     }
     if let Some((frame, ns)) = connection.slowest.filter(|(_, ns)| *ns >= SLOW_NS) {
-        let message = format!("the server took {} from the end of the request to the first octet of its answer", span(ns));
+        let message =
+            format!("the server took {} from the end of the request to the first octet of its answer", span(ns));
         all.push(found(Code::ResponseSlow, frame, message));
     }
     all
@@ -59,7 +60,10 @@ fn opening(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
         let waited = connection.last.ns.saturating_sub(syn.at.ns);
         let tries = count(syn.sent.into(), "SYN");
         let message = if connection.icmp.is_empty() {
-            format!("{tries} in {}, no answer at all: dropped on the way there, or the answer on the way back", span(waited))
+            format!(
+                "{tries} in {}, no answer at all: dropped on the way there, or the answer on the way back",
+                span(waited)
+            )
         } else {
             format!("{tries}, answered by an ICMP error and not by {}", s.address)
         };
@@ -94,7 +98,8 @@ fn opening(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
         }
         Some(answer) => {
             if answer.scale.is_some() && syn.scale.is_none() && answer.with_ack {
-                let message = "the SYN-ACK has a window scale that the SYN did not offer: something changed one of them";
+                let message =
+                    "the SYN-ACK has a window scale that the SYN did not offer: something changed one of them";
                 all.push(found(Code::OptionsStripped, answer.at.frame, message.to_owned()));
             }
         }
@@ -141,7 +146,8 @@ fn silence(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
     }
     let over = connection.is_over() || c.reset.is_some() || s.reset.is_some();
     if let Some(asked) = c.last_data.filter(|_| s.data == 0) {
-        let acked = !super::seq::before(s.direction.last_ack, c.direction.next.wrapping_sub(u32::from(c.fin.is_some())));
+        let acked =
+            !super::seq::before(s.direction.last_ack, c.direction.next.wrapping_sub(u32::from(c.fin.is_some())));
         let waited = span(connection.last.ns.saturating_sub(asked.ns));
         if acked && s.reset.is_none_or(|reset| !reset.cuts) {
             let message = format!("the server took the request ({}) and sent no answer in {waited}", octets(c.data));
@@ -220,11 +226,10 @@ pub(super) fn message(connection: &Connection, noted: &Noted, who: &str) -> Stri
         Code::PortReused => "the same addresses and ports as an earlier connection".to_owned(),
         Code::IllegalFlags => format!("a set of flags that no TCP sends, from the {who}"),
         Code::Malformed => "a TCP header that contradicts itself".to_owned(),
-        Code::IcmpError => connection
-            .icmp
-            .iter()
-            .find(|note| note.at.frame == noted.frame)
-            .map_or_else(|| "an ICMP error about it".to_owned(), |note| format!("{} says: {}", note.from, icmp_words(note))),
+        Code::IcmpError => connection.icmp.iter().find(|note| note.at.frame == noted.frame).map_or_else(
+            || "an ICMP error about it".to_owned(),
+            |note| format!("{} says: {}", note.from, icmp_words(note)),
+        ),
         other => other.meaning().to_owned(),
     }
 }
@@ -307,7 +312,8 @@ pub(super) fn verdict(connection: &Connection, client: usize, close: &Close, fin
     ];
     if let Some(worst) = grave.iter().find_map(|code| first(*code)) {
         let mut letters = worst.message.chars();
-        let message: String = letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
+        let message: String =
+            letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
         text.push_str(&format!(" {message}."));
     }
     let again = u64::from(c.again) + u64::from(s.again);

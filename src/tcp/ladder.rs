@@ -78,7 +78,8 @@ fn flush(rows: &mut Vec<Row>, run: &mut Vec<(&Step, Arrow)>, connection: &Connec
     let edge = RUN / 2;
     let last = taken.len() - edge;
     let middle = &taken[edge..last];
-    let data = |side: usize| middle.iter().filter(|(step, _)| step.side == side).map(|(step, _)| u64::from(step.len)).sum();
+    let data =
+        |side: usize| middle.iter().filter(|(step, _)| step.side == side).map(|(step, _)| u64::from(step.len)).sum();
     let since = |index: usize| middle.get(index).map_or(0, |(step, _)| step.at.ns.saturating_sub(connection.first.ns));
     let fold = Row::Fold {
         segments: middle.len(),

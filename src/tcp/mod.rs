@@ -31,8 +31,8 @@ pub use crowd::Crowd;
 pub use end::{End, Limits as TimeLimits, Mark, Repeats, Reset, Rtt, Syn};
 pub use reading::{FrameReport, Heard, Reading, Tally};
 pub use report::{
-    Close, CloseBy, CloseKind, ConnectionReport, Finding, FlowReport, Handshake, IcmpReport, LimitReport, OptionsReport, Pair,
-    SlowAnswer, ZeekReport,
+    Close, CloseBy, CloseKind, ConnectionReport, Finding, FlowReport, Handshake, IcmpReport, LimitReport,
+    OptionsReport, Pair, SlowAnswer, ZeekReport,
 };
 pub use state::State;
 pub use table::{Limits, Seeded, Table};

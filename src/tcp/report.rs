@@ -360,7 +360,8 @@ fn handshake(connection: &Connection, client: usize) -> Handshake {
     let third = connection.third;
     let span = |from: Option<u64>, to: Option<u64>| Some(words::ms(to?.checked_sub(from?)?));
     // From the last SYN before the answer: earlier ones were lost, and their waiting is no round trip.
-    let asked = syn.map(|syn| if s.is_some_and(|answer| syn.last.ns <= answer.at.ns) { syn.last.ns } else { syn.at.ns });
+    let asked =
+        syn.map(|syn| if s.is_some_and(|answer| syn.last.ns <= answer.at.ns) { syn.last.ns } else { syn.at.ns });
     Handshake {
         syn: syn.map(|syn| syn.at.frame),
         syn_ack: s.map(|syn| syn.at.frame),
@@ -402,10 +403,7 @@ fn flow(end: &End, peer: &End) -> FlowReport {
         retransmissions: end.again,
         data_segments: end.data_segments,
         longest_segment: end.longest,
-        rtt_ms: end
-            .rtt
-            .mean_ns()
-            .map(|mean| [words::ms(end.rtt.min_ns), words::ms(mean), words::ms(end.rtt.max_ns)]),
+        rtt_ms: end.rtt.mean_ns().map(|mean| [words::ms(end.rtt.min_ns), words::ms(mean), words::ms(end.rtt.max_ns)]),
         zero_window_ms: words::ms(end.closed_ns),
         limited: LimitReport {
             sender_ms: words::ms(end.limits.sender_ns),

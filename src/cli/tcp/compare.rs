@@ -12,8 +12,10 @@ use crate::wire::capture::CaptureReader;
 
 /// Which captures.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit: 0 all arrived unchanged, 1 something was lost or changed, 2 bad usage or a damaged file, \
-    3 the captures have no connection in common")]
+#[command(
+    after_help = "Exit: 0 all arrived unchanged, 1 something was lost or changed, 2 bad usage or a damaged file, \
+    3 the captures have no connection in common"
+)]
 pub(super) struct CompareArgs {
     /// A capture
     a: PathBuf,
@@ -43,7 +45,8 @@ pub(super) fn run(args: &CompareArgs, global: &Global, style: Style) -> anyhow::
     let mut problem = false;
     for (one, other) in &found {
         let comparison = compare(one, other);
-        problem |= comparison.segments.iter().any(|pair| matches!(pair.fate, Fate::Lost | Fate::NotSent | Fate::Changed));
+        problem |=
+            comparison.segments.iter().any(|pair| matches!(pair.fate, Fate::Lost | Fate::NotSent | Fate::Changed));
         if global.json {
             line(&mut out, &comparison)?;
         } else {

@@ -90,8 +90,8 @@ struct Output<'a> {
 /// Reads, judges, shows.
 pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     let name = args.file.display();
-    let source = capture_file::open(&args.file)
-        .map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
+    let source =
+        capture_file::open(&args.file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
     let mut reader = CaptureReader::new(source).map_err(|damage| {
         let hint = "pcap and pcapng are what tcpdump, dumpcap, tshark and Wireshark write";
         Failure::usage(format!("{name}: {damage}"), matches!(damage, Damage::Format(_)).then_some(hint))

@@ -19,8 +19,10 @@ use crate::wire::TcpFlags;
 
 /// What to send where.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Needs CAP_NET_RAW. The kernel's own TCP knows nothing of the segment, and resets what would open.\n\
-    Exit: 0 answered as an open or free port does, 1 closed or answered oddly, 2 bad usage, 3 no answer or no privilege")]
+#[command(
+    after_help = "Needs CAP_NET_RAW. The kernel's own TCP knows nothing of the segment, and resets what would open.\n\
+    Exit: 0 answered as an open or free port does, 1 closed or answered oddly, 2 bad usage, 3 no answer or no privilege"
+)]
 pub(super) struct SendArgs {
     /// HOST:PORT or [ADDRESS]:PORT
     target: String,
@@ -106,7 +108,11 @@ fn came(probe: &ProbeReport) -> Came {
     match (&reply.kind, &reply.tcp) {
         (ReplyKind::IcmpError(icmp), _) => {
             let v6 = reply.from.is_ipv6();
-            let prohibited = if v6 { icmp.icmp_type == 1 && matches!(icmp.code, 1 | 5 | 6) } else { icmp.icmp_type == 3 && matches!(icmp.code, 9 | 10 | 13) };
+            let prohibited = if v6 {
+                icmp.icmp_type == 1 && matches!(icmp.code, 1 | 5 | 6)
+            } else {
+                icmp.icmp_type == 3 && matches!(icmp.code, 9 | 10 | 13)
+            };
             Came::Icmp { prohibited }
         }
         (_, Some(tcp)) => Came::Segment(tcp.flags.unwrap_or_default(), tcp.acknowledges),

@@ -404,8 +404,19 @@ fn proto_number(word: &str) -> Option<u8> {
 
 fn port(word: &str) -> Option<u16> {
     let known = [
-        ("ftp", 21), ("ssh", 22), ("telnet", 23), ("smtp", 25), ("domain", 53), ("http", 80), ("pop3", 110),
-        ("imap", 143), ("ldap", 389), ("https", 443), ("mysql", 3306), ("postgresql", 5432), ("redis", 6379),
+        ("ftp", 21),
+        ("ssh", 22),
+        ("telnet", 23),
+        ("smtp", 25),
+        ("domain", 53),
+        ("http", 80),
+        ("pop3", 110),
+        ("imap", 143),
+        ("ldap", 389),
+        ("https", 443),
+        ("mysql", 3306),
+        ("postgresql", 5432),
+        ("redis", 6379),
     ];
     word.parse().ok().or_else(|| known.iter().find(|(name, _)| *name == word).map(|(_, port)| *port))
 }

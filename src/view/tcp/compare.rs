@@ -25,7 +25,12 @@ pub fn compare(out: &mut dyn Write, comparison: &Comparison, all: bool, style: S
     writeln!(out, "{}", style.paint(Paint::Bold, head))?;
     write!(out, "{}", hang("  ", &comparison.verdict, style.width))?;
     if let Some(offset) = comparison.clock_offset_ms {
-        writeln!(out, "  the clock of B is {} ms {} that of A", offset.abs(), if offset < 0.0 { "behind" } else { "ahead of" })?;
+        writeln!(
+            out,
+            "  the clock of B is {} ms {} that of A",
+            offset.abs(),
+            if offset < 0.0 { "behind" } else { "ahead of" }
+        )?;
     }
     let mut quiet = 0;
     for one in &comparison.segments {

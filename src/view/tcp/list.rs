@@ -126,7 +126,11 @@ pub fn connection(out: &mut dyn Write, report: &ConnectionReport, style: Style) 
         (last, shown) = (Some(finding.code), shown + 1);
         let label = format!("    frame {} {}: ", finding.frame, finding.code);
         let text = hang(&label, &finding.message, style.width);
-        write!(out, "{}", text.replacen(finding.code.name(), &style.paint(paint(Some(finding.severity)), finding.code), 1))?;
+        write!(
+            out,
+            "{}",
+            text.replacen(finding.code.name(), &style.paint(paint(Some(finding.severity)), finding.code), 1)
+        )?;
     }
     Ok(())
 }
@@ -135,7 +139,8 @@ fn summary(out: &mut dyn Write, list: &List, tally: &Tally, early: u64, style: S
     let hidden = list.crowd.saturating_sub(CROWD);
     let total = list.reports.len() as u64 + list.left + hidden;
     let bad = list.reports.iter().filter(|report| report.has_problem()).count() as u64 + list.left_bad + hidden;
-    let span = tally.span.map(|(first, last)| format!(", {}", words::span(last.saturating_sub(first)))).unwrap_or_default();
+    let span =
+        tally.span.map(|(first, last)| format!(", {}", words::span(last.saturating_sub(first)))).unwrap_or_default();
     let mut text = format!(
         "{}, {} with problems; {} TCP of {} frames, {}{span}",
         words::count(total, "connection"),

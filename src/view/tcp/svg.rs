@@ -76,9 +76,7 @@ pub fn svg(connection: &Connection) -> String {
                         escape(&notes.join(", "))
                     );
                 }
-                for (state, x, anchor) in
-                    [(arrow.states[0], LEFT - 8, "end"), (arrow.states[1], RIGHT + 8, "start")]
-                {
+                for (state, x, anchor) in [(arrow.states[0], LEFT - 8, "end"), (arrow.states[1], RIGHT + 8, "start")] {
                     if let Some(state) = state {
                         let _ = write!(
                             text,
