@@ -176,7 +176,9 @@ fn illegal_flags_and_scans() {
     for (talk, code, says) in [(scan, Code::PortScan, "Xmas scan"), (flood, Code::SynFlood, "SYN flood")] {
         let all = connections(&talk.file());
         let mut crowd = Crowd::default();
-        all.iter().for_each(|connection| crowd.add(connection));
+        for connection in &all {
+            crowd.add(connection);
+        }
         assert!(all.iter().all(|connection| crowd.judge(connection).iter().any(|finding| finding.code == code)));
         assert!(crowd.all().iter().any(|text| text.contains(says)), "{:?}", crowd.all());
     }
@@ -269,7 +271,7 @@ fn offload_raises_no_alarm() {
     let mut header = TcpHeader::new(80, 40000, TcpFlags::ACK);
     (header.seq, header.ack, header.window) = (S0 + 1, C0 + 1, 500);
     let mut segment = header.emit();
-    segment.extend([9; 40_000]);
+    segment.resize(segment.len() + 40_000, 9);
     let mut ip = Ipv4Header::new(talk.server, talk.client, 6).packet(&segment);
     // Total length 0: segmentation offload.
     ip[2..4].copy_from_slice(&[0, 0]);

@@ -5,6 +5,7 @@
 //! the first process of the lab's PID namespace, builds the lab and does the work; when it ends, for
 //! whatever reason, the kernel ends all the rest.
 
+use std::fmt::Write as _;
 mod doctor;
 mod handshake;
 mod hold;
@@ -147,7 +148,7 @@ fn list(style: Style, json: bool) -> anyhow::Result<u8> {
         view::lab::list_json(&scenarios, &topologies)
     } else {
         let mut text = view::lab::list(&scenarios, &topologies, style);
-        text.push_str(&format!("\nLessons (reachwhy lab run NAME)\n  {}  {}\n", handshake::NAME, handshake::SUMMARY));
+        let _ = write!(text, "\nLessons (reachwhy lab run NAME)\n  {}  {}\n", handshake::NAME, handshake::SUMMARY);
         text
     };
     print(&text)?;

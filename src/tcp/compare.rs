@@ -5,6 +5,7 @@
 //! of the shortest one-way times, which is right where both ways are equally long.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -124,11 +125,11 @@ pub fn compare(a: &Connection, b: &Connection) -> Comparison {
     let offset = offset(&up, &down);
     for (found, flip) in [(up, false), (down, true)] {
         for pair in found {
-            segments.push(pairing(pair, offset, flip));
+            segments.push(pairing(&pair, offset, flip));
         }
     }
     // In the order of the near capture's clock.
-    segments.sort_by(|x, y| x.0.cmp(&y.0));
+    segments.sort_by_key(|one| one.0);
     let segments: Vec<Pairing> = segments.into_iter().map(|(_, pairing)| pairing).collect();
     let mut counts: HashMap<&'static str, usize> = HashMap::new();
     for one in &segments {
@@ -295,8 +296,8 @@ fn offset(up: &[Pair<'_>], down: &[Pair<'_>]) -> Option<i64> {
     Some((there.wrapping_sub(back)) / 2)
 }
 
-fn pairing(pair: Pair<'_>, offset: Option<i64>, flip: bool) -> (i128, Pairing) {
-    let Pair { by, sent, arrived, resegmented, base } = pair;
+fn pairing(pair: &Pair<'_>, offset: Option<i64>, flip: bool) -> (i128, Pairing) {
+    let Pair { by, sent, arrived, resegmented, base } = *pair;
     let mut changes = Vec::new();
     if let (Some(sent), Some(arrived)) = (sent, arrived) {
         if sent.options != arrived.options && changed_options(&sent.options, &arrived.options) {
@@ -344,10 +345,10 @@ fn pairing(pair: Pair<'_>, offset: Option<i64>, flip: bool) -> (i128, Pairing) {
     let segment = step.map_or(String::new(), |step| {
         let mut text = format!("{} seq {}", step.flags, step.seq.wrapping_sub(base.0));
         if step.flags.contains(TcpFlags::ACK) {
-            text.push_str(&format!(" ack {}", step.ack.wrapping_sub(base.1)));
+            let _ = write!(text, " ack {}", step.ack.wrapping_sub(base.1));
         }
         if step.len > 0 {
-            text.push_str(&format!(" len {}", step.len));
+            let _ = write!(text, " len {}", step.len);
         }
         text
     });

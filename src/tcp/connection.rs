@@ -328,7 +328,7 @@ impl Connection {
         self.observe(segment, side, at, wire, &judged, next_before);
 
         let repeated =
-            segment.len() > 0 && next_before != 0 && at_most(segment.seq.wrapping_add(segment.len()), next_before);
+            !segment.is_empty() && next_before != 0 && at_most(segment.seq.wrapping_add(segment.len()), next_before);
         self.zeek.look(Look {
             side,
             flags,

@@ -6,6 +6,7 @@ use super::end::{End, Reset};
 use super::report::{Close, CloseBy, CloseKind, Finding};
 use super::words::{count, octets, span};
 use crate::wire::{IcmpFamily, code_name, type_name};
+use std::fmt::Write as _;
 
 /// A closed window that stalls nothing is none: shorter spans are left alone, nanoseconds.
 const STALL_NS: u64 = 200_000_000;
@@ -96,14 +97,11 @@ fn opening(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
             );
             all.push(found(Code::HalfOpen, answer.at.frame, message));
         }
-        Some(answer) => {
-            if answer.scale.is_some() && syn.scale.is_none() && answer.with_ack {
-                let message =
-                    "the SYN-ACK has a window scale that the SYN did not offer: something changed one of them";
-                all.push(found(Code::OptionsStripped, answer.at.frame, message.to_owned()));
-            }
+        Some(answer) if answer.scale.is_some() && syn.scale.is_none() && answer.with_ack => {
+            let message = "the SYN-ACK has a window scale that the SYN did not offer: something changed one of them";
+            all.push(found(Code::OptionsStripped, answer.at.frame, message.to_owned()));
         }
-        None => {}
+        _ => {}
     }
 }
 
@@ -242,7 +240,7 @@ pub(super) fn icmp_words(note: &IcmpNote) -> String {
         None => format!("{}, code {}", type_name(family, note.kind), note.code),
     };
     if let Some(mtu) = note.mtu {
-        text.push_str(&format!(" (MTU {mtu})"));
+        let _ = write!(text, " (MTU {mtu})");
     }
     text
 }
@@ -314,12 +312,12 @@ pub(super) fn verdict(connection: &Connection, client: usize, close: &Close, fin
         let mut letters = worst.message.chars();
         let message: String =
             letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
-        text.push_str(&format!(" {message}."));
+        let _ = write!(text, " {message}.");
     }
     let again = u64::from(c.again) + u64::from(s.again);
     let segments = c.data_segments + s.data_segments;
     if again > 0 && first(Code::MtuBlackHole).is_none() && first(Code::RetransmissionStorm).is_none() {
-        text.push_str(&format!(" {} of {segments} sent again.", count(again, "segment")));
+        let _ = write!(text, " {} of {segments} sent again.", count(again, "segment"));
     }
     text
 }

@@ -2,7 +2,7 @@
 //!
 //! Segments go one by one into a [`Table`]; each [`Connection`] keeps what a verdict needs and no more, so that a
 //! capture of any length is read in bounded memory. Two judgements stand side by side: [`analysis`] has Wireshark's
-//! conditions and agrees with `tshark` frame by frame, [`report`] says in a sentence what became of the connection.
+//! conditions and agrees with `tshark` frame by frame, [`ConnectionReport`] says in a sentence what became of the connection.
 
 pub mod analysis;
 mod code;

@@ -1,6 +1,7 @@
 //! What is said of a connection: the contract of `tcp read --json`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -311,7 +312,7 @@ impl ConnectionReport {
     pub fn add(&mut self, finding: Finding) {
         *self.counts.entry(finding.code.name()).or_default() += 1;
         self.severity = self.severity.max(Some(finding.severity));
-        self.verdict.push_str(&format!(" Part of more: {}.", finding.message));
+        let _ = write!(self.verdict, " Part of more: {}.", finding.message);
         self.findings.push(finding);
         self.findings.sort_by_key(|finding| finding.frame);
     }

@@ -26,8 +26,12 @@ const PAGE: usize = 25;
 pub(super) struct ReadArgs {
     /// The capture
     file: PathBuf,
-    /// Only packets that match: host, net, port, portrange, tcp, ip6, tcp[tcpflags] & tcp-syn != 0, and or not
-    #[arg(long, value_name = "EXPRESSION", value_parser = filter)]
+    #[arg(
+        long,
+        value_name = "EXPRESSION",
+        value_parser = filter,
+        help = "Only packets that match, as tcpdump has it: `host 10.0.0.1 and tcp port 80`, `tcp[13] & 2 != 0`"
+    )]
     filter: Option<Filter>,
     /// One connection in detail, with its messages beside its segments
     #[arg(long, value_name = "N")]
@@ -274,7 +278,7 @@ impl Output<'_> {
             return Ok(());
         }
         for chunk in chunks {
-            let hex: String = chunk.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = crate::wire::HexBytes(chunk.bytes.clone()).to_string();
             let from = if chunk.side == client { "client" } else { "server" };
             line(
                 out,

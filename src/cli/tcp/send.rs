@@ -24,7 +24,7 @@ use crate::wire::TcpFlags;
     Exit: 0 answered as an open or free port does, 1 closed or answered oddly, 2 bad usage, 3 no answer or no privilege"
 )]
 pub(super) struct SendArgs {
-    /// HOST:PORT or [ADDRESS]:PORT
+    #[arg(help = "HOST:PORT or [ADDRESS]:PORT")]
     target: String,
     /// The flags: SYN, 0x12, SA, xmas, null …
     #[arg(long, short = 'F', value_name = "FLAGS", default_value = "SYN")]
@@ -93,13 +93,11 @@ fn target(text: &str) -> anyhow::Result<SocketAddr> {
         return Ok(SocketAddr::new(address, port));
     }
     let found = resolve(host);
-    match found.addresses.first() {
-        Some(address) => Ok(SocketAddr::new(*address, port)),
-        None => {
-            let why = found.error.unwrap_or_else(|| "it has no address".to_owned());
-            Err(Failure::unknown(format!("cannot find {host}: {why}"), None))
-        }
+    if let Some(address) = found.addresses.first() {
+        return Ok(SocketAddr::new(*address, port));
     }
+    let why = found.error.unwrap_or_else(|| "it has no address".to_owned());
+    Err(Failure::unknown(format!("cannot find {host}: {why}"), None))
 }
 
 /// The answer that decides, else any.
@@ -151,9 +149,8 @@ fn show(
         writeln!(out, "{}  nothing", style.paint(Paint::Name, "came"))?;
     }
     let paint = match (judgement.port, judgement.conforms) {
-        (_, Some(false)) => Paint::Bad,
+        (_, Some(false)) | ("closed", _) => Paint::Bad,
         ("open" | "unfiltered", _) => Paint::Good,
-        ("closed", _) => Paint::Bad,
         _ => Paint::Warn,
     };
     let text = hang(&format!("{}: ", judgement.port), &judgement.says, style.width);

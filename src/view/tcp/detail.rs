@@ -1,5 +1,6 @@
 //! One connection in detail.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use crate::tcp::framing::Framing;
@@ -83,13 +84,13 @@ fn flow(who: &str, flow: &FlowReport) -> String {
     let mut text =
         format!("{who}: {} packets, {} of data in {} segments", flow.packets, octets(flow.data), flow.data_segments);
     if flow.retransmissions > 0 {
-        text.push_str(&format!(", {} sent again ({})", flow.retransmissions, octets(flow.data_again)));
+        let _ = write!(text, ", {} sent again ({})", flow.retransmissions, octets(flow.data_again));
     }
     if let Some([least, mean, most]) = flow.rtt_ms {
-        text.push_str(&format!("; acknowledged after {least} / {mean} / {most} ms (least, mean, most)"));
+        let _ = write!(text, "; acknowledged after {least} / {mean} / {most} ms (least, mean, most)");
     }
     if flow.zero_window_ms > 0.0 {
-        text.push_str(&format!("; window closed for {} ms", flow.zero_window_ms));
+        let _ = write!(text, "; window closed for {} ms", flow.zero_window_ms);
     }
     text
 }

@@ -58,7 +58,10 @@ fn text(bytes: &[u8]) -> Vec<String> {
 
 fn dump(out: &mut dyn Write, bytes: &[u8], offset: u64) -> io::Result<()> {
     for (n, row) in bytes.chunks(16).enumerate() {
-        let hex: String = row.iter().map(|byte| format!("{byte:02x} ")).collect();
+        let hex = row.iter().fold(String::new(), |mut text, byte| {
+            let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x} "));
+            text
+        });
         let plain: String = row
             .iter()
             .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })

@@ -1,5 +1,6 @@
 //! All connections of a capture, the bad ones with what was found.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr;
@@ -153,7 +154,7 @@ fn summary(out: &mut dyn Write, list: &List, tally: &Tally, early: u64, style: S
         text.push_str("; there is no TCP in it");
     }
     if early > 0 {
-        text.push_str(&format!("; {early} connections were closed early to bound memory"));
+        let _ = write!(text, "; {early} connections were closed early to bound memory");
     }
     writeln!(out, "{}", style.paint(Paint::Bold, text))
 }
