@@ -245,6 +245,25 @@ pub(super) fn icmp_words(note: &IcmpNote) -> String {
     text
 }
 
+/// What kept a long transfer of `end` from being faster, with the time it cost.
+fn limited(end: &End, who: &str, peer: &str) -> Option<String> {
+    /// Less than this is no transfer, octets and nanoseconds.
+    const LEAST: (u64, u64) = (100_000, 500_000_000);
+    let limits = end.limits;
+    let busy = limits.receiver_ns + limits.loss_ns + limits.network_ns;
+    if end.data < LEAST.0 || busy + limits.sender_ns < LEAST.1 {
+        return None;
+    }
+    let parts = [
+        (limits.sender_ns, format!("by the {who} itself, which had nothing to send")),
+        (limits.receiver_ns, format!("by the {peer}'s window")),
+        (limits.loss_ns, "by losses".to_owned()),
+        (limits.network_ns, "by the round trip and what the congestion window allows".to_owned()),
+    ];
+    let (most, words) = parts.into_iter().max_by_key(|(ns, _)| *ns)?;
+    Some(format!("What the {who} sent was limited mostly {words}: {} of {}.", span(most), span(busy + limits.sender_ns)))
+}
+
 /// The whole in a sentence.
 pub(super) fn verdict(connection: &Connection, client: usize, close: &Close, findings: &[Finding]) -> String {
     let (c, s) = (&connection.ends[client], &connection.ends[1 - client]);
@@ -313,6 +332,11 @@ pub(super) fn verdict(connection: &Connection, client: usize, close: &Close, fin
         let message: String =
             letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
         let _ = write!(text, " {message}.");
+    }
+    for (end, who, peer) in [(c, "client", "server"), (s, "server", "client")] {
+        if let Some(what) = limited(end, who, peer) {
+            let _ = write!(text, " {what}");
+        }
     }
     let again = u64::from(c.again) + u64::from(s.again);
     let segments = c.data_segments + s.data_segments;
