@@ -28,7 +28,7 @@ fn has_not(talk: &Talk, code: Code) {
 }
 
 fn connections(file: &[u8]) -> Vec<Connection> {
-    let keep = Keep { steps: 10_000, data: 2000 };
+    let keep = Keep { steps: 10_000, data: 2000, octets: 1 << 20 };
     let mut reading = Reading::new(Limits { keep, ..Limits::default() }, 1);
     let mut reader = CaptureReader::new(file).unwrap();
     while let Ok(Some(packet)) = reader.next_packet() {

@@ -117,6 +117,8 @@ pub struct Keep {
     pub steps: usize,
     /// Octets of data of each.
     pub data: usize,
+    /// Octets of data of all.
+    pub octets: usize,
 }
 
 /// A connection.
@@ -640,7 +642,9 @@ impl Connection {
             return;
         }
         let options = segment.parsed_options();
-        let data = &segment.data[..segment.data.len().min(self.keep.data).min(segment.len() as usize)];
+        let most = self.keep.data.min(self.keep.octets).min(segment.len() as usize);
+        let data = &segment.data[..segment.data.len().min(most)];
+        self.keep.octets -= data.len();
         let direction = &self.ends[side].direction;
         let window = if segment.has(TcpFlags::SYN) {
             segment.window.into()

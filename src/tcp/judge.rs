@@ -261,7 +261,11 @@ fn limited(end: &End, who: &str, peer: &str) -> Option<String> {
         (limits.network_ns, "by the round trip and what the congestion window allows".to_owned()),
     ];
     let (most, words) = parts.into_iter().max_by_key(|(ns, _)| *ns)?;
-    Some(format!("What the {who} sent was limited mostly {words}: {} of {}.", span(most), span(busy + limits.sender_ns)))
+    Some(format!(
+        "What the {who} sent was limited mostly {words}: {} of {}.",
+        span(most),
+        span(busy + limits.sender_ns)
+    ))
 }
 
 /// The whole in a sentence.

@@ -35,7 +35,7 @@ pub(super) fn inside(style: Style, json: bool) -> anyhow::Result<u8> {
     let server: SocketAddr = ([192, 168, 1, 3], 8080).into();
     lab.in_host(from, || ask(server))??;
 
-    let limits = Limits { keep: Keep { steps: 1000, data: 256 }, ..Limits::default() };
+    let limits = Limits { keep: Keep { steps: 1000, data: 256, octets: 1 << 20 }, ..Limits::default() };
     let mut reading = Reading::new(limits, 0);
     loop {
         let mut heard = false;

@@ -69,7 +69,8 @@ fn load(file: &Path) -> anyhow::Result<(Vec<Connection>, bool)> {
     let source =
         capture_file::open(file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
     let mut reader = CaptureReader::new(source).map_err(|damage| Failure::usage(format!("{name}: {damage}"), None))?;
-    let limits = Limits { keep: Keep { steps: 500_000, data: 64 }, steps: 4_000_000, ..Limits::default() };
+    let limits =
+        Limits { keep: Keep { steps: 500_000, data: 64, octets: 64 << 20 }, steps: 4_000_000, ..Limits::default() };
     let mut reading = Reading::new(limits, super::seed());
     let whole = loop {
         match reader.next_packet() {

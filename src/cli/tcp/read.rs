@@ -1,20 +1,28 @@
 //! `reachwhy tcp read FILE`.
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::{Failure, Global, filter, line, warn};
+use crate::cli::Exit;
+use crate::os::capture::Stop;
 use crate::os::{capture_file, files};
 use crate::tcp::filter::Filter;
 use crate::tcp::{Connection, ConnectionReport, Crowd, Keep, Limits, Reading, Tally, framing, lesson, stream};
-use crate::view::{self, Style};
+use crate::view::{self, Progress, Style};
 use crate::wire::capture::{CaptureReader, Damage};
 
 /// Segments kept of a connection that is drawn, and of all that might be.
 const DRAWN: usize = 3000;
 const DRAWN_IN_ALL: usize = 400_000;
+/// Connections listed on a page.
+const LISTED: usize = 5000;
+/// Packets read before Ctrl-C and the progress line are looked at.
+const BATCH: u64 = 1 << 16;
+/// Ctrl-C in words.
+const INTERRUPTED: &str = "interrupted";
 /// Connections drawn on a page.
 const PAGE: usize = 25;
 
@@ -67,9 +75,9 @@ impl ReadArgs {
 
     fn limits(&self) -> Limits {
         let keep = if self.follow.is_some() || self.stream.is_some() {
-            Keep { steps: 2_000_000, data: 65_535 }
+            Keep { steps: 1_000_000, data: 1 << 18, octets: 512 << 20 }
         } else if self.single() || self.report.is_some() {
-            Keep { steps: DRAWN, data: 0 }
+            Keep { steps: DRAWN, data: 0, octets: 0 }
         } else {
             Keep::default()
         };
@@ -111,12 +119,21 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
         crowd: Crowd::default(),
         problem: false,
     };
+    // A pipe may keep us waiting: there Ctrl-C must end us at once.
+    let stop = if capture_file::is_regular(&args.file) { Stop::listen().ok() } else { None };
+    let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !args.frames);
     let damage = loop {
         let packet = match reader.next_packet() {
             Ok(Some(packet)) => packet,
             Ok(None) => break None,
-            Err(damage) => break Some(damage),
+            Err(damage) => break Some(damage.to_string()),
         };
+        if reading.tally.frames % BATCH == BATCH - 1 {
+            progress.say(&format!("{} packets, {} connections", reading.tally.frames, reading.table.streams()));
+            if stop.as_ref().is_some_and(Stop::is_told) {
+                break Some(INTERRUPTED.to_owned());
+            }
+        }
         if args.filter.as_ref().is_some_and(|filter| !filter.matches(&packet)) {
             reading.pass_over();
             continue;
@@ -135,6 +152,7 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
             }
         }
     };
+    progress.clear();
     let Reading { table, tally, .. } = reading;
     let early = table.early();
     let left = table.finish();
@@ -154,7 +172,8 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
     }
     if let Some(partial) = partial {
         warn(&format!("{name}: {partial}"));
-        return Ok(super::super::Exit::Usage.code());
+        let told = partial.starts_with(INTERRUPTED);
+        return Ok(if told { Exit::Unknown.code() } else { Exit::Usage.code() });
     }
     Ok(u8::from(output.problem))
 }
@@ -176,7 +195,7 @@ impl Output<'_> {
                 self.keep_drawn(connection, &report);
             }
         }
-        if self.args.report.is_some() {
+        if self.args.report.is_some() && self.reports.len() < LISTED {
             self.reports.push(report.clone());
         }
         if self.args.single() {
