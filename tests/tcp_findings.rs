@@ -189,6 +189,10 @@ fn servers_that_never_answer_or_answer_late() {
     let mut silent = Talk::default();
     silent.open().up("PSH,ACK", 1, 1, b"GET /").wait(1).down("ACK", 1, 6, b"").wait(9000).up("FIN,ACK", 6, 1, b"");
     has(&silent, Code::ServerSilent);
+    // The answer was missed by the capture: its numbers tell of it.
+    let mut missed = Talk::default();
+    missed.open().up("PSH,ACK", 1, 1, b"GET /").wait(1).down("ACK", 1, 6, b"").wait(9).down("FIN,ACK", 500, 6, b"");
+    has_not(&missed, Code::ServerSilent);
     let mut slow = Talk::default();
     slow.open().up("PSH,ACK", 1, 1, b"GET /").wait(1).down("ACK", 1, 6, b"").wait(3000).down("PSH,ACK", 1, 6, b"ok");
     has(&slow, Code::ResponseSlow);

@@ -682,9 +682,12 @@ impl Connection {
         }
     }
 
-    /// The handshake's whole round-trip time, nanoseconds; 0 where not known.
-    pub fn irtt_ns(&self) -> u64 {
-        self.irtt_ns
+    /// The handshake's whole round-trip time, nanoseconds: from the SYN that was answered to the ACK.
+    pub fn handshake_ns(&self) -> Option<u64> {
+        let client = self.client();
+        let (syn, answer) = (self.ends[client].syn?, self.ends[1 - client].syn?);
+        let asked = if syn.last.ns <= answer.at.ns { syn.last.ns } else { syn.at.ns };
+        self.third?.ns.checked_sub(asked)
     }
 }
 

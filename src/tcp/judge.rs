@@ -143,7 +143,10 @@ fn silence(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
         return;
     }
     let over = connection.is_over() || c.reset.is_some() || s.reset.is_some();
-    if let Some(asked) = c.last_data.filter(|_| s.data == 0) {
+    // What the numbers say was sent may have been missed by the capture.
+    let missed = s.stream_length().is_some_and(|length| length > 0)
+        || s.syn.is_some_and(|syn| super::seq::after(c.direction.last_ack, syn.seq.wrapping_add(2)));
+    if let Some(asked) = c.last_data.filter(|_| s.data == 0 && !missed) {
         let acked =
             !super::seq::before(s.direction.last_ack, c.direction.next.wrapping_sub(u32::from(c.fin.is_some())));
         let waited = span(connection.last.ns.saturating_sub(asked.ns));
@@ -289,10 +292,7 @@ pub(super) fn verdict(connection: &Connection, client: usize, close: &Close, fin
     let opened = if !connection.opening_seen() {
         "Begun before the capture".to_owned()
     } else if connection.is_opened() {
-        let rtt = match connection.irtt_ns() {
-            0 => String::new(),
-            ns => format!(" in {}", span(ns)),
-        };
+        let rtt = connection.handshake_ns().map(|ns| format!(" in {}", span(ns))).unwrap_or_default();
         format!("Opened by {}{rtt}", c.address.ip())
     } else {
         "Opening was not completed".to_owned()
