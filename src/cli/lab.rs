@@ -5,7 +5,9 @@
 //! the first process of the lab's PID namespace, builds the lab and does the work; when it ends, for
 //! whatever reason, the kernel ends all the rest.
 
+use std::fmt::Write as _;
 mod doctor;
+mod handshake;
 mod hold;
 mod run;
 mod shell;
@@ -104,6 +106,8 @@ enum ServiceCommand {
 pub(super) fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
     match &args.command {
         LabCommand::List => list(style, json),
+        LabCommand::Run { name } if name == handshake::NAME && stage::inside() => handshake::inside(style, json),
+        LabCommand::Run { name } if name == handshake::NAME => stage::enter(&["lab", "run", name], style, json),
         LabCommand::Run { name } if stage::inside() => run::inside(name, style, json),
         LabCommand::Run { name } => {
             // Asked here so that a wrong name is told before anything is made.
@@ -143,7 +147,9 @@ fn list(style: Style, json: bool) -> anyhow::Result<u8> {
     let text = if json {
         view::lab::list_json(&scenarios, &topologies)
     } else {
-        view::lab::list(&scenarios, &topologies, style)
+        let mut text = view::lab::list(&scenarios, &topologies, style);
+        let _ = write!(text, "\nLessons (reachwhy lab run NAME)\n  {}  {}\n", handshake::NAME, handshake::SUMMARY);
+        text
     };
     print(&text)?;
     Ok(0)

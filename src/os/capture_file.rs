@@ -25,6 +25,11 @@ pub fn open(path: &Path) -> io::Result<Box<dyn Read>> {
     unpacked(file)
 }
 
+/// Whether it is a file that reading never waits for.
+pub fn is_regular(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| data.is_file())
+}
+
 fn unpacked(mut source: impl Read + 'static) -> io::Result<Box<dyn Read>> {
     let mut first = Vec::new();
     source.by_ref().take(4).read_to_end(&mut first)?;

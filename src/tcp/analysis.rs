@@ -236,7 +236,10 @@ fn sent_again(fwd: &Direction, rev: &Direction, seen: &Seen, irtt_ns: u64) -> Op
     }
     // Where clocks run backwards the difference is taken as very long.
     // The marker of a hole that was told of, -1, counts as many.
-    if (rev.dup_acks >= 2 || rev.dup_acks < 0) && rev.last_ack == seen.seq && seen.ns.wrapping_sub(rev.last_ack_ns) < FAST_NS {
+    if (rev.dup_acks >= 2 || rev.dup_acks < 0)
+        && rev.last_ack == seen.seq
+        && seen.ns.wrapping_sub(rev.last_ack_ns) < FAST_NS
+    {
         return Some(Code::FastRetransmission);
     }
     let near = if irtt_ns == 0 { REORDERED_NS } else { irtt_ns };

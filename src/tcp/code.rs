@@ -185,10 +185,11 @@ mod tests {
 
     #[test]
     fn names_are_the_contract() {
-        for name in "retransmission fast_retransmission spurious_retransmission out_of_order duplicate_ack lost_segment \
+        for name in
+            "retransmission fast_retransmission spurious_retransmission out_of_order duplicate_ack lost_segment \
                      ack_lost_segment zero_window zero_window_probe window_full keep_alive port_reused syn_unanswered \
                      syn_refused half_open reset_by_other_hop illegal_flags simultaneous_open not_closed"
-            .split_whitespace()
+                .split_whitespace()
         {
             assert!(Code::ALL.iter().any(|code| code.name() == name), "{name}");
         }

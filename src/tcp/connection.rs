@@ -90,6 +90,10 @@ pub struct Step {
     pub sack: Vec<(u32, u32)>,
     /// IP's TTL.
     pub ttl: u8,
+    /// IPv4 identification.
+    pub ip_id: Option<u16>,
+    /// Window as sent.
+    pub raw_window: u16,
 }
 
 /// How both directions were closed.
@@ -113,6 +117,8 @@ pub struct Keep {
     pub steps: usize,
     /// Octets of data of each.
     pub data: usize,
+    /// Octets of data of all.
+    pub octets: usize,
 }
 
 /// A connection.
@@ -124,6 +130,8 @@ pub struct Connection {
     pub ends: [End; 2],
     /// The first segment.
     pub first: Mark,
+    /// Its flags.
+    pub opened_with: TcpFlags,
     /// The last.
     pub last: Mark,
     /// Zeek's words.
@@ -165,7 +173,8 @@ impl Connection {
     pub(super) fn new(stream: u64, segment: &Segment<'_>, at: Mark, keep: Keep) -> Self {
         let ends = [(segment.src, segment.sport), (segment.dst, segment.dport)].map(|end| End::new(end.into()));
         let opens = segment.has(TcpFlags::SYN) && !segment.has(TcpFlags::ACK);
-        Self::blank(stream, ends, at, keep, !opens && looks_like_server(segment.sport, segment.dport))
+        let flipped = !opens && looks_like_server(segment.sport, segment.dport);
+        Self { opened_with: segment.flags, ..Self::blank(stream, ends, at, keep, flipped) }
     }
 
     /// An empty one of the same ends, to leave behind.
@@ -179,6 +188,7 @@ impl Connection {
             stream,
             ends,
             first: at,
+            opened_with: TcpFlags::default(),
             last: at,
             zeek: Zeek::new(flipped),
             noted: Vec::new(),
@@ -227,7 +237,8 @@ impl Connection {
 
     /// Whether both SYNs were seen and the second acknowledged.
     pub fn is_opened(&self) -> bool {
-        self.ends.iter().all(|end| end.syn.is_some()) && (self.third.is_some() || self.ends[0].data + self.ends[1].data > 0)
+        self.ends.iter().all(|end| end.syn.is_some())
+            && (self.third.is_some() || self.ends[0].data + self.ends[1].data > 0)
     }
 
     /// Whether a SYN of `side` begins another connection than this one.
@@ -258,7 +269,14 @@ impl Connection {
     }
 
     /// Takes in a segment; `reused` where it begins a new connection on old ports.
-    pub(super) fn absorb(&mut self, segment: &Segment<'_>, at: Mark, wire: u32, mut reused: bool, fresh: bool) -> Judged {
+    pub(super) fn absorb(
+        &mut self,
+        segment: &Segment<'_>,
+        at: Mark,
+        wire: u32,
+        mut reused: bool,
+        fresh: bool,
+    ) -> Judged {
         let side = self.side_of(segment.src, segment.sport);
         let flags = segment.flags;
         let (syn, ack) = (segment.has(TcpFlags::SYN), segment.has(TcpFlags::ACK));
@@ -276,8 +294,15 @@ impl Connection {
         let mut judged = Judged::default();
         let next_before = self.ends[side].direction.next;
         if let Some(len) = segment.data_len {
-            let seen =
-                Seen { frame: at.frame, ns: at.ns, seq: segment.seq, ack: segment.ack, len, flags, window: segment.window.into() };
+            let seen = Seen {
+                frame: at.frame,
+                ns: at.ns,
+                seq: segment.seq,
+                ack: segment.ack,
+                len,
+                flags,
+                window: segment.window.into(),
+            };
             let (fwd, rev) = pair(&mut self.ends, side);
             let first = if syn { segment.seq } else { segment.seq.wrapping_sub(1) };
             fwd.direction.base.get_or_insert(first);
@@ -304,7 +329,8 @@ impl Connection {
         }
         self.observe(segment, side, at, wire, &judged, next_before);
 
-        let repeated = segment.len() > 0 && next_before != 0 && at_most(segment.seq.wrapping_add(segment.len()), next_before);
+        let repeated =
+            !segment.is_empty() && next_before != 0 && at_most(segment.seq.wrapping_add(segment.len()), next_before);
         self.zeek.look(Look {
             side,
             flags,
@@ -317,7 +343,8 @@ impl Connection {
         let moves = self.moves(segment, side);
         if fin && self.ends[side].fin.is_none() && self.ends[1 - side].fin.is_some() {
             let spoke_since = self.spoke.is_some_and(|(speaker, when)| {
-                speaker == side && self.ends[1 - side].fin.is_some_and(|(first, _)| when.frame > first.frame && when != at)
+                speaker == side
+                    && self.ends[1 - side].fin.is_some_and(|(first, _)| when.frame > first.frame && when != at)
             });
             self.closing = Some(match self.ends[1 - side].state {
                 _ if spoke_since => Closing::HalfClosed,
@@ -340,9 +367,7 @@ impl Connection {
         for code in judged.codes.iter() {
             let detail = match code {
                 Code::DuplicateAck => judged.dup_ack,
-                Code::Retransmission => {
-                    judged.rto_ns.map_or(0, |ns| u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX))
-                }
+                Code::Retransmission => judged.rto_ns.map_or(0, |ns| u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX)),
                 _ => segment.len(),
             };
             self.note(code, at.frame, side, detail);
@@ -412,11 +437,7 @@ impl Connection {
     /// Our own account of a segment.
     fn observe(&mut self, segment: &Segment<'_>, side: usize, at: Mark, wire: u32, judged: &Judged, next_before: u32) {
         let len = segment.len();
-        let again = judged.codes.any(&[
-            Code::Retransmission,
-            Code::FastRetransmission,
-            Code::SpuriousRetransmission,
-        ]);
+        let again = judged.codes.any(&[Code::Retransmission, Code::FastRetransmission, Code::SpuriousRetransmission]);
         let syn = segment.has(TcpFlags::SYN);
         if syn {
             let options = segment.parsed_options();
@@ -570,7 +591,8 @@ impl Connection {
             reset.sent += 1;
             return;
         }
-        let refuses = fwd.syn.is_none() && fwd.data == 0 && rev.syn.is_some_and(|syn| !syn.with_ack) && fwd.packets == 1;
+        let refuses =
+            fwd.syn.is_none() && fwd.data == 0 && rev.syn.is_some_and(|syn| !syn.with_ack) && fwd.packets == 1;
         let in_flight = fwd.direction.in_flight(&rev.direction) > 0 || rev.direction.in_flight(&fwd.direction) > 0;
         // A request waits for its answer, or an answer is not yet all there; after the peer's FIN it is only rude.
         let unanswered = speaks_next.is_some_and(|next| next != client);
@@ -620,9 +642,15 @@ impl Connection {
             return;
         }
         let options = segment.parsed_options();
-        let data = &segment.data[..segment.data.len().min(self.keep.data).min(segment.len() as usize)];
+        let most = self.keep.data.min(self.keep.octets).min(segment.len() as usize);
+        let data = &segment.data[..segment.data.len().min(most)];
+        self.keep.octets -= data.len();
         let direction = &self.ends[side].direction;
-        let window = if segment.has(TcpFlags::SYN) { segment.window.into() } else { direction.scale.apply(segment.window.into()) };
+        let window = if segment.has(TcpFlags::SYN) {
+            segment.window.into()
+        } else {
+            direction.scale.apply(segment.window.into())
+        };
         self.steps.push(Step {
             at,
             side,
@@ -639,6 +667,8 @@ impl Connection {
             in_flight: direction.in_flight(&self.ends[1 - side].direction),
             sack: options.sack,
             ttl: segment.ttl,
+            ip_id: segment.ip_id,
+            raw_window: segment.window,
         });
     }
 
@@ -652,9 +682,12 @@ impl Connection {
         }
     }
 
-    /// The handshake's whole round-trip time, nanoseconds; 0 where not known.
-    pub fn irtt_ns(&self) -> u64 {
-        self.irtt_ns
+    /// The handshake's whole round-trip time, nanoseconds: from the SYN that was answered to the ACK.
+    pub fn handshake_ns(&self) -> Option<u64> {
+        let client = self.client();
+        let (syn, answer) = (self.ends[client].syn?, self.ends[1 - client].syn?);
+        let asked = if syn.last.ns <= answer.at.ns { syn.last.ns } else { syn.at.ns };
+        self.third?.ns.checked_sub(asked)
     }
 }
 

@@ -36,7 +36,8 @@ impl std::str::FromStr for FlagSet {
             "xmas" | "christmas" => return plain(0x29),
             _ => {}
         }
-        let radix = [("0x", 16), ("0b", 2)].iter().find_map(|(prefix, radix)| Some((lower.strip_prefix(prefix)?, *radix)));
+        let radix =
+            [("0x", 16), ("0b", 2)].iter().find_map(|(prefix, radix)| Some((lower.strip_prefix(prefix)?, *radix)));
         let number = match radix {
             Some((digits, radix)) => Some(u16::from_str_radix(digits, radix).map_err(|_| bad())?),
             None if lower.bytes().all(|byte| byte.is_ascii_digit()) => Some(lower.parse::<u16>().map_err(|_| bad())?),
@@ -152,7 +153,10 @@ pub fn explain(set: FlagSet) -> FlagsReport {
         .collect();
     if set.ae {
         names.push("AE");
-        each.push(Meaning { name: "AE", says: "accurate ECN: with CWR and ECE a counter of marked packets (on a SYN: an offer)." });
+        each.push(Meaning {
+            name: "AE",
+            says: "accurate ECN: with CWR and ECE a counter of marked packets (on a SYN: an offer).",
+        });
     }
     let (meaning, sent_by) = meaning(set);
     FlagsReport {
@@ -160,7 +164,11 @@ pub fn explain(set: FlagSet) -> FlagsReport {
         hex: format!("0x{value:02x}"),
         names,
         tcpdump: tcpdump(set),
-        filter: if set.ae { format!("tcp[12:2] & 0x1ff = 0x{value:x}") } else { format!("tcp[tcpflags] = 0x{:02x}", flags.0) },
+        filter: if set.ae {
+            format!("tcp[12:2] & 0x1ff = 0x{value:x}")
+        } else {
+            format!("tcp[tcpflags] = 0x{:02x}", flags.0)
+        },
         legal: !super::is_illegal(flags),
         meaning,
         sent_by,
@@ -192,10 +200,14 @@ fn meaning(set: FlagSet) -> (String, String) {
     let (syn, fin, rst, ack) = (has(TcpFlags::SYN), has(TcpFlags::FIN), has(TcpFlags::RST), has(TcpFlags::ACK));
     let ecn = has(TcpFlags::ECE) && has(TcpFlags::CWR);
     let core = set.flags.0 & (TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0 | TcpFlags::ACK.0);
-    let scan = |name: &str, what: &str| (what.to_owned(), format!("no TCP; a scanner ({name}), a broken stack, or damage on the way"));
+    let scan = |name: &str, what: &str| {
+        (what.to_owned(), format!("no TCP; a scanner ({name}), a broken stack, or damage on the way"))
+    };
     let pair = |meaning: &str, by: &str| (meaning.to_owned(), by.to_owned());
     match (syn, fin, rst, ack) {
-        (true, true, _, _) => scan("SYN+FIN", "open and close at once: contradicts itself; old filters let it pass, Linux drops it"),
+        (true, true, _, _) => {
+            scan("SYN+FIN", "open and close at once: contradicts itself; old filters let it pass, Linux drops it")
+        }
         (true, _, true, _) => scan("SYN+RST", "open and abort at once: contradicts itself"),
         (_, true, true, _) => scan("FIN+RST", "close and abort at once: contradicts itself"),
         (true, false, false, false) => {
@@ -211,7 +223,8 @@ fn meaning(set: FlagSet) -> (String, String) {
             (text, "the client, once, and again after 1, 3, 7 … seconds without an answer; also a SYN scan".to_owned())
         }
         (true, false, false, true) => {
-            let mut text = "the answer to a SYN: I heard you, and here is my number; the second step of the handshake".to_owned();
+            let mut text =
+                "the answer to a SYN: I heard you, and here is my number; the second step of the handshake".to_owned();
             if has(TcpFlags::ECE) && !has(TcpFlags::CWR) {
                 text.push_str("; ECE accepts ECN");
             }
@@ -243,7 +256,9 @@ fn meaning(set: FlagSet) -> (String, String) {
             ),
             _ => pair("data with an urgent pointer", "telnet, rlogin, FTP's ABOR; hardly anything else"),
         },
-        (false, false, false, false) if set.flags.0 == 0 && !set.ae => scan("NULL scan", "no flag at all: it says nothing"),
+        (false, false, false, false) if set.flags.0 == 0 && !set.ae => {
+            scan("NULL scan", "no flag at all: it says nothing")
+        }
         (false, true, false, false) if set.flags.0 & (TcpFlags::PSH.0 | TcpFlags::URG.0) == 0x28 => {
             scan("Xmas scan", "FIN, PSH and URG without ACK: lit like a Christmas tree")
         }
@@ -323,16 +338,25 @@ pub struct Judgement {
 pub fn judge(sent: TcpFlags, came: Came) -> Judgement {
     let has = |flag: TcpFlags| sent.contains(flag);
     let (syn, rst, ack) = (has(TcpFlags::SYN), has(TcpFlags::RST), has(TcpFlags::ACK));
-    let say = |port: &'static str, conforms: Option<bool>, says: &str| Judgement { port, conforms, says: says.to_owned() };
+    let say =
+        |port: &'static str, conforms: Option<bool>, says: &str| Judgement { port, conforms, says: says.to_owned() };
     let reply = match came {
-        Came::Icmp { prohibited: true } => return say("filtered", None, "a filter on the way says that it is forbidden"),
-        Came::Icmp { prohibited: false } => return say("filtered", None, "a router or host says that it cannot be delivered"),
+        Came::Icmp { prohibited: true } => {
+            return say("filtered", None, "a filter on the way says that it is forbidden");
+        }
+        Came::Icmp { prohibited: false } => {
+            return say("filtered", None, "a router or host says that it cannot be delivered");
+        }
         Came::Nothing if rst => return say("unknown", Some(true), "no answer, as it must be: a RST is never answered"),
         Came::Nothing if syn && !ack => {
             return say("filtered", None, "no answer: a host would accept or refuse, so something drops it");
         }
         Came::Nothing if ack => {
-            return say("filtered", None, "no answer: open or closed, a host answers this with RST; something drops it");
+            return say(
+                "filtered",
+                None,
+                "no answer: open or closed, a host answers this with RST; something drops it",
+            );
         }
         Came::Nothing => {
             return say("open|filtered", None, "no answer: a listening port ignores it, and a filter drops it");
@@ -358,11 +382,21 @@ pub fn judge(sent: TcpFlags, came: Came) -> Judgement {
         return match (syn, ack) {
             (_, true) => {
                 let right = !r_ack;
-                let says = if right { "RST: the way is free; open or closed cannot be told by this" } else { "RST,ACK where the RFC has RST alone; the way is free" };
+                let says = if right {
+                    "RST: the way is free; open or closed cannot be told by this"
+                } else {
+                    "RST,ACK where the RFC has RST alone; the way is free"
+                };
                 say("unfiltered", Some(right), says)
             }
-            (true, false) if r_ack => say("closed", Some(true), "RST,ACK: nothing listens there, or a firewall rejects"),
-            (false, false) if r_ack => say("closed", Some(true), "RST,ACK: nothing listens there; a listening port would be silent (Windows answers so in any case)"),
+            (true, false) if r_ack => {
+                say("closed", Some(true), "RST,ACK: nothing listens there, or a firewall rejects")
+            }
+            (false, false) if r_ack => say(
+                "closed",
+                Some(true),
+                "RST,ACK: nothing listens there; a listening port would be silent (Windows answers so in any case)",
+            ),
             _ => say("closed", Some(false), "RST without ACK: not how a stack refuses; a middlebox may have sent it"),
         };
     }
@@ -377,7 +411,8 @@ mod tests {
 
     #[test]
     fn sets_are_read_in_all_notations() {
-        for text in ["0x12", "18", "0b10010", "SA", "S.", "[S.]", "SYN,ACK", "syn+ack", "SYN-ACK", "ack|syn", "SYN ACK"] {
+        for text in ["0x12", "18", "0b10010", "SA", "S.", "[S.]", "SYN,ACK", "syn+ack", "SYN-ACK", "ack|syn", "SYN ACK"]
+        {
             assert_eq!(text.parse::<FlagSet>().unwrap().flags, TcpFlags(0x12), "{text}");
         }
         assert_eq!("xmas".parse::<FlagSet>().unwrap().flags, TcpFlags(0x29));
@@ -394,7 +429,9 @@ mod tests {
         for legal in ["S", "SA", "A", "PA", "FA", "FPA", "R", "RA", "SEC", "U A".replace(' ', "").as_str()] {
             assert!(report(legal).legal, "{legal}");
         }
-        for (illegal, name) in [("none", "NULL"), ("FPU", "Xmas"), ("F", "FIN scan"), ("SF", "SYN+FIN"), ("SR", "SYN+RST")] {
+        for (illegal, name) in
+            [("none", "NULL"), ("FPU", "Xmas"), ("F", "FIN scan"), ("SF", "SYN+FIN"), ("SR", "SYN+RST")]
+        {
             let report = report(illegal);
             assert!(!report.legal && report.sent_by.contains(name), "{report:?}");
         }

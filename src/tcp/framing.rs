@@ -87,8 +87,11 @@ pub fn find(chunks: &[Chunk]) -> Option<Framing> {
     let mut at = 0u64;
     for end in bounds.into_iter().take(MOST) {
         let (from, to) = (start + at, start + end);
-        let frames: Vec<u64> =
-            chunks.iter().filter(|chunk| chunk.offset < to && chunk.offset + chunk.len > from).map(|chunk| chunk.frame).collect();
+        let frames: Vec<u64> = chunks
+            .iter()
+            .filter(|chunk| chunk.offset < to && chunk.offset + chunk.len > from)
+            .map(|chunk| chunk.frame)
+            .collect();
         let head = bytes.get(usize::try_from(at).unwrap_or(usize::MAX)..).unwrap_or_default();
         let head = &head[..head.len().min(usize::try_from(end - at).unwrap_or(48)).min(48)];
         messages.push(Message {
@@ -105,7 +108,9 @@ pub fn find(chunks: &[Chunk]) -> Option<Framing> {
         .filter_map(|chunk| {
             let inside = messages
                 .iter()
-                .filter(|message| message.offset < chunk.offset + chunk.len && message.offset + message.len > chunk.offset)
+                .filter(|message| {
+                    message.offset < chunk.offset + chunk.len && message.offset + message.len > chunk.offset
+                })
                 .count();
             (inside > 1).then_some((chunk.frame, inside))
         })

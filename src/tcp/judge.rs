@@ -6,6 +6,7 @@ use super::end::{End, Reset};
 use super::report::{Close, CloseBy, CloseKind, Finding};
 use super::words::{count, octets, span};
 use crate::wire::{IcmpFamily, code_name, type_name};
+use std::fmt::Write as _;
 
 /// A closed window that stalls nothing is none: shorter spans are left alone, nanoseconds.
 const STALL_NS: u64 = 200_000_000;
@@ -36,7 +37,8 @@ pub(super) fn findings(connection: &Connection) -> Vec<Finding> {
         stalls(end, peer, who, other, &mut all);
     }
     if let Some((frame, ns)) = connection.slowest.filter(|(_, ns)| *ns >= SLOW_NS) {
-        let message = format!("the server took {} from the end of the request to the first octet of its answer", span(ns));
+        let message =
+            format!("the server took {} from the end of the request to the first octet of its answer", span(ns));
         all.push(found(Code::ResponseSlow, frame, message));
     }
     all
@@ -59,7 +61,10 @@ fn opening(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
         let waited = connection.last.ns.saturating_sub(syn.at.ns);
         let tries = count(syn.sent.into(), "SYN");
         let message = if connection.icmp.is_empty() {
-            format!("{tries} in {}, no answer at all: dropped on the way there, or the answer on the way back", span(waited))
+            format!(
+                "{tries} in {}, no answer at all: dropped on the way there, or the answer on the way back",
+                span(waited)
+            )
         } else {
             format!("{tries}, answered by an ICMP error and not by {}", s.address)
         };
@@ -92,13 +97,11 @@ fn opening(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
             );
             all.push(found(Code::HalfOpen, answer.at.frame, message));
         }
-        Some(answer) => {
-            if answer.scale.is_some() && syn.scale.is_none() && answer.with_ack {
-                let message = "the SYN-ACK has a window scale that the SYN did not offer: something changed one of them";
-                all.push(found(Code::OptionsStripped, answer.at.frame, message.to_owned()));
-            }
+        Some(answer) if answer.scale.is_some() && syn.scale.is_none() && answer.with_ack => {
+            let message = "the SYN-ACK has a window scale that the SYN did not offer: something changed one of them";
+            all.push(found(Code::OptionsStripped, answer.at.frame, message.to_owned()));
         }
-        None => {}
+        _ => {}
     }
 }
 
@@ -140,8 +143,12 @@ fn silence(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
         return;
     }
     let over = connection.is_over() || c.reset.is_some() || s.reset.is_some();
-    if let Some(asked) = c.last_data.filter(|_| s.data == 0) {
-        let acked = !super::seq::before(s.direction.last_ack, c.direction.next.wrapping_sub(u32::from(c.fin.is_some())));
+    // What the numbers say was sent may have been missed by the capture.
+    let missed = s.stream_length().is_some_and(|length| length > 0)
+        || s.syn.is_some_and(|syn| super::seq::after(c.direction.last_ack, syn.seq.wrapping_add(2)));
+    if let Some(asked) = c.last_data.filter(|_| s.data == 0 && !missed) {
+        let acked =
+            !super::seq::before(s.direction.last_ack, c.direction.next.wrapping_sub(u32::from(c.fin.is_some())));
         let waited = span(connection.last.ns.saturating_sub(asked.ns));
         if acked && s.reset.is_none_or(|reset| !reset.cuts) {
             let message = format!("the server took the request ({}) and sent no answer in {waited}", octets(c.data));
@@ -220,11 +227,10 @@ pub(super) fn message(connection: &Connection, noted: &Noted, who: &str) -> Stri
         Code::PortReused => "the same addresses and ports as an earlier connection".to_owned(),
         Code::IllegalFlags => format!("a set of flags that no TCP sends, from the {who}"),
         Code::Malformed => "a TCP header that contradicts itself".to_owned(),
-        Code::IcmpError => connection
-            .icmp
-            .iter()
-            .find(|note| note.at.frame == noted.frame)
-            .map_or_else(|| "an ICMP error about it".to_owned(), |note| format!("{} says: {}", note.from, icmp_words(note))),
+        Code::IcmpError => connection.icmp.iter().find(|note| note.at.frame == noted.frame).map_or_else(
+            || "an ICMP error about it".to_owned(),
+            |note| format!("{} says: {}", note.from, icmp_words(note)),
+        ),
         other => other.meaning().to_owned(),
     }
 }
@@ -237,9 +243,32 @@ pub(super) fn icmp_words(note: &IcmpNote) -> String {
         None => format!("{}, code {}", type_name(family, note.kind), note.code),
     };
     if let Some(mtu) = note.mtu {
-        text.push_str(&format!(" (MTU {mtu})"));
+        let _ = write!(text, " (MTU {mtu})");
     }
     text
+}
+
+/// What kept a long transfer of `end` from being faster, with the time it cost.
+fn limited(end: &End, who: &str, peer: &str) -> Option<String> {
+    /// Less than this is no transfer, octets and nanoseconds.
+    const LEAST: (u64, u64) = (100_000, 500_000_000);
+    let limits = end.limits;
+    let busy = limits.receiver_ns + limits.loss_ns + limits.network_ns;
+    if end.data < LEAST.0 || busy + limits.sender_ns < LEAST.1 {
+        return None;
+    }
+    let parts = [
+        (limits.sender_ns, format!("by the {who} itself, which had nothing to send")),
+        (limits.receiver_ns, format!("by the {peer}'s window")),
+        (limits.loss_ns, "by losses".to_owned()),
+        (limits.network_ns, "by the round trip and what the congestion window allows".to_owned()),
+    ];
+    let (most, words) = parts.into_iter().max_by_key(|(ns, _)| *ns)?;
+    Some(format!(
+        "What the {who} sent was limited mostly {words}: {} of {}.",
+        span(most),
+        span(busy + limits.sender_ns)
+    ))
 }
 
 /// The whole in a sentence.
@@ -263,10 +292,7 @@ pub(super) fn verdict(connection: &Connection, client: usize, close: &Close, fin
     let opened = if !connection.opening_seen() {
         "Begun before the capture".to_owned()
     } else if connection.is_opened() {
-        let rtt = match connection.irtt_ns() {
-            0 => String::new(),
-            ns => format!(" in {}", span(ns)),
-        };
+        let rtt = connection.handshake_ns().map(|ns| format!(" in {}", span(ns))).unwrap_or_default();
         format!("Opened by {}{rtt}", c.address.ip())
     } else {
         "Opening was not completed".to_owned()
@@ -307,13 +333,19 @@ pub(super) fn verdict(connection: &Connection, client: usize, close: &Close, fin
     ];
     if let Some(worst) = grave.iter().find_map(|code| first(*code)) {
         let mut letters = worst.message.chars();
-        let message: String = letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
-        text.push_str(&format!(" {message}."));
+        let message: String =
+            letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
+        let _ = write!(text, " {message}.");
+    }
+    for (end, who, peer) in [(c, "client", "server"), (s, "server", "client")] {
+        if let Some(what) = limited(end, who, peer) {
+            let _ = write!(text, " {what}");
+        }
     }
     let again = u64::from(c.again) + u64::from(s.again);
     let segments = c.data_segments + s.data_segments;
     if again > 0 && first(Code::MtuBlackHole).is_none() && first(Code::RetransmissionStorm).is_none() {
-        text.push_str(&format!(" {} of {segments} sent again.", count(again, "segment")));
+        let _ = write!(text, " {} of {segments} sent again.", count(again, "segment"));
     }
     text
 }

@@ -5,6 +5,7 @@ use super::connection::{Connection, Step};
 use super::state::State;
 use super::words;
 use crate::wire::TcpFlags;
+use std::fmt::Write as _;
 
 /// As many uneventful segments in a row are drawn one by one; more are drawn as one line.
 const RUN: usize = 8;
@@ -78,7 +79,8 @@ fn flush(rows: &mut Vec<Row>, run: &mut Vec<(&Step, Arrow)>, connection: &Connec
     let edge = RUN / 2;
     let last = taken.len() - edge;
     let middle = &taken[edge..last];
-    let data = |side: usize| middle.iter().filter(|(step, _)| step.side == side).map(|(step, _)| u64::from(step.len)).sum();
+    let data =
+        |side: usize| middle.iter().filter(|(step, _)| step.side == side).map(|(step, _)| u64::from(step.len)).sum();
     let since = |index: usize| middle.get(index).map_or(0, |(step, _)| step.at.ns.saturating_sub(connection.first.ns));
     let fold = Row::Fold {
         segments: middle.len(),
@@ -96,14 +98,14 @@ fn arrow(connection: &Connection, step: &Step, client: usize, states: [Option<St
     let relative = |number: u32, side: usize| number.wrapping_sub(connection.ends[side].direction.base.unwrap_or(0));
     let mut label = format!("{} seq {}", step.flags, relative(step.seq, step.side));
     if step.flags.contains(TcpFlags::ACK) {
-        label.push_str(&format!(" ack {}", relative(step.ack, 1 - step.side)));
+        let _ = write!(label, " ack {}", relative(step.ack, 1 - step.side));
     }
     if step.len > 0 {
-        label.push_str(&format!(" len {}", step.len));
+        let _ = write!(label, " len {}", step.len);
     }
-    label.push_str(&format!(" win {}", step.window));
+    let _ = write!(label, " win {}", step.window);
     if step.flags.contains(TcpFlags::SYN) && !step.options.is_empty() {
-        label.push_str(&format!(" <{}>", step.options));
+        let _ = write!(label, " <{}>", step.options);
     }
     let notes = step
         .codes

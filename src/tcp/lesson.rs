@@ -17,11 +17,27 @@ pub struct Lesson {
 
 /// What each flag says (RFC 9293 §3.1, RFC 3168 §6.1).
 pub const FLAGS: [(TcpFlags, &str, &str); 8] = [
-    (TcpFlags::SYN, "SYN", "synchronise: here is my first sequence number. It takes one number itself, so that it can be acknowledged."),
-    (TcpFlags::ACK, "ACK", "the acknowledgement number counts: I have everything before it. Set on every segment after the first SYN."),
+    (
+        TcpFlags::SYN,
+        "SYN",
+        "synchronise: here is my first sequence number. It takes one number itself, so that it can be acknowledged.",
+    ),
+    (
+        TcpFlags::ACK,
+        "ACK",
+        "the acknowledgement number counts: I have everything before it. Set on every segment after the first SYN.",
+    ),
     (TcpFlags::FIN, "FIN", "I have nothing more to send. It takes one number; the other direction stays open."),
-    (TcpFlags::RST, "RST", "abort: there is no such connection here, or there shall be none any more. Nothing answers it."),
-    (TcpFlags::PSH, "PSH", "hand what you have to the application now. It marks where a write ended, not where a message does."),
+    (
+        TcpFlags::RST,
+        "RST",
+        "abort: there is no such connection here, or there shall be none any more. Nothing answers it.",
+    ),
+    (
+        TcpFlags::PSH,
+        "PSH",
+        "hand what you have to the application now. It marks where a write ended, not where a message does.",
+    ),
     (TcpFlags::URG, "URG", "the urgent pointer counts. Hardly used; middleboxes often clear it."),
     (TcpFlags::ECE, "ECE", "on a SYN: I speak ECN. Later: a router marked a packet of yours, slow down."),
     (TcpFlags::CWR, "CWR", "I heard your ECE and reduced my congestion window."),

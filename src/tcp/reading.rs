@@ -107,7 +107,8 @@ impl Heard<'_> {
         let Self { at, segment, connection, judged } = self;
         let side = connection.side_of(segment.src, segment.sport);
         let client = connection.client();
-        let relative = |number: u32, side: usize| number.wrapping_sub(connection.ends[side].direction.base.unwrap_or(0));
+        let relative =
+            |number: u32, side: usize| number.wrapping_sub(connection.ends[side].direction.base.unwrap_or(0));
         FrameReport {
             frame: at.frame,
             time: words::ms(at.ns) / 1000.0,

@@ -1,6 +1,7 @@
 //! What is said of a connection: the contract of `tcp read --json`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 
@@ -19,7 +20,7 @@ pub struct ConnectionReport {
     pub client: String,
     /// The other end.
     pub server: String,
-    /// `unanswered`, `refused`, `opening`, `established`, `half-closed`, `closing`, `closed` or `reset`.
+    /// `unanswered`, `refused`, `opening`, `established`, `half-closed`, `closing`, `closed`, `reset`, or `unknown`.
     pub state: &'static str,
     /// The state machine of each end (RFC 9293).
     pub states: Pair<State>,
@@ -307,6 +308,15 @@ impl ConnectionReport {
         }
     }
 
+    /// Adds what only many connections together show.
+    pub fn add(&mut self, finding: Finding) {
+        *self.counts.entry(finding.code.name()).or_default() += 1;
+        self.severity = self.severity.max(Some(finding.severity));
+        let _ = write!(self.verdict, " Part of more: {}.", finding.message);
+        self.findings.push(finding);
+        self.findings.sort_by_key(|finding| finding.frame);
+    }
+
     /// Whether something went wrong that a user should know of.
     pub fn has_problem(&self) -> bool {
         self.severity.is_some_and(|severity| severity >= Severity::Warn)
@@ -330,6 +340,7 @@ fn overall(connection: &Connection, client: usize) -> &'static str {
         (true, true) => "closing",
         (true, false) | (false, true) => "half-closed",
         _ if connection.opening_seen() && !connection.is_opened() => "opening",
+        _ if c.state == State::Unknown && s.state == State::Unknown => "unknown",
         _ => "established",
     }
 }
@@ -350,7 +361,8 @@ fn handshake(connection: &Connection, client: usize) -> Handshake {
     let third = connection.third;
     let span = |from: Option<u64>, to: Option<u64>| Some(words::ms(to?.checked_sub(from?)?));
     // From the last SYN before the answer: earlier ones were lost, and their waiting is no round trip.
-    let asked = syn.map(|syn| if s.is_some_and(|answer| syn.last.ns <= answer.at.ns) { syn.last.ns } else { syn.at.ns });
+    let asked =
+        syn.map(|syn| if s.is_some_and(|answer| syn.last.ns <= answer.at.ns) { syn.last.ns } else { syn.at.ns });
     Handshake {
         syn: syn.map(|syn| syn.at.frame),
         syn_ack: s.map(|syn| syn.at.frame),
@@ -392,10 +404,7 @@ fn flow(end: &End, peer: &End) -> FlowReport {
         retransmissions: end.again,
         data_segments: end.data_segments,
         longest_segment: end.longest,
-        rtt_ms: end
-            .rtt
-            .mean_ns()
-            .map(|mean| [words::ms(end.rtt.min_ns), words::ms(mean), words::ms(end.rtt.max_ns)]),
+        rtt_ms: end.rtt.mean_ns().map(|mean| [words::ms(end.rtt.min_ns), words::ms(mean), words::ms(end.rtt.max_ns)]),
         zero_window_ms: words::ms(end.closed_ns),
         limited: LimitReport {
             sender_ms: words::ms(end.limits.sender_ns),

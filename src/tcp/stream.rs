@@ -71,7 +71,15 @@ pub fn side(connection: &Connection, side: usize) -> Vec<Chunk> {
         let skip = at.saturating_sub(piece.offset);
         let bytes = piece.bytes.get(usize::try_from(skip).unwrap_or(usize::MAX)..).unwrap_or_default().to_vec();
         let offset = piece.offset + skip;
-        chunks.push(Chunk { side, frame: piece.frame, offset, bytes, len: piece.len - skip, missing, push: piece.push });
+        chunks.push(Chunk {
+            side,
+            frame: piece.frame,
+            offset,
+            bytes,
+            len: piece.len - skip,
+            missing,
+            push: piece.push,
+        });
         at = end;
     }
     chunks

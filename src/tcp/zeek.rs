@@ -123,8 +123,7 @@ impl Zeek {
     pub fn look(&mut self, look: Look) {
         let side = look.side;
         let has = |flags: TcpFlags| look.flags.contains(flags);
-        let (syn, fin, rst, ack) =
-            (has(TcpFlags::SYN), has(TcpFlags::FIN), has(TcpFlags::RST), has(TcpFlags::ACK));
+        let (syn, fin, rst, ack) = (has(TcpFlags::SYN), has(TcpFlags::FIN), has(TcpFlags::RST), has(TcpFlags::ACK));
         match u8::from(syn) + u8::from(fin) + u8::from(rst) {
             0 if look.len > 0 => {
                 self.once(side, DATA, b'd');

@@ -141,7 +141,7 @@ impl Talk {
 }
 
 pub fn read(file: &[u8]) -> Vec<ConnectionReport> {
-    let limits = Limits { keep: Keep { steps: 10_000, data: 2000 }, ..Limits::default() };
+    let limits = Limits { keep: Keep { steps: 10_000, data: 2000, octets: 1 << 20 }, ..Limits::default() };
     let mut reading = Reading::new(limits, 1);
     let mut reader = CaptureReader::new(file).unwrap();
     while let Ok(Some(packet)) = reader.next_packet() {

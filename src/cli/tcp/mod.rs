@@ -1,5 +1,6 @@
 //! `reachwhy tcp …`: captures read, live traffic watched, flags explained, segments sent, captures compared.
 
+mod compare;
 mod flags;
 mod read;
 mod send;
@@ -27,6 +28,8 @@ enum TcpCommand {
     Read(read::ReadArgs),
     /// Watch an interface: each connection as it ends, and what went wrong
     Watch(watch::WatchArgs),
+    /// Lay two captures of the same traffic beside each other: sent, arrived, lost, changed
+    Compare(compare::CompareArgs),
     /// Explain a set of flags: what it means, who sends it, what answers it
     Flags(flags::FlagsArgs),
     /// Send one crafted segment and judge the answer
@@ -38,6 +41,7 @@ pub(super) fn run(args: &TcpArgs, global: &Global, style: Style) -> anyhow::Resu
     match &args.command {
         TcpCommand::Read(args) => read::run(args, global, style),
         TcpCommand::Watch(args) => watch::run(args, global, style),
+        TcpCommand::Compare(args) => compare::run(args, global, style),
         TcpCommand::Flags(args) => flags::run(args, global, style),
         TcpCommand::Send(args) => send::run(args, global, style),
     }

@@ -1,20 +1,28 @@
 //! `reachwhy tcp read FILE`.
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::{Failure, Global, filter, line, warn};
+use crate::cli::Exit;
+use crate::os::capture::Stop;
 use crate::os::{capture_file, files};
 use crate::tcp::filter::Filter;
-use crate::tcp::{Connection, ConnectionReport, Keep, Limits, Reading, Tally, framing, lesson, stream};
-use crate::view::{self, Style};
+use crate::tcp::{Connection, ConnectionReport, Crowd, Keep, Limits, Reading, Tally, framing, lesson, stream};
+use crate::view::{self, Progress, Style};
 use crate::wire::capture::{CaptureReader, Damage};
 
 /// Segments kept of a connection that is drawn, and of all that might be.
 const DRAWN: usize = 3000;
 const DRAWN_IN_ALL: usize = 400_000;
+/// Connections listed on a page.
+const LISTED: usize = 5000;
+/// Packets read before Ctrl-C and the progress line are looked at.
+const BATCH: u64 = 1 << 16;
+/// Ctrl-C in words.
+const INTERRUPTED: &str = "interrupted";
 /// Connections drawn on a page.
 const PAGE: usize = 25;
 
@@ -26,8 +34,12 @@ const PAGE: usize = 25;
 pub(super) struct ReadArgs {
     /// The capture
     file: PathBuf,
-    /// Only packets that match: host, net, port, portrange, tcp, ip6, tcp[tcpflags] & tcp-syn != 0, and or not
-    #[arg(long, value_name = "EXPRESSION", value_parser = filter)]
+    #[arg(
+        long,
+        value_name = "EXPRESSION",
+        value_parser = filter,
+        help = "Only packets that match, as tcpdump has it: `host 10.0.0.1 and tcp port 80`, `tcp[13] & 2 != 0`"
+    )]
     filter: Option<Filter>,
     /// One connection in detail, with its messages beside its segments
     #[arg(long, value_name = "N")]
@@ -63,9 +75,9 @@ impl ReadArgs {
 
     fn limits(&self) -> Limits {
         let keep = if self.follow.is_some() || self.stream.is_some() {
-            Keep { steps: 2_000_000, data: 65_535 }
+            Keep { steps: 1_000_000, data: 1 << 18, octets: 512 << 20 }
         } else if self.single() || self.report.is_some() {
-            Keep { steps: DRAWN, data: 0 }
+            Keep { steps: DRAWN, data: 0, octets: 0 }
         } else {
             Keep::default()
         };
@@ -83,14 +95,15 @@ struct Output<'a> {
     reports: Vec<ConnectionReport>,
     /// Those that may be drawn.
     drawn: Vec<Connection>,
+    crowd: Crowd,
     problem: bool,
 }
 
 /// Reads, judges, shows.
 pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     let name = args.file.display();
-    let source = capture_file::open(&args.file)
-        .map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
+    let source =
+        capture_file::open(&args.file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
     let mut reader = CaptureReader::new(source).map_err(|damage| {
         let hint = "pcap and pcapng are what tcpdump, dumpcap, tshark and Wireshark write";
         Failure::usage(format!("{name}: {damage}"), matches!(damage, Damage::Format(_)).then_some(hint))
@@ -103,14 +116,24 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
         list: view::tcp::List::default(),
         reports: Vec::new(),
         drawn: Vec::new(),
+        crowd: Crowd::default(),
         problem: false,
     };
+    // A pipe may keep us waiting: there Ctrl-C must end us at once.
+    let stop = if capture_file::is_regular(&args.file) { Stop::listen().ok() } else { None };
+    let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !args.frames);
     let damage = loop {
         let packet = match reader.next_packet() {
             Ok(Some(packet)) => packet,
             Ok(None) => break None,
-            Err(damage) => break Some(damage),
+            Err(damage) => break Some(damage.to_string()),
         };
+        if reading.tally.frames % BATCH == BATCH - 1 {
+            progress.say(&format!("{} packets, {} connections", reading.tally.frames, reading.table.streams()));
+            if stop.as_ref().is_some_and(Stop::is_told) {
+                break Some(INTERRUPTED.to_owned());
+            }
+        }
         if args.filter.as_ref().is_some_and(|filter| !filter.matches(&packet)) {
             reading.pass_over();
             continue;
@@ -124,13 +147,19 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
         }
         if reading.table.has_done() {
             for connection in reading.table.take_done() {
+                output.crowd.add(&connection);
                 output.take(connection, &mut out)?;
             }
         }
     };
+    progress.clear();
     let Reading { table, tally, .. } = reading;
     let early = table.early();
-    for mut connection in table.finish() {
+    let left = table.finish();
+    for connection in &left {
+        output.crowd.add(connection);
+    }
+    for mut connection in left {
         connection.partial |= damage.is_some();
         output.take(connection, &mut out)?;
     }
@@ -143,7 +172,8 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
     }
     if let Some(partial) = partial {
         warn(&format!("{name}: {partial}"));
-        return Ok(super::super::Exit::Usage.code());
+        let told = partial.starts_with(INTERRUPTED);
+        return Ok(if told { Exit::Unknown.code() } else { Exit::Usage.code() });
     }
     Ok(u8::from(output.problem))
 }
@@ -151,7 +181,10 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
 impl Output<'_> {
     /// Shows a connection, or keeps it for the end.
     fn take(&mut self, connection: Connection, out: &mut impl Write) -> anyhow::Result<()> {
-        let report = ConnectionReport::new(&connection);
+        let mut report = ConnectionReport::new(&connection);
+        for finding in self.crowd.judge(&connection) {
+            report.add(finding);
+        }
         self.problem |= report.has_problem();
         if self.args.frames {
             return Ok(());
@@ -162,7 +195,7 @@ impl Output<'_> {
                 self.keep_drawn(connection, &report);
             }
         }
-        if self.args.report.is_some() {
+        if self.args.report.is_some() && self.reports.len() < LISTED {
             self.reports.push(report.clone());
         }
         if self.args.single() {
@@ -207,7 +240,7 @@ impl Output<'_> {
             return self.one(out, style);
         }
         if !self.json && !self.args.frames {
-            view::tcp::list(out, &self.list, tally, early, style)?;
+            view::tcp::list(out, &self.list, tally, &self.crowd.all(), early, style)?;
         }
         Ok(())
     }
@@ -264,7 +297,7 @@ impl Output<'_> {
             return Ok(());
         }
         for chunk in chunks {
-            let hex: String = chunk.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = crate::wire::HexBytes(chunk.bytes.clone()).to_string();
             let from = if chunk.side == client { "client" } else { "server" };
             line(
                 out,

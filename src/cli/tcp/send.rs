@@ -19,10 +19,12 @@ use crate::wire::TcpFlags;
 
 /// What to send where.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Needs CAP_NET_RAW. The kernel's own TCP knows nothing of the segment, and resets what would open.\n\
-    Exit: 0 answered as an open or free port does, 1 closed or answered oddly, 2 bad usage, 3 no answer or no privilege")]
+#[command(
+    after_help = "Needs CAP_NET_RAW. The kernel's own TCP knows nothing of the segment, and resets what would open.\n\
+    Exit: 0 answered as an open or free port does, 1 closed or answered oddly, 2 bad usage, 3 no answer or no privilege"
+)]
 pub(super) struct SendArgs {
-    /// HOST:PORT or [ADDRESS]:PORT
+    #[arg(help = "HOST:PORT or [ADDRESS]:PORT")]
     target: String,
     /// The flags: SYN, 0x12, SA, xmas, null …
     #[arg(long, short = 'F', value_name = "FLAGS", default_value = "SYN")]
@@ -91,13 +93,11 @@ fn target(text: &str) -> anyhow::Result<SocketAddr> {
         return Ok(SocketAddr::new(address, port));
     }
     let found = resolve(host);
-    match found.addresses.first() {
-        Some(address) => Ok(SocketAddr::new(*address, port)),
-        None => {
-            let why = found.error.unwrap_or_else(|| "it has no address".to_owned());
-            Err(Failure::unknown(format!("cannot find {host}: {why}"), None))
-        }
+    if let Some(address) = found.addresses.first() {
+        return Ok(SocketAddr::new(*address, port));
     }
+    let why = found.error.unwrap_or_else(|| "it has no address".to_owned());
+    Err(Failure::unknown(format!("cannot find {host}: {why}"), None))
 }
 
 /// The answer that decides, else any.
@@ -106,7 +106,11 @@ fn came(probe: &ProbeReport) -> Came {
     match (&reply.kind, &reply.tcp) {
         (ReplyKind::IcmpError(icmp), _) => {
             let v6 = reply.from.is_ipv6();
-            let prohibited = if v6 { icmp.icmp_type == 1 && matches!(icmp.code, 1 | 5 | 6) } else { icmp.icmp_type == 3 && matches!(icmp.code, 9 | 10 | 13) };
+            let prohibited = if v6 {
+                icmp.icmp_type == 1 && matches!(icmp.code, 1 | 5 | 6)
+            } else {
+                icmp.icmp_type == 3 && matches!(icmp.code, 9 | 10 | 13)
+            };
             Came::Icmp { prohibited }
         }
         (_, Some(tcp)) => Came::Segment(tcp.flags.unwrap_or_default(), tcp.acknowledges),
@@ -145,9 +149,8 @@ fn show(
         writeln!(out, "{}  nothing", style.paint(Paint::Name, "came"))?;
     }
     let paint = match (judgement.port, judgement.conforms) {
-        (_, Some(false)) => Paint::Bad,
+        (_, Some(false)) | ("closed", _) => Paint::Bad,
         ("open" | "unfiltered", _) => Paint::Good,
-        ("closed", _) => Paint::Bad,
         _ => Paint::Warn,
     };
     let text = hang(&format!("{}: ", judgement.port), &judgement.says, style.width);

@@ -43,10 +43,13 @@ pub(super) fn run(args: &WatchArgs, global: &Global, style: Style) -> anyhow::Re
     let stop = Stop::listen().map_err(|error| Failure::unknown(format!("cannot listen for Ctrl-C: {error}"), None))?;
     let mut tap = Tap::open(interface).map_err(|error| match &error {
         CaptureError::Privilege { hint } => Failure::unknown(&error, Some(hint)),
-        CaptureError::NoInterface(_) => Failure::usage(&error, Some("`reachwhy facts` lists the interfaces; `any` is all")),
+        CaptureError::NoInterface(_) => {
+            Failure::usage(&error, Some("`reachwhy facts` lists the interfaces; `any` is all"))
+        }
         CaptureError::System { .. } => Failure::unknown(&error, None),
     })?;
-    let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !global.json && !args.frames);
+    let mut progress =
+        Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !global.json && !args.frames);
     let mut watch = Watch { args, json: global.json, style, filter, problem: false, failed: None };
     let mut reading = Reading::new(Limits::default(), super::seed());
     let mut out = BufWriter::new(std::io::stdout());
@@ -98,11 +101,7 @@ pub(super) fn run(args: &WatchArgs, global: &Global, style: Style) -> anyhow::Re
         watch.show(&connection, &mut out)?;
     }
     if !global.json && !args.frames {
-        writeln!(
-            out,
-            "{} packets, {} TCP, {streams} connections, {drops} packets lost",
-            tally.frames, tally.segments
-        )?;
+        writeln!(out, "{} packets, {} TCP, {streams} connections, {drops} packets lost", tally.frames, tally.segments)?;
     }
     out.flush()?;
     if drops > 0 {

@@ -137,7 +137,7 @@ impl<'a> Parser<'a> {
             let kept = (self.last, self.depth);
             if let Ok(test) = self.either()
                 && self.take(&[")"])
-                && !self.peek().is_some_and(|word| is_operator(word))
+                && !self.peek().is_some_and(is_operator)
             {
                 return Ok(test);
             }
@@ -404,8 +404,19 @@ fn proto_number(word: &str) -> Option<u8> {
 
 fn port(word: &str) -> Option<u16> {
     let known = [
-        ("ftp", 21), ("ssh", 22), ("telnet", 23), ("smtp", 25), ("domain", 53), ("http", 80), ("pop3", 110),
-        ("imap", 143), ("ldap", 389), ("https", 443), ("mysql", 3306), ("postgresql", 5432), ("redis", 6379),
+        ("ftp", 21),
+        ("ssh", 22),
+        ("telnet", 23),
+        ("smtp", 25),
+        ("domain", 53),
+        ("http", 80),
+        ("pop3", 110),
+        ("imap", 143),
+        ("ldap", 389),
+        ("https", 443),
+        ("mysql", 3306),
+        ("postgresql", 5432),
+        ("redis", 6379),
     ];
     word.parse().ok().or_else(|| known.iter().find(|(name, _)| *name == word).map(|(_, port)| *port))
 }
@@ -447,20 +458,17 @@ fn number(word: &str) -> Option<u32> {
 fn constant(word: &str) -> Option<u32> {
     Some(match word {
         "tcpflags" => 13,
-        "tcp-fin" => 1,
+        "tcp-fin" | "icmpcode" | "icmp6code" => 1,
         "tcp-syn" => 2,
-        "tcp-rst" => 4,
-        "tcp-push" => 8,
+        "tcp-rst" | "icmp-sourcequench" => 4,
+        "tcp-push" | "icmp-echo" => 8,
         "tcp-ack" => 16,
         "tcp-urg" => 32,
         "tcp-ece" => 64,
         "tcp-cwr" => 128,
         "icmptype" | "icmp6type" | "icmp-echoreply" => 0,
-        "icmpcode" | "icmp6code" => 1,
         "icmp-unreach" => 3,
-        "icmp-sourcequench" => 4,
         "icmp-redirect" => 5,
-        "icmp-echo" => 8,
         "icmp-timxceed" => 11,
         "icmp-paramprob" => 12,
         _ => return None,

@@ -1,5 +1,6 @@
 //! One connection in detail.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use crate::tcp::framing::Framing;
@@ -22,16 +23,17 @@ pub fn detail(
     writeln!(out, "{}", style.paint(Paint::Bold, head))?;
     write!(out, "{}", hang("  ", &report.verdict, style.width))?;
     writeln!(out)?;
-    let mut row = |name: &str, text: &str| {
-        write!(out, "{}", hang(&format!("  {name:<12}"), text, style.width))
-    };
+    let mut row = |name: &str, text: &str| write!(out, "{}", hang(&format!("  {name:<12}"), text, style.width));
     row("state", &format!("{}; client {}, server {}", report.state, report.states.client, report.states.server))?;
     row("Zeek", &format!("{} {}: {}", report.zeek.state, report.zeek.history, report.zeek.meaning))?;
     let h = &report.handshake;
     let frame = |frame: Option<u64>| frame.map_or("not seen".to_owned(), |frame| format!("frame {frame}"));
     row("handshake", &format!("SYN {}, SYN-ACK {}, ACK {}", frame(h.syn), frame(h.syn_ack), frame(h.ack)))?;
     if let (Some(rtt), Some(far), Some(near)) = (h.rtt_ms, h.server_side_ms, h.client_side_ms) {
-        row("round trip", &format!("{rtt} ms: {far} ms between here and the server, {near} ms between here and the client"))?;
+        row(
+            "round trip",
+            &format!("{rtt} ms: {far} ms between here and the server, {near} ms between here and the client"),
+        )?;
     }
     row("client", &options(h.client_options))?;
     row("server", &options(h.server_options))?;
@@ -79,15 +81,16 @@ fn options(options: Option<OptionsReport>) -> String {
 }
 
 fn flow(who: &str, flow: &FlowReport) -> String {
-    let mut text = format!("{who}: {} packets, {} of data in {} segments", flow.packets, octets(flow.data), flow.data_segments);
+    let mut text =
+        format!("{who}: {} packets, {} of data in {} segments", flow.packets, octets(flow.data), flow.data_segments);
     if flow.retransmissions > 0 {
-        text.push_str(&format!(", {} sent again ({})", flow.retransmissions, octets(flow.data_again)));
+        let _ = write!(text, ", {} sent again ({})", flow.retransmissions, octets(flow.data_again));
     }
     if let Some([least, mean, most]) = flow.rtt_ms {
-        text.push_str(&format!("; acknowledged after {least} / {mean} / {most} ms (least, mean, most)"));
+        let _ = write!(text, "; acknowledged after {least} / {mean} / {most} ms (least, mean, most)");
     }
     if flow.zero_window_ms > 0.0 {
-        text.push_str(&format!("; window closed for {} ms", flow.zero_window_ms));
+        let _ = write!(text, "; window closed for {} ms", flow.zero_window_ms);
     }
     text
 }
@@ -118,7 +121,12 @@ fn messages(out: &mut dyn Write, who: &str, framing: &Framing, style: Style) -> 
         if !message.whole {
             tail.push_str(", not all of it was captured");
         }
-        let line = format!("{frames}: octets {} to {}{tail}  {}", message.offset, message.offset + message.len, message.begins);
+        let line = format!(
+            "{frames}: octets {} to {}{tail}  {}",
+            message.offset,
+            message.offset + message.len,
+            message.begins
+        );
         write!(out, "{}", hang(&format!("      {n:>3} "), &line, style.width))?;
     }
     if total > LISTED {
@@ -144,7 +152,8 @@ fn findings(out: &mut dyn Write, report: &ConnectionReport, style: Style) -> io:
         let text = hang(&label, &finding.message, style.width);
         write!(out, "{}", text.replacen(finding.code.name(), &style.paint(paint, finding.code), 1))?;
     }
-    let left = report.findings.len().saturating_sub(graver(least).take(LISTED).count()) as u64 + report.findings_left_off;
+    let left =
+        report.findings.len().saturating_sub(graver(least).take(LISTED).count()) as u64 + report.findings_left_off;
     if left > 0 {
         writeln!(out, "    … and {left} more; --json shows all")?;
     }

@@ -25,5 +25,9 @@ pub fn flags(out: &mut dyn Write, report: &FlagsReport, style: Style) -> io::Res
     for flag in &report.flags {
         write!(out, "{}", hang(&format!("    {:<4}", flag.name), flag.says, style.width))?;
     }
-    writeln!(out, "  find it: {}", style.paint(Paint::Command, format!("reachwhy tcp read FILE --filter '{}'", report.filter)))
+    writeln!(
+        out,
+        "  find it: {}",
+        style.paint(Paint::Command, format!("reachwhy tcp read FILE --filter '{}'", report.filter))
+    )
 }

@@ -15,7 +15,8 @@ pub fn follow(out: &mut dyn Write, chunks: &[Chunk], client: usize, hex: bool, s
         }
         let (arrow, paint) = if chunk.side == client { ("→", Paint::Command) } else { ("←", Paint::Good) };
         let push = if chunk.push { ", PSH" } else { "" };
-        let head = format!("{arrow} frame {}, from octet {}, {}{push}", chunk.frame, chunk.offset, count(chunk.len, "octet"));
+        let head =
+            format!("{arrow} frame {}, from octet {}, {}{push}", chunk.frame, chunk.offset, count(chunk.len, "octet"));
         writeln!(out, "{}", style.paint(Paint::Dim, head))?;
         if hex {
             dump(out, &chunk.bytes, chunk.offset)?;
@@ -57,9 +58,14 @@ fn text(bytes: &[u8]) -> Vec<String> {
 
 fn dump(out: &mut dyn Write, bytes: &[u8], offset: u64) -> io::Result<()> {
     for (n, row) in bytes.chunks(16).enumerate() {
-        let hex: String = row.iter().map(|byte| format!("{byte:02x} ")).collect();
-        let plain: String =
-            row.iter().map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' }).collect();
+        let hex = row.iter().fold(String::new(), |mut text, byte| {
+            let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x} "));
+            text
+        });
+        let plain: String = row
+            .iter()
+            .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })
+            .collect();
         writeln!(out, "  {:08x}  {hex:<48} {plain}", offset + 16 * n as u64)?;
     }
     Ok(())

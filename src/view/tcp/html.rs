@@ -23,7 +23,13 @@ fn class(severity: Option<Severity>) -> &'static str {
 }
 
 /// The page. `drawn` are the connections whose segments were kept; the table has all reports.
-pub fn html(title: &str, reports: &[ConnectionReport], drawn: &[Connection], tally: &Tally, partial: Option<&str>) -> String {
+pub fn html(
+    title: &str,
+    reports: &[ConnectionReport],
+    drawn: &[Connection],
+    tally: &Tally,
+    partial: Option<&str>,
+) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>{title}</title><style>{STYLE}</style><h1>TCP in {title}</h1>",
@@ -77,9 +83,12 @@ fn one(page: &mut String, report: &ConnectionReport, connection: &Connection) {
         escape(&report.verdict)
     );
     if !report.findings.is_empty() {
-        let _ = write!(page, "<details{}><summary>{}</summary><table><tr><th>frame<th>code<th></tr>",
+        let _ = write!(
+            page,
+            "<details{}><summary>{}</summary><table><tr><th>frame<th>code<th></tr>",
             if report.has_problem() { " open" } else { "" },
-            words::count(report.findings.len() as u64, "finding"));
+            words::count(report.findings.len() as u64, "finding")
+        );
         for finding in report.findings.iter().take(500) {
             let _ = write!(
                 page,

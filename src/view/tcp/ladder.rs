@@ -97,7 +97,11 @@ fn segment(out: &mut dyn Write, arrow: &Arrow, inner: usize, style: Style) -> io
     if !arrow.notes.is_empty() {
         let notes: Vec<&str> = arrow.notes.iter().map(|(note, _)| note.as_str()).collect();
         let text = cut(&format!("  ^ {}", notes.join(", ")), inner + 2);
-        let text = if arrow.from_client { pad(&text, inner + 2) } else { left_pad(&format!("{} ", text.trim_start_matches("  ^ ")), inner + 2) };
+        let text = if arrow.from_client {
+            pad(&text, inner + 2)
+        } else {
+            left_pad(&format!("{} ", text.trim_start_matches("  ^ ")), inner + 2)
+        };
         let text = style.paint(paint.unwrap_or(Paint::Warn), text);
         writeln!(out, "{}{}│{text}│", " ".repeat(TIME), " ".repeat(STATE))?;
     }

@@ -1,16 +1,19 @@
 //! All connections of a capture, the bad ones with what was found.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr;
 
 use crate::tcp::words::{self, octets};
-use crate::tcp::{ConnectionReport, Severity, Tally};
+use crate::tcp::{Code, ConnectionReport, Severity, Tally};
 use crate::view::text::hang;
 use crate::view::{Paint, Style};
 
 /// Connections shown one by one; beyond this they are counted.
 const SHOWN: usize = 200;
+/// Connections shown that are part of a scan or flood.
+const CROWD: u64 = 5;
 /// Findings shown of one connection.
 const FINDINGS: usize = 8;
 
@@ -20,11 +23,20 @@ pub struct List {
     reports: Vec<ConnectionReport>,
     left: u64,
     left_bad: u64,
+    crowd: u64,
 }
 
 impl List {
     /// Adds a connection; when there are many, one with a problem takes the place of one without.
     pub fn add(&mut self, report: ConnectionReport) {
+        let part = report.findings.iter().any(|finding| matches!(finding.code, Code::PortScan | Code::SynFlood));
+        if part {
+            self.crowd += 1;
+            // Of a thousand alike a few are enough.
+            if self.crowd > CROWD {
+                return;
+            }
+        }
         if self.reports.len() < SHOWN {
             self.reports.push(report);
             return;
@@ -58,7 +70,14 @@ fn mark(severity: Option<Severity>) -> &'static str {
 }
 
 /// Writes the list and the summary.
-pub fn list(out: &mut dyn Write, list: &List, tally: &Tally, early: u64, style: Style) -> io::Result<()> {
+pub fn list(
+    out: &mut dyn Write,
+    list: &List,
+    tally: &Tally,
+    crowd: &[String],
+    early: u64,
+    style: Style,
+) -> io::Result<()> {
     let mut reports: Vec<&ConnectionReport> = list.reports.iter().collect();
     reports.sort_by_key(|report| report.stream);
     for report in &reports {
@@ -67,6 +86,12 @@ pub fn list(out: &mut dyn Write, list: &List, tally: &Tally, early: u64, style: 
     if list.left > 0 {
         let bad = if list.left_bad == 0 { String::new() } else { format!(", {} of them with problems", list.left_bad) };
         writeln!(out, "… and {} more connections{bad}; --json shows all", list.left)?;
+    }
+    if list.crowd > CROWD {
+        writeln!(out, "… and {} more connections like these; --json shows all", list.crowd - CROWD)?;
+    }
+    for text in crowd {
+        writeln!(out, "{} {text}", style.paint(Paint::Bad, "✗"))?;
     }
     summary(out, list, tally, early, style)
 }
@@ -102,15 +127,21 @@ pub fn connection(out: &mut dyn Write, report: &ConnectionReport, style: Style) 
         (last, shown) = (Some(finding.code), shown + 1);
         let label = format!("    frame {} {}: ", finding.frame, finding.code);
         let text = hang(&label, &finding.message, style.width);
-        write!(out, "{}", text.replacen(finding.code.name(), &style.paint(paint(Some(finding.severity)), finding.code), 1))?;
+        write!(
+            out,
+            "{}",
+            text.replacen(finding.code.name(), &style.paint(paint(Some(finding.severity)), finding.code), 1)
+        )?;
     }
     Ok(())
 }
 
 fn summary(out: &mut dyn Write, list: &List, tally: &Tally, early: u64, style: Style) -> io::Result<()> {
-    let total = list.reports.len() as u64 + list.left;
-    let bad = list.reports.iter().filter(|report| report.has_problem()).count() as u64 + list.left_bad;
-    let span = tally.span.map(|(first, last)| format!(", {}", words::span(last.saturating_sub(first)))).unwrap_or_default();
+    let hidden = list.crowd.saturating_sub(CROWD);
+    let total = list.reports.len() as u64 + list.left + hidden;
+    let bad = list.reports.iter().filter(|report| report.has_problem()).count() as u64 + list.left_bad + hidden;
+    let span =
+        tally.span.map(|(first, last)| format!(", {}", words::span(last.saturating_sub(first)))).unwrap_or_default();
     let mut text = format!(
         "{}, {} with problems; {} TCP of {} frames, {}{span}",
         words::count(total, "connection"),
@@ -123,7 +154,7 @@ fn summary(out: &mut dyn Write, list: &List, tally: &Tally, early: u64, style: S
         text.push_str("; there is no TCP in it");
     }
     if early > 0 {
-        text.push_str(&format!("; {early} connections were closed early to bound memory"));
+        let _ = write!(text, "; {early} connections were closed early to bound memory");
     }
     writeln!(out, "{}", style.paint(Paint::Bold, text))
 }

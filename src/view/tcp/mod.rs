@@ -1,5 +1,6 @@
 //! Connections for people: the list, one in detail, the drawing, the page.
 
+mod compare;
 mod detail;
 mod explain;
 mod flags;
@@ -10,6 +11,7 @@ mod list;
 mod plot;
 mod svg;
 
+pub use compare::compare;
 pub use detail::detail;
 pub use explain::explain;
 pub use flags::flags;

@@ -92,7 +92,12 @@ fn throughput(connection: &Connection, side: usize) -> Vec<Series> {
     let length = seconds(connection, connection.last.ns).max(1e-6);
     let mut slots = [0.0f64; SLOTS];
     for step in connection.steps.iter().filter(|step| step.side == side) {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a slot")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a slot"
+        )]
         let slot = (seconds(connection, step.at.ns) / length * SLOTS as f64) as usize;
         slots[slot.min(SLOTS - 1)] += f64::from(step.len);
     }
@@ -153,7 +158,8 @@ fn draw(title: &str, series: &[Series]) -> String {
             let _ = write!(text, r#"<path d="M{}" fill="none" stroke="{}"/>"#, path.join("L"), one.colour);
         } else {
             for (px, py) in &one.points {
-                let _ = write!(text, r#"<circle cx="{:.1}" cy="{:.1}" r="1.6" fill="{}"/>"#, x(*px), y(*py), one.colour);
+                let _ =
+                    write!(text, r#"<circle cx="{:.1}" cy="{:.1}" r="1.6" fill="{}"/>"#, x(*px), y(*py), one.colour);
             }
         }
     }

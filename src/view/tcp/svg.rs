@@ -8,6 +8,8 @@ use crate::tcp::{Connection, Severity, ladder, words};
 const WIDTH: usize = 960;
 const LEFT: usize = 250;
 const RIGHT: usize = 710;
+/// Between the two lines.
+const MIDDLE: usize = 480;
 const ROW: usize = 34;
 const TOP: usize = 56;
 
@@ -60,7 +62,7 @@ pub fn svg(connection: &Connection) -> String {
                     text,
                     r##"<path d="M{from} {y}L{to} {y2}" stroke="{colour}" marker-end="url(#tip)"/><text x="{middle}" y="{above}" text-anchor="middle" fill="{colour}">{label}</text><text x="8" y="{y}" fill="#777">{time} #{frame}</text>"##,
                     y2 = y + 8,
-                    middle = (LEFT + RIGHT) / 2,
+                    middle = MIDDLE,
                     above = y - 3,
                     label = escape(&shorten(&arrow.label)),
                     time = words::span(arrow.ns),
@@ -71,14 +73,12 @@ pub fn svg(connection: &Connection) -> String {
                     let _ = write!(
                         text,
                         r#"<text x="{}" y="{}" text-anchor="middle" fill="{colour}" font-size="10">{}</text>"#,
-                        (LEFT + RIGHT) / 2,
+                        MIDDLE,
                         y + 17,
                         escape(&notes.join(", "))
                     );
                 }
-                for (state, x, anchor) in
-                    [(arrow.states[0], LEFT - 8, "end"), (arrow.states[1], RIGHT + 8, "start")]
-                {
+                for (state, x, anchor) in [(arrow.states[0], LEFT - 8, "end"), (arrow.states[1], RIGHT + 8, "start")] {
                     if let Some(state) = state {
                         let _ = write!(
                             text,
@@ -92,7 +92,7 @@ pub fn svg(connection: &Connection) -> String {
                 let _ = write!(
                     text,
                     r##"<text x="{}" y="{y}" text-anchor="middle" fill="#777">{}</text>"##,
-                    (LEFT + RIGHT) / 2,
+                    MIDDLE,
                     escape(&fold_words(*segments, *from_client, *from_server, *span))
                 );
             }

@@ -225,7 +225,7 @@ impl<R: Read> CaptureReader<R> {
         let link = word(window.here(), 20, big_endian) & 0x0fff_ffff;
         let snaplen = word(window.here(), 16, big_endian);
         window.consume(24);
-        let largest = snaplen.min(LARGEST_ANNOUNCED).max(LARGEST);
+        let largest = snaplen.clamp(LARGEST, LARGEST_ANNOUNCED);
         Ok(Self { window, body: Body::Pcap { big_endian, to_ns, header, link, largest } })
     }
 
@@ -316,8 +316,8 @@ fn other_format(bytes: &[u8]) -> String {
     if text {
         return "it looks like text; pcap and pcapng are binary".to_owned();
     }
-    let first: String = bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("its first octets are {first}, not those of pcap or pcapng")
+    let first = bytes.iter().take(4).fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+    format!("its first octets are {first:08x}, not those of pcap or pcapng")
 }
 
 #[cfg(test)]

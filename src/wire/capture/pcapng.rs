@@ -70,7 +70,7 @@ impl Section {
         let kind = word(window.here(), 0, self.big_endian);
         let length = word(window.here(), 4, self.big_endian);
         // Some writers forget to pad the length; libpcap refuses that as well.
-        if length < 12 || length % 4 != 0 {
+        if length < 12 || !length.is_multiple_of(4) {
             return Err(nonsense(format!("its length is given as {length}")));
         }
         let known = matches!(kind, INTERFACE | OLD_PACKET | SIMPLE_PACKET | ENHANCED_PACKET);
@@ -129,7 +129,7 @@ impl Section {
             other => return Err(nonsense(format!("its byte-order magic is {other:08x}"))),
         };
         let length = word(window.here(), 4, self.big_endian);
-        if length < 28 || length % 4 != 0 || length > LARGEST_ANNOUNCED {
+        if length < 28 || !length.is_multiple_of(4) || length > LARGEST_ANNOUNCED {
             return Err(nonsense(format!("its length is given as {length}")));
         }
         let major = half(window.here(), 12, self.big_endian);
@@ -163,7 +163,7 @@ impl Section {
         } else {
             let stamp = u64::from(word(body, 4, big)) << 32 | u64::from(word(body, 8, big));
             let (kept, orig_len) = (word(body, 12, big), word(body, 16, big));
-            if kept > known.snaplen.min(LARGEST_ANNOUNCED).max(LARGEST) || kept as usize > body.len() - 20 {
+            if kept > known.snaplen.clamp(LARGEST, LARGEST_ANNOUNCED) || kept as usize > body.len() - 20 {
                 return Err(format!("its packet claims {kept} octets, and {} are there", body.len() - 20));
             }
             Found { at_ns: known.clock.ns(stamp), link: known.link, orig_len, at: 20, len: kept as usize }

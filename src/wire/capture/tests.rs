@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use super::super::pcap::Writer;
 use super::*;
 
-fn all(bytes: &[u8]) -> (Vec<(u64, u32, Vec<u8>)>, Option<Damage>) {
+type Read = Vec<(u64, u32, Vec<u8>)>;
+
+fn all(bytes: &[u8]) -> (Read, Option<Damage>) {
     let mut reader = match CaptureReader::new(bytes) {
         Ok(reader) => reader,
         Err(damage) => return (Vec::new(), Some(damage)),

@@ -154,7 +154,7 @@ struct Rest<'a> {
     wire: usize,
 }
 
-impl<'a> Rest<'a> {
+impl Rest<'_> {
     fn after(self, count: usize) -> Option<Self> {
         Some(Self { bytes: self.bytes.get(count..)?, wire: self.wire.saturating_sub(count) })
     }
@@ -250,22 +250,22 @@ impl Peeler {
                 let rest = Rest { bytes: assembled, wire: assembled.len() };
                 match transport(upper, ip, rest) {
                     Next::Done(found) => found,
-                    Next::Network(kind, rest) => last(walk(kind, rest, fragments, packet.at_ns)),
+                    Next::Network(kind, rest) => last(&walk(kind, rest, fragments, packet.at_ns)),
                     Next::Link(rest) => match link::network(super::capture::linktype::ETHERNET, rest) {
-                        Some((kind, rest)) => last(walk(kind, rest, fragments, packet.at_ns)),
+                        Some((kind, rest)) => last(&walk(kind, rest, fragments, packet.at_ns)),
                         None => Peeled::Other,
                     },
                     Next::Assembled(..) => Peeled::Other,
                 }
             }
-            other => last(other),
+            other => last(&other),
         }
     }
 }
 
 /// The end of a walk; fragments within fragments are not put together.
-fn last(next: Next<'_>) -> Peeled<'_> {
-    if let Next::Done(found) = next { found } else { Peeled::Unreadable("fragments within fragments") }
+fn last<'a>(next: &Next<'a>) -> Peeled<'a> {
+    if let Next::Done(found) = next { *found } else { Peeled::Unreadable("fragments within fragments") }
 }
 
 #[inline]
@@ -572,7 +572,7 @@ fn quoted_v4(rest: Rest<'_>) -> Option<(Ip, Rest<'_>)> {
     let header = rest.bytes.first_chunk::<20>()?;
     let address = |at: usize| IpAddr::V4(Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]));
     let half = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let fits = header[0] >> 4 == 4 && header[9] == protocol::TCP && half(6) & 0x1fff == 0;
+    let fits = header[0] >> 4 == 4 && header[9] == protocol::TCP && half(6) << 3 == 0;
     let ip = Ip {
         src: address(12),
         dst: address(16),

@@ -44,9 +44,8 @@ fn every_link_type_and_tunnel_leads_to_the_segment() {
     let vlan = |tag: u16, inside: &[u8]| [&[0, 5][..], &tag.to_be_bytes(), inside].concat();
     let mut padded = eth.clone();
     padded.extend([0; 7]);
-    let udp = |port: u16, inside: &[u8]| {
-        ip(17, &[&[0x30, 0x39][..], &port.to_be_bytes(), &[0, 0, 0, 0], inside].concat())
-    };
+    let udp =
+        |port: u16, inside: &[u8]| ip(17, &[&[0x30, 0x39][..], &port.to_be_bytes(), &[0, 0, 0, 0], inside].concat());
     let cases: Vec<(u32, Vec<u8>)> = vec![
         (linktype::ETHERNET, eth.clone()),
         (linktype::ETHERNET, padded),

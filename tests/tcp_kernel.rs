@@ -1,0 +1,113 @@
+//! The real stack, captured: what it does is told rightly, and as tshark tells it.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, clippy::panic, reason = "a test")]
+
+mod probe_support;
+mod tcp_support;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use probe_support::sandboxed;
+use reachwhy::os::capture::Tap;
+use reachwhy::tcp::{CloseKind, Code, ConnectionReport};
+use reachwhy::wire::pcap;
+use tcp_support::read;
+
+/// What passed on loopback while `work` was done.
+fn captured(work: impl FnOnce()) -> Vec<ConnectionReport> {
+    let mut tap = Tap::open(Some("lo")).unwrap();
+    work();
+    let mut writer = pcap::Writer::new(pcap::ETHERNET);
+    for _ in 0..20 {
+        while tap.next(&mut |packet| writer.push(packet.at_ns, packet.orig_len, packet.bytes)) {}
+        tap.wait(None, Duration::from_millis(20));
+    }
+    assert_eq!(tap.drops(), 0);
+    read(&writer.finish())
+}
+
+/// A listener and a connection to it.
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
+}
+
+fn codes(report: &ConnectionReport) -> Vec<Code> {
+    report.findings.iter().map(|finding| finding.code).collect()
+}
+
+#[test]
+fn a_conversation_is_heard_once_and_told_rightly() {
+    sandboxed(|_| {
+        let reports = captured(|| {
+            let (mut client, mut server) = pair();
+            let mut buffer = [0; 100];
+            client.write_all(b"question").unwrap();
+            assert_eq!(server.read(&mut buffer).unwrap(), 8);
+            server.write_all(b"answer").unwrap();
+            assert_eq!(client.read(&mut buffer).unwrap(), 6);
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(server.read(&mut buffer).unwrap(), 0);
+            drop(server);
+            assert_eq!(client.read(&mut buffer).unwrap(), 0);
+        });
+        let [report] = &reports[..] else { panic!("{reports:#?}") };
+        assert_eq!((report.state, report.zeek.state, report.close.kind), ("closed", "SF", CloseKind::Fin));
+        assert_eq!((report.from_client.data, report.from_server.data), (8, 6));
+        assert!(report.handshake.rtt_ms.is_some() && report.findings.is_empty(), "{report:#?}");
+    });
+}
+
+#[test]
+fn refusals_and_resets_of_the_kernel() {
+    sandboxed(|_| {
+        let reports = captured(|| {
+            let closed: SocketAddr = "127.0.0.1:9".parse().unwrap();
+            assert!(TcpStream::connect(closed).is_err());
+            // Closing with data unread is answered by RST.
+            let (mut client, server) = pair();
+            client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+            drop(server);
+            std::thread::sleep(Duration::from_millis(20));
+        });
+        assert_eq!(reports.len(), 2, "{reports:#?}");
+        assert_eq!(reports[0].state, "refused");
+        assert!(codes(&reports[0]).contains(&Code::SynRefused));
+        assert_eq!((reports[1].state, reports[1].close.kind), ("reset", CloseKind::Rst));
+        assert!(codes(&reports[1]).contains(&Code::ResetMidTransfer), "{:#?}", reports[1]);
+        assert!(!codes(&reports[1]).contains(&Code::ResetByOtherHop));
+    });
+}
+
+#[test]
+fn a_reader_that_does_not_read_closes_the_window() {
+    sandboxed(|_| {
+        let reports = captured(|| {
+            let (mut client, mut server) = pair();
+            client.set_nonblocking(true).unwrap();
+            let block = [7; 60_000];
+            // Until both buffers are full and stay so.
+            let mut full = 0;
+            while full < 15 {
+                match client.write(&block) {
+                    Ok(_) => full = 0,
+                    Err(_) => {
+                        full += 1;
+                        std::thread::sleep(Duration::from_millis(30));
+                    }
+                }
+            }
+            let mut sink = vec![0; 1 << 20];
+            server.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            while server.read(&mut sink).is_ok_and(|count| count > 0) {}
+        });
+        let [report] = &reports[..] else { panic!("{} connections", reports.len()) };
+        let codes = codes(report);
+        assert!(codes.contains(&Code::ZeroWindow) && codes.contains(&Code::WindowStall), "{codes:?}");
+        assert!(report.from_server.zero_window_ms > 100.0, "{}", report.verdict);
+    });
+}
