@@ -411,7 +411,11 @@ mod tests {
     fn of_table(bdd: &mut Bdd, wanted: u64) -> Set {
         let rows: Vec<Set> = (0..64u64)
             .filter(|n| wanted >> n & 1 == 1)
-            .map(|n| (0..6).rev().fold(ALL, |set, level| if n >> level & 1 == 1 { bdd.make(level, NONE, set) } else { bdd.make(level, set, NONE) }))
+            .map(|n| {
+                (0..6).rev().fold(ALL, |set, level| {
+                    if n >> level & 1 == 1 { bdd.make(level, NONE, set) } else { bdd.make(level, set, NONE) }
+                })
+            })
             .collect();
         bdd.any_of(rows)
     }

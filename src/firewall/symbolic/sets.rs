@@ -26,12 +26,20 @@ impl Model<'_> {
 
     fn in_set(&mut self, env: &Env, name: &str, sides: &[Side], nomatch: bool, depth: usize) -> Set {
         let stack = self.stack;
-        let unknown = |model: &mut Self| model.open(format!("ipset {name} {sides:?} {nomatch}"), format!("set {name} holds the packet"));
+        let unknown = |model: &mut Self| {
+            model.open(format!("ipset {name} {sides:?} {nomatch}"), format!("set {name} holds the packet"))
+        };
         let Some(set) = stack.set(name) else { return unknown(self) };
         if depth > MAX_NESTING || set.unreliable.is_some() {
             return unknown(self);
         }
-        let key = (name.to_owned(), format!("{sides:?} {nomatch} {:?} {:?} {} {} {:?}", env.dst, env.src, env.new_dport, env.new_sport, env.hook));
+        let key = (
+            name.to_owned(),
+            format!(
+                "{sides:?} {nomatch} {:?} {:?} {} {} {:?}",
+                env.dst, env.src, env.new_dport, env.new_sport, env.hook
+            ),
+        );
         if let Some(done) = self.sets.get(&key) {
             return *done;
         }
@@ -148,7 +156,9 @@ impl Model<'_> {
                 let port = match proto {
                     // The place of an ICMP message's port is type and code, whichever the side.
                     Some(1 | 58) => self.space.within(Field::Dport, &[(range.from.into(), range.to.into())]),
-                    Some(6 | 17 | 132 | 136) | None => self.ports(env, if source { Side::Source } else { Side::Destination }, &[*range]),
+                    Some(6 | 17 | 132 | 136) | None => {
+                        self.ports(env, if source { Side::Source } else { Side::Destination }, &[*range])
+                    }
                     Some(_) => Env::there(range.contains(0)),
                 };
                 let set = self.space.bdd.and(of, port);

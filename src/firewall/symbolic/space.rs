@@ -70,9 +70,31 @@ pub enum Field {
 impl Field {
     /// All, in the order of the variables.
     pub const EVERY: [Self; 26] = [
-        Self::To, Self::In, Self::Out, Self::Proto, Self::Frag, Self::Ct, Self::Dst, Self::Dport, Self::Src,
-        Self::Sport, Self::Flags, Self::Mac, Self::PktType, Self::Mark, Self::Connmark, Self::Length, Self::Ttl,
-        Self::Tos, Self::Uid, Self::Gid, Self::DstType, Self::SrcType, Self::NewDst, Self::NewDport, Self::NewSrc,
+        Self::To,
+        Self::In,
+        Self::Out,
+        Self::Proto,
+        Self::Frag,
+        Self::Ct,
+        Self::Dst,
+        Self::Dport,
+        Self::Src,
+        Self::Sport,
+        Self::Flags,
+        Self::Mac,
+        Self::PktType,
+        Self::Mark,
+        Self::Connmark,
+        Self::Length,
+        Self::Ttl,
+        Self::Tos,
+        Self::Uid,
+        Self::Gid,
+        Self::DstType,
+        Self::SrcType,
+        Self::NewDst,
+        Self::NewDport,
+        Self::NewSrc,
         Self::NewSport,
     ];
     /// How many of them a packet has when it enters.
@@ -180,7 +202,13 @@ impl Space {
                 Field::In | Field::Out => name_bits,
                 Field::Proto | Field::Flags | Field::Ttl | Field::Tos => 8,
                 Field::Ct => 3,
-                Field::Dst | Field::Src | Field::NewDst | Field::NewSrc => if v6 { 128 } else { 32 },
+                Field::Dst | Field::Src | Field::NewDst | Field::NewSrc => {
+                    if v6 {
+                        128
+                    } else {
+                        32
+                    }
+                }
                 Field::Dport | Field::Sport | Field::NewDport | Field::NewSport | Field::Length => 16,
                 Field::Mac => 48,
                 Field::PktType | Field::DstType | Field::SrcType => 2,
@@ -458,10 +486,18 @@ impl Space {
         } else {
             (u128::from(u32::from(Ipv4Addr::new(192, 0, 2, 2))), u128::from(u32::from(Ipv4Addr::new(192, 0, 2, 1))))
         };
-        let real: Vec<(u128, u128)> =
-            (0u128..).zip(&self.names.names).zip(&self.names.kinds).filter(|((_, name), kind)| kind.is_none() && *name != "lo").map(|((n, _), _)| (n, n)).collect();
+        let real: Vec<(u128, u128)> = (0u128..)
+            .zip(&self.names.names)
+            .zip(&self.names.kinds)
+            .filter(|((_, name), kind)| kind.is_none() && *name != "lo")
+            .map(|((n, _), _)| (n, n))
+            .collect();
         let not_lo = self.names.ranges(|name| name != "lo");
-        let any_unicast: Vec<(u128, u128)> = if self.v6 { vec![(0x2000_u128 << 112, (0x4000_u128 << 112) - 1)] } else { vec![(1 << 24, (127 << 24) - 1), (128 << 24, (224 << 24) - 1)] };
+        let any_unicast: Vec<(u128, u128)> = if self.v6 {
+            vec![(0x2000_u128 << 112, (0x4000_u128 << 112) - 1)]
+        } else {
+            vec![(1 << 24, (127 << 24) - 1), (128 << 24, (224 << 24) - 1)]
+        };
         let icmp = if self.v6 { 58 } else { 1 };
         let echo = if self.v6 { 128 << 8 } else { 8 << 8 };
         let wishes: Vec<(Field, Vec<(u128, u128)>)> = vec![

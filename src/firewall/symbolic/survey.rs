@@ -87,7 +87,8 @@ fn tracks(stack: &Stack, v6: bool) -> bool {
                     Test::Stateful { module, .. } => matches!(module.as_str(), "connlimit" | "connbytes"),
                     _ => false,
                 };
-                let target = |target: &Target| matches!(target, Target::Connmark(_) | Target::Notrack | Target::Ct { .. });
+                let target =
+                    |target: &Target| matches!(target, Target::Connmark(_) | Target::Notrack | Target::Ct { .. });
                 rule.matches.iter().any(|m| test(&m.test)) || rule.statements.iter().chain(&rule.target).any(target)
             })
         })

@@ -185,7 +185,12 @@ pub fn lint(stack: &Stack, warnings: &[Warning]) -> Vec<Finding> {
         });
     }
     found.sort_by(|a, b| {
-        (&a.source, a.line, std::cmp::Reverse(a.severity), a.code).cmp(&(&b.source, b.line, std::cmp::Reverse(b.severity), b.code))
+        (&a.source, a.line, std::cmp::Reverse(a.severity), a.code).cmp(&(
+            &b.source,
+            b.line,
+            std::cmp::Reverse(b.severity),
+            b.code,
+        ))
     });
     found.dedup();
     found
