@@ -30,7 +30,8 @@ fn number(r: &mut Random, space: &Space, field: Field) -> u128 {
         0x2a00_u128 << 112 | 1,
     ];
     match field {
-        Field::To | Field::Frag => r.below(2) as u128,
+        Field::Frag => r.below(2) as u128,
+        Field::To => r.below(3) as u128,
         Field::In | Field::Out => r.below(space.names.names.len()) as u128,
         Field::Proto => list(r, &[6, 6, 6, 17, 17, if space.v6 { 58 } else { 1 }, 47, 132]),
         Field::Ct => list(r, &[0, 0, 1, 2, 3]),
@@ -138,10 +139,10 @@ fn check(seed: u64, kind: Kind, backend: Backend) -> usize {
 #[test]
 fn sets_say_of_a_packet_what_the_walk_says() {
     let mut compared = 0;
-    for seed in 1..=400u64 {
+    for seed in 1..=160u64 {
         let kind = Kind { v6: seed % 4 == 0, nat: seed % 3 == 0, open: seed % 5 == 0, state: seed % 2 == 0 };
         let backend = if seed % 7 < 3 { Backend::Legacy } else { Backend::Nft };
         compared += check(seed, kind, backend);
     }
-    assert!(compared > 30_000, "only {compared} packets were compared");
+    assert!(compared > 10_000, "only {compared} packets were compared");
 }

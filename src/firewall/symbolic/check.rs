@@ -136,9 +136,9 @@ impl Judge<'_> {
                 any = true;
                 of.asked = own;
                 if self.claim.flow {
-                    self.flows(model, packets, &of, checked)
+                    self.flows(model, packets, &of, checked);
                 } else {
-                    self.packets(model, packets, &of, checked)
+                    self.packets(model, packets, &of, checked);
                 }
             }
         }
@@ -203,7 +203,7 @@ impl Judge<'_> {
         checked.verdict = Some(fate.verdict().name());
         checked.decided_by = decided(&outcome, fate);
         checked.when = region.when();
-        checked.path = outcome.path.clone();
+        checked.path.clone_from(&outcome.path);
         checked.reason = match self.claim.quantifier {
             Quantifier::Some => None,
             Quantifier::All => Some(reason(fate, region, &outcome)),
@@ -248,11 +248,11 @@ impl Judge<'_> {
         match (all, wrong, right) {
             (true, Some((region, outcome)), _) if checked.ok => {
                 checked.ok = false;
-                self.tell(region, outcome, checked);
+                Self::tell(region, outcome, checked);
             }
             (false, _, Some((region, outcome))) if !checked.ok => {
                 checked.ok = true;
-                self.tell(region, outcome, checked);
+                Self::tell(region, outcome, checked);
                 checked.reason = None;
             }
             // A flow whose first packet is stopped fails.
@@ -310,21 +310,18 @@ impl Judge<'_> {
         flow::run(&first, &[Host { name: "host", stack: self.stack, facts: Facts::none() }])
     }
 
-    fn tell(&self, region: &Region, outcome: &FlowOutcome, checked: &mut Checked) {
+    fn tell(region: &Region, outcome: &FlowOutcome, checked: &mut Checked) {
         checked.example = Some(region.example.to_string());
-        match &outcome.first_blocked {
-            Some(blocked) => {
+        if let Some(blocked) = &outcome.first_blocked {
                 checked.verdict = Some(blocked.verdict.name());
                 checked.decided_by.clone_from(&blocked.decided_by);
                 let flags =
                     if blocked.flags.is_empty() { String::new() } else { format!(" ({})", blocked.flags.join(",")) };
                 checked.reason =
                     Some(format!("packet {}{flags} of the flow is stopped: {}", blocked.n, blocked.packet));
-            }
-            None => {
-                checked.verdict = Some("accept");
-                checked.reason = Some("the flow gets through, from its first packet to its last".to_owned());
-            }
+        } else {
+            checked.verdict = Some("accept");
+            checked.reason = Some("the flow gets through, from its first packet to its last".to_owned());
         }
     }
 }

@@ -127,7 +127,6 @@ impl Model<'_> {
                 let there = env.has_flow(self.space);
                 Held { yes: self.space.word_masked(&env.connmark, u128::from(*value), u128::from(*mask)), there }
             }
-            Test::Comment(_) => ALL.into(),
             Test::IpRange { side, from, to } => {
                 if from.is_ipv6() != self.space.v6 {
                     return NONE.into();
@@ -168,7 +167,7 @@ impl Model<'_> {
             Test::Ext(ext) => self.ext(env, test, ext),
             Test::Compare(comparison) => self.compare(asker, env, comparison),
             // `recent --set` holds whatever it found.
-            Test::Stateful { .. } => ALL.into(),
+            Test::Stateful { .. } | Test::Comment(_) => ALL.into(),
             Test::Unknown { .. } => self.fact(env, test).into(),
         }
     }

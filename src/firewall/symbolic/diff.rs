@@ -48,21 +48,30 @@ pub struct Diff {
 
 /// Compares two rulesets over all packets.
 pub fn diff(old: &Stack, new: &Stack, only_newly_accepted: bool, limit: usize) -> Diff {
-    outside(old, new, only_newly_accepted, limit, &[])
+    outside(old, new, Limits { only_newly_accepted, limit, fragments: false }, &[])
+}
+
+/// The same with later fragments, which the two iptables read differently.
+pub(super) fn diff_fragments(old: &Stack, new: &Stack, limit: usize) -> Diff {
+    outside(old, new, Limits { only_newly_accepted: false, limit, fragments: true }, &[])
+}
+
+/// What of the changes is asked for.
+#[derive(Clone, Copy)]
+struct Limits {
+    only_newly_accepted: bool,
+    limit: usize,
+    fragments: bool,
 }
 
 /// The changes but for those that are allowed, each with the packets and to what they may change.
-fn outside(
-    old: &Stack,
-    new: &Stack,
-    only_newly_accepted: bool,
-    limit: usize,
-    allowed: &[(&Packets, Option<Expect>)],
-) -> Diff {
+fn outside(old: &Stack, new: &Stack, limits: Limits, allowed: &[(&Packets, Option<Expect>)]) -> Diff {
+    let Limits { only_newly_accepted, limit, fragments } = limits;
     let mut found = Diff { equal: true, regions: Vec::new(), complete: true, notes: Vec::new() };
     for v6 in families(&[old, new]) {
         let names: Vec<String> = allowed.iter().flat_map(|(packets, _)| packets.interfaces()).collect();
-        let mut space = survey::space(&[old, new], v6, &names);
+        let mut space =
+            if fragments { survey::widest(&[old, new], v6) } else { survey::space(&[old, new], v6, &names) };
         let untracked = false;
         let mut model = Model::new(old, &mut space);
         let before = model.fates(untracked);
@@ -123,7 +132,7 @@ fn outside(
 pub fn changes(old: &Stack, new: &Stack, policies: &[Policy]) -> Vec<Checked> {
     let allowed: Vec<(&Packets, Option<Expect>)> =
         policies.iter().flat_map(|policy| &policy.changes).map(|(packets, may)| (packets, *may)).collect();
-    let found = outside(old, new, false, 20, &allowed);
+    let found = outside(old, new, Limits { only_newly_accepted: false, limit: 20, fragments: false }, &allowed);
     let source = policies.first().map_or(String::new(), |policy| policy.source.clone());
     let checked = |name: String| Checked {
         policy: source.clone(),

@@ -173,8 +173,11 @@ impl Packets {
         }
         match word {
             "any" => return Ok(()),
-            "fragment" => return self.push(false, Want::Ranges(Field::Frag, vec![(1, 1)])),
-            "whole" => return self.push(false, Want::Ranges(Field::Frag, vec![(0, 0)])),
+            "fragment" | "whole" => {
+                let value = u128::from(word == "fragment");
+                self.push(false, Want::Ranges(Field::Frag, vec![(value, value)]));
+                return Ok(());
+            }
             "v4" | "ipv4" => {
                 self.v6 = Some(false);
                 return Ok(());
@@ -188,11 +191,13 @@ impl Packets {
         let (no, list) = negated(word);
         if let Some(protos) = list.split(',').map(names::protocol).collect::<Option<Vec<u8>>>() {
             let ranges = protos.into_iter().map(|p| (p.into(), p.into())).collect();
-            return self.push(no, Want::Ranges(Field::Proto, ranges));
+            self.push(no, Want::Ranges(Field::Proto, ranges));
+            return Ok(());
         }
         if let Some(states) = states(list) {
             self.untracked |= states.contains(&(4, 4)) && !no;
-            return self.push(no, Want::Ranges(Field::Ct, states));
+            self.push(no, Want::Ranges(Field::Ct, states));
+            return Ok(());
         }
         if flag_bits(list).is_some() {
             return self.setting("flags", no, list);
@@ -200,10 +205,9 @@ impl Packets {
         Err(format!("`{word}` is no protocol, TCP flag or conntrack state, and no key=value"))
     }
 
-    fn push(&mut self, no: bool, want: Want) -> Result<(), String> {
+    fn push(&mut self, no: bool, want: Want) {
         self.states |= matches!(want, Want::Ranges(Field::Ct, _));
         self.wants.push((no, want));
-        Ok(())
     }
 
     fn setting(&mut self, key: &str, no: bool, value: &str) -> Result<(), String> {
@@ -301,7 +305,8 @@ impl Packets {
             }
             _ => return Err(format!("`{key}` is no field of a packet")),
         };
-        self.push(no, want)
+        self.push(no, want);
+        Ok(())
     }
 
     /// Whether TCP flags are named.
@@ -366,7 +371,7 @@ impl Packets {
         }
         let mut all = ALL;
         for (no, want) in &self.wants {
-            let (set, there) = self.want(space, want);
+            let (set, there) = Self::want(space, want);
             let set = if *no { !set } else { set };
             all = space.bdd.and(all, set);
             all = space.bdd.and(all, there);
@@ -374,7 +379,7 @@ impl Packets {
         all
     }
 
-    fn want(&self, space: &mut Space, want: &Want) -> (Set, Set) {
+    fn want(space: &mut Space, want: &Want) -> (Set, Set) {
         match want {
             Want::Ranges(field, ranges) => {
                 let mut there = ALL;

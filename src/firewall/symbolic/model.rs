@@ -58,7 +58,7 @@ pub(super) struct Seen {
     pub(super) reach: Set,
     /// Those of them that it matches.
     pub(super) hit: Set,
-    /// All packets that it matches, reached or not; nothing where none reaches it.
+    /// All packets that it matches, reached or not.
     pub(super) matched: Set,
 }
 

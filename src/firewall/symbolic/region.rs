@@ -401,7 +401,7 @@ fn interfaces(space: &Space, ranges: &[(u128, u128)], way: Way) -> String {
 }
 
 fn icmp_types(ranges: &[(u128, u128)]) -> String {
-    let whole = ranges.iter().all(|(from, to)| from & 0xff == 0 && to & 0xff == 0xff);
+    let whole = ranges.iter().all(|(from, to)| from.trailing_zeros() >= 8 && to & 0xff == 0xff);
     if whole {
         let kinds: Vec<(u128, u128)> = ranges.iter().map(|(from, to)| (from >> 8, to >> 8)).collect();
         let text =
@@ -450,12 +450,9 @@ fn flags(ranges: &[(u128, u128)]) -> String {
         return format!("flags={text}");
     }
     let others: Vec<u128> = (0..256).filter(|n| !inside(*n)).collect();
-    match as_mask(&others) {
-        Some(text) => format!("flags!={text}"),
-        None => {
-            let list: Vec<String> =
-                ranges.iter().map(|(f, t)| if f == t { format!("{f:#x}") } else { format!("{f:#x}-{t:#x}") }).collect();
-            format!("flags={}", list.join(","))
-        }
+    if let Some(text) = as_mask(&others) {
+        return format!("flags!={text}");
     }
+    let one = |(f, t): &(u128, u128)| if f == t { format!("{f:#x}") } else { format!("{f:#x}-{t:#x}") };
+    format!("flags={}", ranges.iter().map(one).collect::<Vec<_>>().join(","))
 }

@@ -96,8 +96,7 @@ impl Model<'_> {
             let mut sets = Vec::new();
             for parts in elements {
                 match self.addr_range(&parts[0]) {
-                    Some(Some(range)) => ranges.push(range),
-                    Some(None) => (),
+                    Some(range) => ranges.push(range),
                     None => sets.push(self.part_of(env, &parts[0], sides.first().copied())),
                 }
             }
@@ -118,20 +117,21 @@ impl Model<'_> {
         self.space.bdd.any_of(sets)
     }
 
-    /// `None` where the part is no contiguous range of addresses; `Some(None)` of the other family.
-    fn addr_range(&self, part: &ElementPart) -> Option<Option<(u128, u128)>> {
+    /// `None` where the part is no contiguous range of addresses; one from after to of the other family.
+    fn addr_range(&self, part: &ElementPart) -> Option<(u128, u128)> {
+        const EMPTY: (u128, u128) = (1, 0);
         let v6 = self.space.v6;
         match part {
             ElementPart::Net(net) => {
                 let length = net.prefix_len()?;
                 if net.addr.is_ipv6() != v6 {
-                    return Some(None);
+                    return Some(EMPTY);
                 }
                 let width = if v6 { 128 } else { 32 };
                 let from = number(net.addr);
-                Some(Some((from, from | super::space::low_bits(width - u32::from(length)))))
+                Some((from, from | super::space::low_bits(width - u32::from(length))))
             }
-            ElementPart::Range(from, to) => Some(of_family(*from, v6).zip(of_family(*to, v6))),
+            ElementPart::Range(from, to) => Some(of_family(*from, v6).zip(of_family(*to, v6)).unwrap_or(EMPTY)),
             _ => None,
         }
     }
@@ -230,7 +230,6 @@ impl Model<'_> {
                 let yes = if frag.first { NONE } else { fact(self) };
                 Held { yes, there: later }
             }
-            Ext::Ipv6Header(_) => fact(self).into(),
             Ext::Rt(_) => {
                 let there = self.proto(43);
                 within(self, there)

@@ -2,6 +2,7 @@
 //! of the packet.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::firewall::packet::{Packet, Proto, To};
@@ -13,7 +14,7 @@ use super::bdd::{ALL, Bdd, NONE, Set};
 /// A field of a packet as it enters. The order is that of the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Field {
-    /// 1 where routing sends it on.
+    /// Its way: 0 to this host, 1 on to another, 2 from this host.
     To,
     /// The interface it comes by, as a number of [`Names`].
     In,
@@ -198,7 +199,7 @@ impl Space {
         for (index, field) in Field::EVERY.iter().enumerate() {
             starts[index] = at;
             at += match field {
-                Field::To | Field::Frag => 1,
+                Field::Frag => 1,
                 Field::In | Field::Out => name_bits,
                 Field::Proto | Field::Flags | Field::Ttl | Field::Tos => 8,
                 Field::Ct => 3,
@@ -211,7 +212,7 @@ impl Space {
                 }
                 Field::Dport | Field::Sport | Field::NewDport | Field::NewSport | Field::Length => 16,
                 Field::Mac => 48,
-                Field::PktType | Field::DstType | Field::SrcType => 2,
+                Field::To | Field::PktType | Field::DstType | Field::SrcType => 2,
                 Field::Mark | Field::Connmark | Field::Uid | Field::Gid => 32,
             };
         }
@@ -420,7 +421,10 @@ impl Space {
                     parts.extend([!from_lo, !to_lo]);
                 }
             }
-            Way::Output => parts.push(self.within(Field::Out, &known)),
+            Way::Output => {
+                parts.push(self.equals(Field::To, 2));
+                parts.push(self.within(Field::Out, &known));
+            }
         }
         if !self.fragments {
             parts.push(self.equals(Field::Frag, 0));
@@ -631,7 +635,10 @@ impl Space {
             octets[2..4].copy_from_slice(&port(Field::Dport));
             octets[13] = u8::try_from(self.value(Field::Flags, path)).unwrap_or(0);
         }
-        octets.iter().map(|octet| format!("{octet:02x}")).collect()
+        octets.iter().fold(String::new(), |mut text, octet| {
+            let _ = write!(text, "{octet:02x}");
+            text
+        })
     }
 
     /// A number as an address of this family.

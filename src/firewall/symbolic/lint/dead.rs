@@ -173,6 +173,7 @@ enum Then {
     Other,
 }
 
+#[derive(Clone)]
 struct Suffix {
     parts: Vec<(Then, Set)>,
     /// Packets that something counts, logs or remembers.
@@ -189,7 +190,7 @@ fn redundant(
     found: &mut Vec<Finding>,
 ) {
     let Some((_, _, chain)) = stack.at(at) else { return };
-    let mut suffixes: Vec<Suffix> = uses
+    let start: Vec<Suffix> = uses
         .iter()
         .map(|_| {
             let then = match &chain.base {
@@ -200,11 +201,20 @@ fn redundant(
             Suffix { parts: vec![(then, super::super::bdd::ALL)], seen: NONE }
         })
         .collect();
+    // What is told must hold for each rule that is told alone, and for all of them together: one
+    // suffix has every rule, the other none of those that are told.
+    let (mut whole, mut kept) = (start.clone(), start);
     for (index, rule) in chain.rules.iter().enumerate().rev() {
+        let goes = alive[index]
+            && removable(sights, uses, &whole, index, rule)
+            && removable(sights, uses, &kept, index, rule);
+        for ((n, id), suffix) in uses.iter().zip(&mut whole) {
+            before(&mut sights[*n], *id, index, rule, suffix);
+        }
         if !alive[index] {
             continue;
         }
-        if removable(sights, uses, &suffixes, index, rule) {
+        if goes {
             let (n, id) = uses[0];
             let sight = &mut sights[n];
             let seen = sight.model.summaries[id].seen[index];
@@ -220,7 +230,7 @@ fn redundant(
             found.push(Finding { example, ..finding });
             continue;
         }
-        for ((n, id), suffix) in uses.iter().zip(&mut suffixes) {
+        for ((n, id), suffix) in uses.iter().zip(&mut kept) {
             before(&mut sights[*n], *id, index, rule, suffix);
         }
     }

@@ -7,7 +7,7 @@ use crate::firewall::walk::{ChainAt, Stack};
 use crate::host::Backend;
 
 use super::super::bdd::{ALL, NONE, Set};
-use super::super::diff::diff;
+use super::super::diff::diff_fragments;
 use super::super::model::{Fate, Model};
 use super::super::space::{Field, Way, number};
 use super::super::survey;
@@ -26,7 +26,7 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
 pub(super) fn filter_chain(stack: &Stack, hook: Hook, v6: bool) -> Option<(ChainAt, Policy)> {
     let chains = stack.base_chains(hook, v6).into_iter();
     let own = chains.filter(|(_, base)| base.kind == ChainKind::Filter && base.priority > -100);
-    own.map(|(at, base)| (at, base.policy)).last()
+    own.map(|(at, base)| (at, base.policy)).next_back()
 }
 
 /// The packets of one way that pass.
@@ -204,13 +204,13 @@ pub(super) fn backends(stack: &Stack, found: &mut Vec<Finding>) {
     });
     let fragments = [false, true]
         .into_iter()
-        .any(|v6| super::super::query::families(&[stack]).contains(&v6) && survey::space(&[stack], v6, &[]).fragments);
+        .any(|v6| super::super::query::families(&[stack]).contains(&v6) && survey::widest(&[stack], v6).fragments);
     let ports = stack
         .chains()
         .flat_map(|(_, _, _, chain)| &chain.rules)
         .flat_map(|rule| &rule.matches)
         .any(|m| matches!(m.test, Test::Port { .. } | Test::TcpFlags { .. }));
-    if !shaped || !odd && !(fragments && ports) {
+    if !(shaped && (odd || fragments && ports)) {
         return;
     }
     let as_backend = |backend: Backend| {
@@ -220,7 +220,7 @@ pub(super) fn backends(stack: &Stack, found: &mut Vec<Finding>) {
         }))
     };
     let (legacy, nft) = (as_backend(Backend::Legacy), as_backend(Backend::Nft));
-    let changes = diff(&legacy, &nft, false, 40);
+    let changes = diff_fragments(&legacy, &nft, 40);
     let mut told: Vec<Option<u32>> = Vec::new();
     for change in changes.regions.iter().filter(|change| change.confirmed) {
         // The rule that sees the packet by one of the two alone.
