@@ -20,11 +20,21 @@ fn packet(r: &mut Random, v6: bool) -> Packet {
     let (a, b) = if v6 {
         (r.pick(&["2001:db8:1::7", "2001:db8:2::5", "fe80::9"]), r.pick(&["2001:db8:1::7", "2001:db8:2::5", "2a00::1"]))
     } else {
-        (r.pick(&["10.1.1.7", "10.1.1.9", "10.9.9.9", "192.168.1.5"]), r.pick(&["10.1.1.7", "192.168.1.5", "192.168.1.9", "9.9.9.9"]))
+        (
+            r.pick(&["10.1.1.7", "10.1.1.9", "10.9.9.9", "192.168.1.5"]),
+            r.pick(&["10.1.1.7", "192.168.1.5", "192.168.1.9", "9.9.9.9"]),
+        )
     };
     let end = |addr: &str, port: &str| if v6 { format!("[{addr}]:{port}") } else { format!("{addr}:{port}") };
     let (sport, dport) = (r.pick(&["40000", "53", "80"]), r.pick(&["22", "53", "80", "443", "8080", "8000"]));
-    let way = r.pick(&["in=eth0 to=local", "in=lo to=local", "in=eth1 out=eth0 to=forward", "out=eth0", "out=lo", "in=wlan0 to=local"]);
+    let way = r.pick(&[
+        "in=eth0 to=local",
+        "in=lo to=local",
+        "in=eth1 out=eth0 to=forward",
+        "out=eth0",
+        "out=lo",
+        "in=wlan0 to=local",
+    ]);
     let what = r.pick(&["tcp", "udp"]);
     let flags = if what == "tcp" { r.pick(&["syn", "ack", "syn,ack"]) } else { "" };
     let state = r.pick(&["ctstate=NEW", "ctstate=ESTABLISHED", "ctstate=INVALID"]);
@@ -48,7 +58,11 @@ fn queries_are_exact() {
                 .iter()
                 .map(|found| {
                     assert!(found.confirmed, "seed {seed}: {}\n{rules}", found.region.example);
-                    assert!(found.region.when().is_empty() || rules.contains("addrtype"), "seed {seed}: {:?}", found.region.when());
+                    assert!(
+                        found.region.when().is_empty() || rules.contains("addrtype"),
+                        "seed {seed}: {:?}",
+                        found.region.when()
+                    );
                     Packets::read(&found.region.text).unwrap_or_else(|e| panic!("seed {seed}: {e}"))
                 })
                 .collect();
@@ -66,13 +80,22 @@ fn queries_are_exact() {
             for _ in 0..40 {
                 let one = packet(&mut r, kind.v6);
                 let outcome = walk(&stack, &one, &Facts::none());
-                let told = answer.regions.iter().zip(&read).any(|(found, packets)| holds(found.region.way.name(), packets, &one));
+                let told = answer
+                    .regions
+                    .iter()
+                    .zip(&read)
+                    .any(|(found, packets)| holds(found.region.way.name(), packets, &one));
                 let walked = verdicts.contains(&outcome.verdict.name());
                 if outcome.path.iter().any(|step| step.action == "redirect") {
                     continue;
                 }
                 inside += usize::from(told);
-                assert_eq!(told, walked, "seed {seed} {want:?}: {one}\n{rules}\n{:?}", answer.regions.iter().map(|f| (f.region.way.name(), &f.region.text)).collect::<Vec<_>>());
+                assert_eq!(
+                    told,
+                    walked,
+                    "seed {seed} {want:?}: {one}\n{rules}\n{:?}",
+                    answer.regions.iter().map(|f| (f.region.way.name(), &f.region.text)).collect::<Vec<_>>()
+                );
             }
         }
     }
@@ -123,7 +146,8 @@ fn what_is_called_dead_or_redundant_can_go() {
         gone.sort_unstable();
         gone.dedup();
         // Each alone, and all together.
-        let mut fewer: Vec<(String, String)> = gone.iter().map(|line| (format!("line {line}"), without(&rules, *line))).collect();
+        let mut fewer: Vec<(String, String)> =
+            gone.iter().map(|line| (format!("line {line}"), without(&rules, *line))).collect();
         let all = gone.iter().rev().fold(rules.clone(), |rules, line| without(&rules, *line));
         fewer.push(("all of them".to_owned(), all));
         removed += gone.len();
@@ -132,8 +156,17 @@ fn what_is_called_dead_or_redundant_can_go() {
             let other = stack(&text, kind.v6, Backend::Legacy);
             for one in &packets {
                 let (a, b) = (walk(&whole, one, &Facts::none()), walk(&other, one, &Facts::none()));
-                let same = (a.verdict, &a.reject_with, &a.packet_out) == (b.verdict, &b.reject_with, &b.packet_out) || a.verdict == Verdict::Unknown;
-                assert!(same, "seed {seed} without {what}: {one}\n{:?} {}\n{:?} {}\n{rules}\n{:#?}", a.verdict, a.packet_out, b.verdict, b.packet_out, findings.iter().filter(|f| gone.contains(&f.line.unwrap_or(0))).collect::<Vec<_>>());
+                let same = (a.verdict, &a.reject_with, &a.packet_out) == (b.verdict, &b.reject_with, &b.packet_out)
+                    || a.verdict == Verdict::Unknown;
+                assert!(
+                    same,
+                    "seed {seed} without {what}: {one}\n{:?} {}\n{:?} {}\n{rules}\n{:#?}",
+                    a.verdict,
+                    a.packet_out,
+                    b.verdict,
+                    b.packet_out,
+                    findings.iter().filter(|f| gone.contains(&f.line.unwrap_or(0))).collect::<Vec<_>>()
+                );
             }
         }
         // A rule that a packet matches is not called dead.
@@ -141,7 +174,9 @@ fn what_is_called_dead_or_redundant_can_go() {
             let outcome = walk(&whole, one, &Facts::none());
             for step in outcome.path.iter().filter(|step| step.at.rule.is_some() && step.action != "maybe") {
                 live += 1;
-                let dead = findings.iter().find(|f| f.line == step.at.line && f.rule.is_some() && (f.code == "shadowed" || f.code == "contradiction"));
+                let dead = findings.iter().find(|f| {
+                    f.line == step.at.line && f.rule.is_some() && (f.code == "shadowed" || f.code == "contradiction")
+                });
                 assert!(dead.is_none(), "seed {seed}: {one} matches {dead:?}\n{rules}");
             }
         }
@@ -150,20 +185,27 @@ fn what_is_called_dead_or_redundant_can_go() {
 }
 
 fn codes(rules: &str) -> BTreeSet<String> {
-    lint(&stack(rules, false, Backend::Legacy), &[]).iter().map(|f| format!("{} {}", f.code, f.line.unwrap_or(0))).collect()
+    lint(&stack(rules, false, Backend::Legacy), &[])
+        .iter()
+        .map(|f| format!("{} {}", f.code, f.line.unwrap_or(0)))
+        .collect()
 }
 
 #[test]
 fn unions_of_rules_shadow_and_fragments_do_not() {
     let filter = |rules: &str| format!("*filter\n:INPUT DROP [0:0]\n:user - [0:0]\n{rules}COMMIT\n");
     // Two halves cover the whole.
-    let found = codes(&filter("-A INPUT -s 10.0.0.0/9 -j ACCEPT\n-A INPUT -s 10.128.0.0/9 -j ACCEPT\n-A INPUT -s 10.0.0.0/8 -j DROP\n"));
+    let found = codes(&filter(
+        "-A INPUT -s 10.0.0.0/9 -j ACCEPT\n-A INPUT -s 10.128.0.0/9 -j ACCEPT\n-A INPUT -s 10.0.0.0/8 -j DROP\n",
+    ));
     assert!(found.contains("shadowed 6") && found.contains("accept-before-drop 4"), "{found:?}");
     // A later fragment has no ports: the second rule acts for it.
     let found = codes(&filter("-A INPUT -p tcp -m tcp --dport 0:65535 -j ACCEPT\n-A INPUT -p tcp -j REJECT\n"));
     assert!(!found.contains("shadowed 5"), "{found:?}");
     // Through a chain that returns, and one that does not.
-    let found = codes(&filter("-A INPUT -p tcp -j user\n-A INPUT -p tcp -j ACCEPT\n-A user -s 10.0.0.0/8 -j DROP\n-A user -j RETURN\n"));
+    let found = codes(&filter(
+        "-A INPUT -p tcp -j user\n-A INPUT -p tcp -j ACCEPT\n-A user -s 10.0.0.0/8 -j DROP\n-A user -j RETURN\n",
+    ));
     assert!(!found.contains("shadowed 5"), "{found:?}");
     let found = codes(&filter("-A INPUT -p tcp -j user\n-A INPUT -p tcp --dport 22 -j ACCEPT\n-A user -j DROP\n"));
     assert!(found.contains("shadowed 5"), "{found:?}");
@@ -177,7 +219,11 @@ fn unions_of_rules_shadow_and_fragments_do_not() {
 fn equal(a: &str, b: &str) {
     let (a, b) = (stack(a, false, Backend::Nft), stack(b, false, Backend::Nft));
     let found = diff(&a, &b, false, 10);
-    assert!(found.equal, "{:?}", found.regions.iter().map(|c| (&c.from, &c.to, &c.region.text, c.region.when())).collect::<Vec<_>>());
+    assert!(
+        found.equal,
+        "{:?}",
+        found.regions.iter().map(|c| (&c.from, &c.to, &c.region.text, c.region.when())).collect::<Vec<_>>()
+    );
 }
 
 fn regions(a: &Stack, b: &Stack) -> Vec<(String, String, String)> {
@@ -193,20 +239,41 @@ fn regions(a: &Stack, b: &Stack) -> Vec<(String, String, String)> {
 
 #[test]
 fn rulesets_of_another_shape_are_equal() {
-    let save = |rules: &str| format!("*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:u - [0:0]\n{rules}COMMIT\n");
-    let flat = save("-A INPUT -i lo -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -p tcp -m tcp --dport 22 -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -p tcp -m tcp --dport 80 -j ACCEPT\n-A INPUT -m limit --limit 3/min -p udp -m udp --dport 53 -j ACCEPT\n");
-    let shuffled = save("-A INPUT -p udp -m limit --limit 3/min -m udp --dport 53 -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -p tcp -m multiport --dports 80,22 -j ACCEPT\n-A INPUT -i lo -j ACCEPT\n");
+    let save = |rules: &str| {
+        format!("*filter\n:INPUT DROP [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:u - [0:0]\n{rules}COMMIT\n")
+    };
+    let flat = save(
+        "-A INPUT -i lo -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -p tcp -m tcp --dport 22 -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -p tcp -m tcp --dport 80 -j ACCEPT\n-A INPUT -m limit --limit 3/min -p udp -m udp --dport 53 -j ACCEPT\n",
+    );
+    let shuffled = save(
+        "-A INPUT -p udp -m limit --limit 3/min -m udp --dport 53 -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -p tcp -m multiport --dports 80,22 -j ACCEPT\n-A INPUT -i lo -j ACCEPT\n",
+    );
     equal(&flat, &shuffled);
-    let split = save("-A INPUT -i lo -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -p tcp -j u\n-A INPUT -p udp -m udp --dport 53 -m limit --limit 3/min -j ACCEPT\n-A u -m tcp -p tcp --dport 80 -j ACCEPT\n-A u -p tcp -m tcp ! --dport 22 -j RETURN\n-A u -j ACCEPT\n");
+    let split = save(
+        "-A INPUT -i lo -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -p tcp -j u\n-A INPUT -p udp -m udp --dport 53 -m limit --limit 3/min -j ACCEPT\n-A u -m tcp -p tcp --dport 80 -j ACCEPT\n-A u -p tcp -m tcp ! --dport 22 -j RETURN\n-A u -j ACCEPT\n",
+    );
     let _ = split;
     let one = save("-A INPUT -m set --match-set nets src -j ACCEPT\n");
-    let two = save("-A INPUT -s 10.1.1.0/24 -j DROP\n-A INPUT -s 192.168.1.5 -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -j ACCEPT\n");
+    let two =
+        save("-A INPUT -s 10.1.1.0/24 -j DROP\n-A INPUT -s 192.168.1.5 -j ACCEPT\n-A INPUT -s 10.1.0.0/16 -j ACCEPT\n");
     equal(&one, &two);
     let native = "table ip t {\n chain in { type filter hook input priority 0; policy drop;\n ip saddr { 10.1.0.0-10.1.0.255, 10.1.2.0-10.1.255.255, 192.168.1.5 } accept\n }\n}\n";
     equal(&one, native);
     equal(&two, native);
-    let (a, b) = (stack(&one, false, Backend::Nft), stack(&save("-A INPUT -m set --match-set nets src -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 8080 -s 172.16.0.0/12 -j REJECT\n"), false, Backend::Nft));
-    assert_eq!(regions(&a, &b), [("drop".to_owned(), "reject (icmp-port-unreachable)".to_owned(), "tcp 172.16.0.0/12 > any:8080".to_owned())]);
+    let (a, b) = (
+        stack(&one, false, Backend::Nft),
+        stack(
+            &save(
+                "-A INPUT -m set --match-set nets src -j ACCEPT\n-A INPUT -p tcp -m tcp --dport 8080 -s 172.16.0.0/12 -j REJECT\n",
+            ),
+            false,
+            Backend::Nft,
+        ),
+    );
+    assert_eq!(
+        regions(&a, &b),
+        [("drop".to_owned(), "reject (icmp-port-unreachable)".to_owned(), "tcp 172.16.0.0/12 > any:8080".to_owned())]
+    );
 }
 
 #[test]
@@ -227,7 +294,11 @@ fn diffs_of_random_rulesets_are_exact() {
         let found = diff(&a, &b, false, 500);
         told += found.regions.len();
         for change in &found.regions {
-            assert!(change.confirmed, "seed {seed}: {} {} → {}\n{old}\n{new}", change.region.example, change.from, change.to);
+            assert!(
+                change.confirmed,
+                "seed {seed}: {} {} → {}\n{old}\n{new}",
+                change.region.example, change.from, change.to
+            );
         }
         let read: Vec<(&str, Packets)> = found
             .regions

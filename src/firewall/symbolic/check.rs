@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::firewall::flow::{self, FlowOutcome, Host};
 use crate::firewall::packet::Packet;
-use crate::firewall::ruleset::ChainKind;
+use crate::firewall::ruleset::{self, ChainKind, Hook};
 use crate::firewall::walk::{DecidedBy, Facts, Outcome, Stack, Step, walk};
 
 use super::bdd::{ALL, NONE, Set};
@@ -126,6 +126,7 @@ impl Judge<'_> {
         let except = model.space.bdd.any_of(except);
         let mut any = false;
         for packets in &self.claim.packets {
+            let packets = &self.on_their_way(packets, model.space.v6);
             for mut of in of_packets(model, packets) {
                 let mut own = model.space.bdd.minus(of.asked, except);
                 let fresh = self.fresh(model.space, packets);
@@ -143,6 +144,29 @@ impl Judge<'_> {
             }
         }
         any
+    }
+
+    /// A claim that names no way is about what comes in: to this host, and through it where rules
+    /// look at that (as one packet's routing is guessed).
+    fn on_their_way(&self, packets: &Packets, v6: bool) -> Packets {
+        let mut packets = packets.clone();
+        if packets.named_way {
+            return packets;
+        }
+        let rules = |hook: Hook| {
+            let chains = self.stack.base_chains(hook, v6);
+            chains.iter().any(|(at, _)| self.stack.at(*at).is_some_and(|(_, _, chain)| !chain.rules.is_empty()))
+        };
+        let filters = |hook: Hook| {
+            rules(hook) || self.stack.base_chains(hook, v6).iter().any(|(_, base)| base.policy == ruleset::Policy::Drop)
+        };
+        packets.ways = match (filters(Hook::Input), rules(Hook::Forward)) {
+            (_, true) => vec![Way::Input, Way::Forward],
+            (true, false) => vec![Way::Input],
+            (false, false) if packets.ways.is_empty() => Way::EVERY.to_vec(),
+            (false, false) => packets.ways,
+        };
+        packets
     }
 
     /// What is not named is what a fresh packet has: state NEW, and where it is to pass SYN alone.
@@ -313,12 +337,11 @@ impl Judge<'_> {
     fn tell(region: &Region, outcome: &FlowOutcome, checked: &mut Checked) {
         checked.example = Some(region.example.to_string());
         if let Some(blocked) = &outcome.first_blocked {
-                checked.verdict = Some(blocked.verdict.name());
-                checked.decided_by.clone_from(&blocked.decided_by);
-                let flags =
-                    if blocked.flags.is_empty() { String::new() } else { format!(" ({})", blocked.flags.join(",")) };
-                checked.reason =
-                    Some(format!("packet {}{flags} of the flow is stopped: {}", blocked.n, blocked.packet));
+            checked.verdict = Some(blocked.verdict.name());
+            checked.decided_by.clone_from(&blocked.decided_by);
+            let flags =
+                if blocked.flags.is_empty() { String::new() } else { format!(" ({})", blocked.flags.join(",")) };
+            checked.reason = Some(format!("packet {}{flags} of the flow is stopped: {}", blocked.n, blocked.packet));
         } else {
             checked.verdict = Some("accept");
             checked.reason = Some("the flow gets through, from its first packet to its last".to_owned());
@@ -387,6 +410,7 @@ pub fn coverage(stack: &Stack, policies: &[Policy]) -> (Vec<Unexercised>, usize)
             let except: Vec<Set> = claim.except.iter().map(|packets| packets.set(model.space)).collect();
             let except = model.space.bdd.any_of(except);
             for packets in &claim.packets {
+                let packets = &judge.on_their_way(packets, v6);
                 let ways = if packets.ways.is_empty() { Way::EVERY.to_vec() } else { packets.ways.clone() };
                 let mut own = packets.set(model.space);
                 let fresh = judge.fresh(model.space, packets);

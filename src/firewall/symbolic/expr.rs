@@ -43,6 +43,8 @@ pub struct Packets {
     pub start: Option<Hook>,
     /// The family, where addresses or protocols tell.
     pub v6: Option<bool>,
+    /// Whether the ways are named, and not only what packets that come in have.
+    pub named_way: bool,
     /// Whether untracked packets are named.
     pub untracked: bool,
     /// Whether conntrack states are named, `any` among them.
@@ -133,6 +135,7 @@ impl Packets {
         }
         if self.wants.iter().any(|(_, want)| matches!(want, Want::Names(Field::Out, _))) {
             let both = self.ways.is_empty();
+            self.named_way = true;
             self.ways = if both {
                 vec![Way::Forward, Way::Output]
             } else {
@@ -226,6 +229,7 @@ impl Packets {
                     _ => vec![Way::Input, Way::Forward],
                 };
                 self.start = matches!(hook, Hook::Input | Hook::Forward).then_some(hook);
+                self.named_way = true;
                 return Ok(());
             }
             "to" => {
@@ -234,6 +238,7 @@ impl Packets {
                     "forward" => vec![Way::Forward],
                     _ => return Err(wrong()),
                 };
+                self.named_way = true;
                 return Ok(());
             }
             "family" => {

@@ -205,9 +205,8 @@ fn redundant(
     // suffix has every rule, the other none of those that are told.
     let (mut whole, mut kept) = (start.clone(), start);
     for (index, rule) in chain.rules.iter().enumerate().rev() {
-        let goes = alive[index]
-            && removable(sights, uses, &whole, index, rule)
-            && removable(sights, uses, &kept, index, rule);
+        let goes =
+            alive[index] && removable(sights, uses, &whole, index, rule) && removable(sights, uses, &kept, index, rule);
         for ((n, id), suffix) in uses.iter().zip(&mut whole) {
             before(&mut sights[*n], *id, index, rule, suffix);
         }
