@@ -3,31 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use reachwhy::firewall::symbolic::{Policy, check};
 use reachwhy::firewall::{Facts, Packet, Stack, Verdict, fix, parse, ruleset::TcpFlags, walk::walk};
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Policy {
-    check: Vec<Check>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Check {
-    name: String,
-    expect: Verdict2,
-    packets: String,
-    #[allow(dead_code, reason = "each claim here is about one packet")]
-    r#for: String,
-}
-
-#[derive(Deserialize, Debug, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum Verdict2 {
-    Accept,
-    Drop,
-    Reject,
-}
 
 fn rules_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("rules")
@@ -48,16 +25,9 @@ fn every_policy_holds() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let Some(stem) = name.strip_suffix(".policy.toml") else { continue };
         let stack = load(&format!("{stem}.rules"));
-        let policy: Policy = toml::from_str(&std::fs::read_to_string(rules_dir().join(&name)).unwrap()).unwrap();
-        for check in policy.check {
-            let packet: Packet = check.packets.parse().unwrap_or_else(|e| panic!("{e}"));
-            let outcome = walk(&stack, &packet, &Facts::none());
-            let expect = match check.expect {
-                Verdict2::Accept => Verdict::Accept,
-                Verdict2::Drop => Verdict::Drop,
-                Verdict2::Reject => Verdict::Reject,
-            };
-            assert_eq!(outcome.verdict, expect, "{name}: {}: {outcome:#?}", check.name);
+        let text = std::fs::read_to_string(rules_dir().join(&name)).unwrap();
+        for check in check(&stack, &Policy::read(&text, &name).unwrap()) {
+            assert!(check.ok, "{name}: {}: {:?} {:?}", check.name, check.reason, check.example);
             checked += 1;
         }
     }

@@ -1,9 +1,12 @@
 //! What people see of rulesets and of packets' ways through them.
 
+mod check;
 mod diff;
 mod explain;
 mod flow;
+mod lint;
 mod query;
+mod sarif;
 mod show;
 mod sim;
 
@@ -13,10 +16,13 @@ use super::{Paint, Style};
 use crate::firewall::overview::{ChainView, TableView};
 use crate::host::Backend;
 
+pub use check::{check, coverage, junit, tap};
 pub use diff::diff;
 pub use explain::explain;
 pub use flow::flow;
+pub use lint::lint;
 pub use query::query;
+pub use sarif::sarif;
 pub use show::show;
 pub use sim::{Tally, brief, outcome, tally};
 

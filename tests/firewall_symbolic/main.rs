@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod agree;
+mod answers;
 mod random;
 
 use reachwhy::firewall::Stack;

@@ -27,10 +27,17 @@ impl Random {
 }
 
 pub(crate) const NETS: [&str; 8] = [
-    "10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "10.1.1.7", "192.168.1.0/24", "192.168.1.5", "10.0.2.0/255.0.255.0",
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.1.0/24",
+    "10.1.1.7",
+    "192.168.1.0/24",
+    "192.168.1.5",
+    "10.0.2.0/255.0.255.0",
     "0.0.0.0/0",
 ];
-pub(crate) const NETS6: [&str; 6] = ["2001:db8::/32", "2001:db8:1::/48", "2001:db8:1::7", "fe80::/10", "::/0", "2001:db8:2::5"];
+pub(crate) const NETS6: [&str; 6] =
+    ["2001:db8::/32", "2001:db8:1::/48", "2001:db8:1::7", "fe80::/10", "::/0", "2001:db8:2::5"];
 pub(crate) const PORTS: [&str; 8] = ["22", "53", "80", "443", "8000:8100", "1024:65535", "0:1023", "52:54"];
 const CHAINS: [&str; 4] = ["one", "two", "three", "four"];
 
@@ -74,7 +81,12 @@ fn matches(r: &mut Random, kind: Kind, hook: &str) -> (String, bool) {
                 let _ = write!(text, " -m tcp {}--sport {}", maybe_not(r), r.pick(&PORTS));
             }
             if r.chance(25) {
-                let _ = write!(text, " -m tcp {}--tcp-flags {}", maybe_not(r), r.pick(&["FIN,SYN,RST,ACK SYN", "ALL NONE", "SYN,FIN SYN,FIN", "ACK ACK"]));
+                let _ = write!(
+                    text,
+                    " -m tcp {}--tcp-flags {}",
+                    maybe_not(r),
+                    r.pick(&["FIN,SYN,RST,ACK SYN", "ALL NONE", "SYN,FIN SYN,FIN", "ACK ACK"])
+                );
             }
         }
         2 => {
@@ -83,13 +95,24 @@ fn matches(r: &mut Random, kind: Kind, hook: &str) -> (String, bool) {
         3 => {
             let proto = r.pick(&["tcp", "udp"]);
             tcp = proto == "tcp";
-            let _ = write!(text, " -p {proto} -m multiport {}{} {}", maybe_not(r), r.pick(&["--dports", "--sports", "--ports"]), r.pick(&["22,80,443", "53,8000:8100", "1:100"]));
+            let _ = write!(
+                text,
+                " -p {proto} -m multiport {}{} {}",
+                maybe_not(r),
+                r.pick(&["--dports", "--sports", "--ports"]),
+                r.pick(&["22,80,443", "53,8000:8100", "1:100"])
+            );
         }
         4 if !kind.v6 => {
             let _ = write!(text, " -p icmp -m icmp {}--icmp-type {}", maybe_not(r), r.pick(&["8", "0", "3/4", "any"]));
         }
         4 => {
-            let _ = write!(text, " -p ipv6-icmp -m icmp6 {}--icmpv6-type {}", maybe_not(r), r.pick(&["128", "129", "1/4", "135"]));
+            let _ = write!(
+                text,
+                " -p ipv6-icmp -m icmp6 {}--icmpv6-type {}",
+                maybe_not(r),
+                r.pick(&["128", "129", "1/4", "135"])
+            );
         }
         5 => {
             let _ = write!(text, " {}-p {}", maybe_not(r), r.pick(&["tcp", "udp", "47"]));
@@ -97,7 +120,12 @@ fn matches(r: &mut Random, kind: Kind, hook: &str) -> (String, bool) {
         _ => (),
     }
     if kind.state && r.chance(20) {
-        let _ = write!(text, " -m conntrack {}--ctstate {}", maybe_not(r), r.pick(&["NEW", "ESTABLISHED,RELATED", "INVALID", "NEW,UNTRACKED", "DNAT", "SNAT,ESTABLISHED"]));
+        let _ = write!(
+            text,
+            " -m conntrack {}--ctstate {}",
+            maybe_not(r),
+            r.pick(&["NEW", "ESTABLISHED,RELATED", "INVALID", "NEW,UNTRACKED", "DNAT", "SNAT,ESTABLISHED"])
+        );
     }
     if r.chance(12) {
         let _ = write!(text, " -m mark {}--mark {}", maybe_not(r), r.pick(&["0x1", "0x1/0x1", "0x4/0xc", "0x0/0xff"]));
@@ -124,10 +152,22 @@ fn matches(r: &mut Random, kind: Kind, hook: &str) -> (String, bool) {
         let _ = write!(text, " -m pkttype {}--pkt-type {}", maybe_not(r), r.pick(&["unicast", "multicast"]));
     }
     if r.chance(8) && !kind.v6 {
-        let _ = write!(text, " -m set {}--match-set {}", maybe_not(r), r.pick(&["nets src", "nets dst", "pairs src,dst", "pairs dst,dst", "all src"]));
+        let _ = write!(
+            text,
+            " -m set {}--match-set {}",
+            maybe_not(r),
+            r.pick(&["nets src", "nets dst", "pairs src,dst", "pairs dst,dst", "all src"])
+        );
     }
     if kind.open && r.chance(10) {
-        text.push_str(r.pick(&[" -m limit --limit 3/min", " -m statistic --mode random --probability 0.5", " -m string --string x --algo bm", " -m addrtype --dst-type LOCAL", " -m recent --rcheck --name x", " -m recent --set --name x"]));
+        text.push_str(r.pick(&[
+            " -m limit --limit 3/min",
+            " -m statistic --mode random --probability 0.5",
+            " -m string --string x --algo bm",
+            " -m addrtype --dst-type LOCAL",
+            " -m recent --rcheck --name x",
+            " -m recent --set --name x",
+        ]));
     }
     if r.chance(4) && hook == "OUTPUT" {
         let _ = write!(text, " -m owner {}--uid-owner 1000", maybe_not(r));
@@ -143,17 +183,45 @@ fn target(r: &mut Random, kind: Kind, table: &str, hook: &str, own: usize, tcp: 
     match (table, r.below(10)) {
         ("filter", 0..=3) | ("nat", 0) => " -j ACCEPT".to_owned(),
         ("filter", 4..=6) | ("mangle" | "raw", 0) => " -j DROP".to_owned(),
-        ("filter", 7) => if tcp { " -j REJECT --reject-with tcp-reset".to_owned() } else { " -j REJECT".to_owned() },
+        ("filter", 7) => {
+            if tcp {
+                " -j REJECT --reject-with tcp-reset".to_owned()
+            } else {
+                " -j REJECT".to_owned()
+            }
+        }
         ("filter", 8) => " -j RETURN".to_owned(),
         ("filter", _) => r.pick(&[" -j LOG", ""]).to_owned(),
-        ("mangle", 1..=4) => format!(" -j MARK {}", r.pick(&["--set-xmark 0x1/0x1", "--set-xmark 0x4/0xffffffff", "--set-xmark 0x0/0xff", "--set-xmark 0x8/0x0"])),
-        ("mangle", 5) if kind.state => format!(" -j CONNMARK {}", r.pick(&["--set-xmark 0x1/0xffffffff", "--save-mark --nfmask 0xff --ctmask 0xff", "--restore-mark --nfmask 0x3 --ctmask 0x3"])),
+        ("mangle", 1..=4) => format!(
+            " -j MARK {}",
+            r.pick(&[
+                "--set-xmark 0x1/0x1",
+                "--set-xmark 0x4/0xffffffff",
+                "--set-xmark 0x0/0xff",
+                "--set-xmark 0x8/0x0"
+            ])
+        ),
+        ("mangle", 5) if kind.state => format!(
+            " -j CONNMARK {}",
+            r.pick(&[
+                "--set-xmark 0x1/0xffffffff",
+                "--save-mark --nfmask 0xff --ctmask 0xff",
+                "--restore-mark --nfmask 0x3 --ctmask 0x3"
+            ])
+        ),
         ("mangle", 6) => " -j TOS --set-tos 0x10/0x3f".to_owned(),
-        ("mangle", 7) => if kind.v6 { " -j HL --hl-dec 1".to_owned() } else { " -j TTL --ttl-dec 1".to_owned() },
+        ("mangle", 7) => {
+            if kind.v6 {
+                " -j HL --hl-dec 1".to_owned()
+            } else {
+                " -j TTL --ttl-dec 1".to_owned()
+            }
+        }
         ("raw", 1..=2) if kind.state => " -j CT --notrack".to_owned(),
         ("nat", 1..=9) if !hook.is_empty() => {
             let source = matches!(hook, "INPUT" | "POSTROUTING");
-            let (one, two) = if kind.v6 { ("2001:db8:2::5", "[2001:db8:1::7]:8080") } else { ("192.168.1.5", "10.1.1.7:8080") };
+            let (one, two) =
+                if kind.v6 { ("2001:db8:2::5", "[2001:db8:1::7]:8080") } else { ("192.168.1.5", "10.1.1.7:8080") };
             let net = if kind.v6 { "2001:db8:7::/48" } else { "10.7.7.0/24" };
             match (r.below(5), source) {
                 (0, true) if hook == "POSTROUTING" => " -j MASQUERADE".to_owned(),
@@ -181,7 +249,13 @@ pub(crate) fn ruleset(r: &mut Random, kind: Kind) -> String {
     for (table, hooks) in tables {
         let percent = match *table {
             "filter" => 100,
-            "nat" => if kind.nat { 100 } else { 0 },
+            "nat" => {
+                if kind.nat {
+                    100
+                } else {
+                    0
+                }
+            }
             _ => 40,
         };
         if !r.chance(percent) {

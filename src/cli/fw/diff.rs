@@ -12,9 +12,11 @@ use crate::view::{Style, fw as view};
 
 /// What `reachwhy fw diff` takes.
 #[derive(Debug, Args)]
-#[command(after_help = "Rulesets that do the same compare as equal, whatever their shape: reordered, split into chains,\n\
+#[command(
+    after_help = "Rulesets that do the same compare as equal, whatever their shape: reordered, split into chains,\n\
     ipset instead of rules, iptables instead of nft. Counters, logs and comments are not compared.\n\
-    Exit: 0 equal, 1 they differ (with --only-newly-accepted: something opens up), 2 bad usage or input")]
+    Exit: 0 equal, 1 they differ (with --only-newly-accepted: something opens up), 2 bad usage or input"
+)]
 pub(super) struct DiffArgs {
     /// The ruleset as it was: iptables-save, ip6tables-save, nft; the kind is detected
     #[arg(value_name = "OLD")]

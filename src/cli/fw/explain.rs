@@ -27,7 +27,7 @@ pub(super) struct ExplainArgs {
 /// # Errors
 /// Bad usage or input, rulesets that cannot be read, or a closed standard output.
 pub(super) fn run(args: &ExplainArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
-    let Loaded { stack, warnings } = args.rules.load()?;
+    let Loaded { stack, warnings, .. } = args.rules.load()?;
     warn(&warnings, global.verbose, style);
     let page = overview(&stack, args.only.of());
     args.only.found(&page)?;

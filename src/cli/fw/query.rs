@@ -51,10 +51,12 @@ pub(super) fn run(args: &QueryArgs, global: &Global, style: Style) -> anyhow::Re
     };
     let packets = Packets::read(&text).map_err(|bad| Failure::usage(clean(&bad.to_string()), None))?;
     let rule = args.rule.as_deref().map(RuleName::read).transpose().map_err(|why| Failure::usage(clean(&why), None))?;
-    let Loaded { stack, warnings } = args.rules.load()?;
+    let Loaded { stack, warnings, .. } = args.rules.load()?;
     warn(&warnings, global.verbose, style);
     let answer = match &rule {
-        Some(rule) => of_rule(&stack, &packets, rule, !args.reaching).map_err(|why| Failure::usage(clean(&why), None))?,
+        Some(rule) => {
+            of_rule(&stack, &packets, rule, !args.reaching).map_err(|why| Failure::usage(clean(&why), None))?
+        }
         None => query(&stack, &packets, want),
     };
     let asked = match (&rule, want) {
@@ -85,7 +87,11 @@ fn spaced(text: &str) -> String {
     let arrow = words.iter().position(|word| matches!(*word, ">" | "->"));
     let Some(arrow) = arrow else { return text.to_owned() };
     let is_end = |word: &str| {
-        word == "any" || word == "*" || word.starts_with(['[', '!']) || word.starts_with(|c: char| c.is_ascii_digit()) || word.contains(':') && !word.contains('=')
+        word == "any"
+            || word == "*"
+            || word.starts_with(['[', '!'])
+            || word.starts_with(|c: char| c.is_ascii_digit())
+            || word.contains(':') && !word.contains('=')
     };
     let mut fixed: Vec<&str> = words.clone();
     if arrow == 0 || !is_end(words[arrow - 1]) {
@@ -102,7 +108,8 @@ fn spaced(text: &str) -> String {
 fn reaching(target: &str) -> anyhow::Result<String> {
     let hint = Some("write it as 192.168.1.2:22, [2001:db8::1]:22, or :22 for any address");
     let (proto, target) = target.split_once("://").unwrap_or(("tcp,udp", target));
-    let (host, port) = target.rsplit_once(':').ok_or_else(|| Failure::usage(format!("`{target}` has no port"), hint))?;
+    let (host, port) =
+        target.rsplit_once(':').ok_or_else(|| Failure::usage(format!("`{target}` has no port"), hint))?;
     let host = if host.is_empty() { "any" } else { host };
     let new = if proto == "tcp" { "syn new" } else { "new" };
     Ok(format!("{proto} any > {host}:{port} {new}"))

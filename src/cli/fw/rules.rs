@@ -60,6 +60,8 @@ pub(super) struct Loaded {
     pub(super) stack: Stack,
     /// What was odd about them, each in a text of its own.
     pub(super) warnings: Vec<String>,
+    /// The same, of their texts alone, with their places.
+    pub(super) odd: Vec<crate::firewall::Warning>,
 }
 
 impl RulesArgs {
@@ -114,18 +116,20 @@ impl RulesArgs {
             return Err(Failure::usage(clean(&error.to_string()), None));
         }
         only_once(&stack)?;
-        let odd = issues.iter().map(|issue| clean(&issue.to_string()));
+        let told = issues.iter().map(|issue| clean(&issue.to_string()));
         if self.strict {
             strict(&issues, &stack)?;
         }
-        warnings.extend(odd);
+        warnings.extend(told);
         for ruleset in stack.rulesets().iter().filter(|r| r.tables.is_empty() && r.sets.is_empty()) {
             warnings.push(format!("{}: there is no table in it, so that every packet passes", ruleset.source));
         }
         if stack.rulesets().is_empty() {
             warnings.push("this host has no ruleset, so that every packet passes".to_owned());
         }
-        Ok(Loaded { stack, warnings })
+        let odd =
+            issues.into_iter().filter_map(|issue| if let Issue::Odd(odd) = issue { Some(odd) } else { None }).collect();
+        Ok(Loaded { stack, warnings, odd })
     }
 }
 
@@ -164,6 +168,14 @@ pub(super) fn load_files(files: &[PathBuf], like: &RulesArgs) -> anyhow::Result<
 /// Usage where a file cannot be read or understood.
 pub(super) fn files(rules: Vec<PathBuf>, ipset: Vec<PathBuf>, backend: Option<BackendArg>) -> anyhow::Result<Loaded> {
     RulesArgs { rules, live: false, ipset, backend, strict: false }.load()
+}
+
+/// Reads the rulesets in force here.
+///
+/// # Errors
+/// Unknown where they cannot be read.
+pub(super) fn in_force(ipset: Vec<PathBuf>) -> anyhow::Result<Loaded> {
+    RulesArgs { rules: Vec::new(), live: true, ipset, backend: None, strict: false }.load()
 }
 
 /// What `--strict` refuses.

@@ -65,7 +65,7 @@ pub(super) fn run(args: &SimArgs, global: &Global, style: Style) -> anyhow::Resu
         return Err(Failure::usage("standard input cannot hold both the rules and the packets", None));
     }
     let host = host(args)?;
-    let Loaded { stack, warnings } = args.rules.load()?;
+    let Loaded { stack, warnings, .. } = args.rules.load()?;
     warn(&warnings, global.verbose, style);
     let facts = host.as_ref().map_or_else(Facts::none, Facts::of);
     let mut answers = Answers {

@@ -5,7 +5,7 @@
 //! diagram ten thousand levels deep, and that must not overflow the thread's stack. Nothing is ever
 //! freed: a diagram lives as long as one question.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A set; cheap to copy and to compare. Two equal sets are the same number.
@@ -331,11 +331,11 @@ impl Bdd {
 
     /// The variables that the set rests on, from the top.
     pub fn support(&self, set: Set) -> Vec<u32> {
-        let mut seen: FastMap<usize, ()> = FastMap::default();
+        let mut seen: HashSet<usize, BuildHasherDefault<Mix>> = HashSet::default();
         let mut levels: Vec<u32> = Vec::new();
         let mut stack = vec![set.node()];
         while let Some(node) = stack.pop() {
-            if node == 0 || seen.insert(node, ()).is_some() {
+            if node == 0 || !seen.insert(node) {
                 continue;
             }
             let node = self.nodes[node];
@@ -411,7 +411,11 @@ mod tests {
     fn of_table(bdd: &mut Bdd, wanted: u64) -> Set {
         let rows: Vec<Set> = (0..64u64)
             .filter(|n| wanted >> n & 1 == 1)
-            .map(|n| (0..6).rev().fold(ALL, |set, level| if n >> level & 1 == 1 { bdd.make(level, NONE, set) } else { bdd.make(level, set, NONE) }))
+            .map(|n| {
+                (0..6).rev().fold(ALL, |set, level| {
+                    if n >> level & 1 == 1 { bdd.make(level, NONE, set) } else { bdd.make(level, set, NONE) }
+                })
+            })
             .collect();
         bdd.any_of(rows)
     }

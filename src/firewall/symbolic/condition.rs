@@ -97,7 +97,8 @@ impl Model<'_> {
                 Held { yes: if all { ALL } else { self.ports(env, *side, ranges) }, there }
             }
             Test::TcpFlags { mask, set } => {
-                let there = if self.backend(asker.at) == Backend::Nft { self.native(6) } else { self.header(Transport::Tcp) };
+                let there =
+                    if self.backend(asker.at) == Backend::Nft { self.native(6) } else { self.header(Transport::Tcp) };
                 Held { yes: self.space.masked(Field::Flags, set.0.into(), mask.0.into()), there }
             }
             Test::TcpOption(_) => {
@@ -126,7 +127,6 @@ impl Model<'_> {
                 let there = env.has_flow(self.space);
                 Held { yes: self.space.word_masked(&env.connmark, u128::from(*value), u128::from(*mask)), there }
             }
-            Test::Comment(_) => ALL.into(),
             Test::IpRange { side, from, to } => {
                 if from.is_ipv6() != self.space.v6 {
                     return NONE.into();
@@ -138,7 +138,9 @@ impl Model<'_> {
                 let there = Env::there(!matches!(env.hook, Hook::Output | Hook::Postrouting | Hook::Egress));
                 Held { yes: self.space.equals(Field::Mac, mac_number(mac.0)), there }
             }
-            Test::AddrType { side, types, limit_iface } => self.addr_types(env, test, *side, *types, limit_iface.is_some()).into(),
+            Test::AddrType { side, types, limit_iface } => {
+                self.addr_types(env, test, *side, *types, limit_iface.is_some()).into()
+            }
             Test::Owner(owner) => self.owner(env, test, owner).into(),
             Test::Length { from, to } => self.space.within(Field::Length, &[((*from).into(), (*to).into())]).into(),
             Test::Ttl { order, value, .. } => {
@@ -165,7 +167,7 @@ impl Model<'_> {
             Test::Ext(ext) => self.ext(env, test, ext),
             Test::Compare(comparison) => self.compare(asker, env, comparison),
             // `recent --set` holds whatever it found.
-            Test::Stateful { .. } => ALL.into(),
+            Test::Stateful { .. } | Test::Comment(_) => ALL.into(),
             Test::Unknown { .. } => self.fact(env, test).into(),
         }
     }
@@ -250,7 +252,8 @@ impl Model<'_> {
             Addr::New => self.space.within(new, ranges),
             Addr::Mapped(..) => {
                 let word = self.address_word(env, side);
-                let sets: Vec<Set> = ranges.iter().map(|(from, to)| self.space.word_within(&word, *from, *to)).collect();
+                let sets: Vec<Set> =
+                    ranges.iter().map(|(from, to)| self.space.word_within(&word, *from, *to)).collect();
                 self.space.bdd.any_of(sets)
             }
         }
@@ -266,17 +269,27 @@ impl Model<'_> {
                 let word = self.space.word(kept);
                 let width = word.len();
                 let bit = |n: usize| (value >> (width - 1 - n) & 1 == 1, mask >> (width - 1 - n) & 1 == 1);
-                word.into_iter().enumerate().map(|(n, own)| match bit(n) {
-                    (value, true) => if value { ALL } else { NONE },
-                    _ => own,
-                }).collect()
+                word.into_iter()
+                    .enumerate()
+                    .map(|(n, own)| match bit(n) {
+                        (value, true) => {
+                            if value {
+                                ALL
+                            } else {
+                                NONE
+                            }
+                        }
+                        _ => own,
+                    })
+                    .collect()
             }
         }
     }
 
     /// Where the interface is meant. Where there is none its name is empty.
     pub(super) fn iface(&mut self, env: &Env, incoming: bool, iface: &Iface) -> Set {
-        let there = if incoming { env.came_in } else { !matches!(env.hook, Hook::Ingress | Hook::Prerouting | Hook::Input) };
+        let there =
+            if incoming { env.came_in } else { !matches!(env.hook, Hook::Ingress | Hook::Prerouting | Hook::Input) };
         if !there {
             return Env::there(iface.matches(""));
         }
@@ -286,7 +299,8 @@ impl Model<'_> {
             }
             let back = if self.space.v6 { (1, 1) } else { (0x7f00_0000, 0x7fff_ffff) };
             let back = self.addr_within(env, Side::Destination, &[back]);
-            let open = self.open(format!("rerouted {iface}"), format!("the packet leaves by {iface} after it was routed again"));
+            let open = self
+                .open(format!("rerouted {iface}"), format!("the packet leaves by {iface} after it was routed again"));
             return self.space.bdd.choose(back, Env::there(iface.matches("lo")), open);
         }
         let ranges = self.space.names.ranges(|name| iface.matches(name));
@@ -384,7 +398,8 @@ impl Model<'_> {
             return Env::there(code == 0);
         }
         let many = self.multicast(env, Side::Destination);
-        let broadcast = if self.space.v6 { NONE } else { self.addr_within(env, Side::Destination, &[(0xffff_ffff, 0xffff_ffff)]) };
+        let broadcast =
+            if self.space.v6 { NONE } else { self.addr_within(env, Side::Destination, &[(0xffff_ffff, 0xffff_ffff)]) };
         match code {
             2 => many,
             1 => broadcast,
@@ -478,7 +493,8 @@ impl Model<'_> {
 
     /// A test on history or chance: a variable of its own at each rule.
     fn occurrence(&mut self, asker: Asker<'_>, env: &Env, test: &Test, rest: Set, number: usize) -> Set {
-        let norm = test.stateful().map_or_else(|| Match::is(test.clone()).to_string(), |stateful| format!("{stateful:?}"));
+        let norm =
+            test.stateful().map_or_else(|| Match::is(test.clone()).to_string(), |stateful| format!("{stateful:?}"));
         let key = format!("{norm} {rest:?} {} {:?}", env.hook, asker.rule.target);
         let nth = {
             let seen = self.occurrences.entry(key.clone()).or_default();
@@ -524,8 +540,11 @@ impl Model<'_> {
         if from == to {
             return self.space.word_masked(word, from.into(), mask);
         }
-        let bits: Vec<Set> =
-            word.iter().enumerate().map(|(n, bit)| if mask >> (word.len() - 1 - n) & 1 == 1 { *bit } else { NONE }).collect();
+        let bits: Vec<Set> = word
+            .iter()
+            .enumerate()
+            .map(|(n, bit)| if mask >> (word.len() - 1 - n) & 1 == 1 { *bit } else { NONE })
+            .collect();
         self.space.word_within(&bits, from.into(), to.into())
     }
 }

@@ -5,8 +5,11 @@ use serde::Serialize;
 use crate::firewall::walk::{DecidedBy, Facts, Outcome, Stack, Verdict, walk};
 
 use super::bdd::{NONE, Set};
+use super::check::Checked;
 use super::env::Env;
+use super::expr::Packets;
 use super::model::{Fate, Model, States};
+use super::policy::{Expect, Policy, Quantifier};
 use super::query::{agrees, decided, families};
 use super::region::{Region, regions};
 use super::space::Space;
@@ -45,9 +48,30 @@ pub struct Diff {
 
 /// Compares two rulesets over all packets.
 pub fn diff(old: &Stack, new: &Stack, only_newly_accepted: bool, limit: usize) -> Diff {
+    outside(old, new, Limits { only_newly_accepted, limit, fragments: false }, &[])
+}
+
+/// The same with later fragments, which the two iptables read differently.
+pub(super) fn diff_fragments(old: &Stack, new: &Stack, limit: usize) -> Diff {
+    outside(old, new, Limits { only_newly_accepted: false, limit, fragments: true }, &[])
+}
+
+/// What of the changes is asked for.
+#[derive(Clone, Copy)]
+struct Limits {
+    only_newly_accepted: bool,
+    limit: usize,
+    fragments: bool,
+}
+
+/// The changes but for those that are allowed, each with the packets and to what they may change.
+fn outside(old: &Stack, new: &Stack, limits: Limits, allowed: &[(&Packets, Option<Expect>)]) -> Diff {
+    let Limits { only_newly_accepted, limit, fragments } = limits;
     let mut found = Diff { equal: true, regions: Vec::new(), complete: true, notes: Vec::new() };
     for v6 in families(&[old, new]) {
-        let mut space = survey::space(&[old, new], v6, &[]);
+        let names: Vec<String> = allowed.iter().flat_map(|(packets, _)| packets.interfaces()).collect();
+        let mut space =
+            if fragments { survey::widest(&[old, new], v6) } else { survey::space(&[old, new], v6, &names) };
         let untracked = false;
         let mut model = Model::new(old, &mut space);
         let before = model.fates(untracked);
@@ -67,6 +91,18 @@ pub fn diff(old: &Stack, new: &Stack, only_newly_accepted: bool, limit: usize) -
                     let mut set = space.bdd.and(*old_set, *new_set);
                     if both_pass {
                         set = space.bdd.and(set, other_ends);
+                    }
+                    for (packets, may) in allowed {
+                        let fits = match may {
+                            None => true,
+                            Some(Expect::Accept | Expect::Works) => *to == Fate::Accept,
+                            Some(Expect::Drop | Expect::Fails) => to.verdict().blocks(),
+                            Some(Expect::Reject) => matches!(to, Fate::Reject(_)),
+                        };
+                        if fits && (packets.ways.is_empty() || packets.ways.contains(way)) {
+                            let own = packets.set(&mut space);
+                            set = space.bdd.minus(set, own);
+                        }
                     }
                     if set.is_none() {
                         continue;
@@ -90,6 +126,41 @@ pub fn diff(old: &Stack, new: &Stack, only_newly_accepted: bool, limit: usize) -
         }
     }
     found
+}
+
+/// Whether nothing changes against an older ruleset but what policies list.
+pub fn changes(old: &Stack, new: &Stack, policies: &[Policy]) -> Vec<Checked> {
+    let allowed: Vec<(&Packets, Option<Expect>)> =
+        policies.iter().flat_map(|policy| &policy.changes).map(|(packets, may)| (packets, *may)).collect();
+    let found = outside(old, new, Limits { only_newly_accepted: false, limit: 20, fragments: false }, &allowed);
+    let source = policies.first().map_or(String::new(), |policy| policy.source.clone());
+    let checked = |name: String| Checked {
+        policy: source.clone(),
+        name,
+        expect: "accept",
+        packets: Vec::new(),
+        quantifier: Quantifier::All,
+        ok: true,
+        reason: None,
+        example: None,
+        verdict: None,
+        decided_by: None,
+        when: Vec::new(),
+        path: Vec::new(),
+    };
+    if found.equal {
+        return vec![checked("nothing changes but what is listed".to_owned())];
+    }
+    let change = |change: Change| Checked {
+        ok: false,
+        reason: Some(format!("{} → {}: {}", change.from, change.to, change.region.text)),
+        example: Some(change.region.example.to_string()),
+        decided_by: change.new_rule,
+        when: change.region.when(),
+        expect: "unchanged",
+        ..checked("a change that is not listed".to_owned())
+    };
+    found.regions.into_iter().map(change).collect()
 }
 
 struct Pair<'a> {
@@ -148,7 +219,12 @@ fn by_nat(outcome: &Outcome) -> Option<DecidedBy> {
 fn translated(space: &mut Space, old: (&States, &[Env]), new: (&States, &[Env])) -> Set {
     let shape = |env: &Env| Env { hook: crate::firewall::Hook::Postrouting, ..bare(env) };
     let mut all = NONE;
-    let keys: Vec<Env> = old.0.iter().map(|(_, env)| shape(&old.1[*env])).chain(new.0.iter().map(|(_, env)| shape(&new.1[*env]))).collect();
+    let keys: Vec<Env> = old
+        .0
+        .iter()
+        .map(|(_, env)| shape(&old.1[*env]))
+        .chain(new.0.iter().map(|(_, env)| shape(&new.1[*env])))
+        .collect();
     let mut done: Vec<Env> = Vec::new();
     for key in keys {
         if done.contains(&key) {

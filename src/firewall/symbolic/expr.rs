@@ -43,8 +43,12 @@ pub struct Packets {
     pub start: Option<Hook>,
     /// The family, where addresses or protocols tell.
     pub v6: Option<bool>,
+    /// Whether the ways are named, and not only what packets that come in have.
+    pub named_way: bool,
     /// Whether untracked packets are named.
     pub untracked: bool,
+    /// Whether conntrack states are named, `any` among them.
+    pub states: bool,
     wants: Vec<(bool, Want)>,
 }
 
@@ -85,7 +89,10 @@ impl Packets {
         if let Some(arrow) = arrow
             && (arrow == 0 || arrow + 1 == words.len())
         {
-            return Err(bad(words[arrow].0, "`>` stands between the source and the destination; `any` is any".to_owned()));
+            return Err(bad(
+                words[arrow].0,
+                "`>` stands between the source and the destination; `any` is any".to_owned(),
+            ));
         }
         packets.settle().map_err(|message| bad(1, message))?;
         Ok(packets)
@@ -93,7 +100,8 @@ impl Packets {
 
     /// The interfaces it names.
     pub fn interfaces(&self) -> Vec<String> {
-        let names = self.wants.iter().filter_map(|(_, want)| if let Want::Names(_, names) = want { Some(names) } else { None });
+        let names =
+            self.wants.iter().filter_map(|(_, want)| if let Want::Names(_, names) = want { Some(names) } else { None });
         names.flatten().filter(|name| *name != "other").cloned().collect()
     }
 
@@ -122,14 +130,17 @@ impl Packets {
             self.v6 = Some(true);
         }
         self.v6 = self.v6.or(own);
-        if self.wants.iter().any(|(_, want)| matches!(want, Want::Names(Field::In, _)))
-            && self.ways.is_empty()
-        {
+        if self.wants.iter().any(|(_, want)| matches!(want, Want::Names(Field::In, _))) && self.ways.is_empty() {
             self.ways = vec![Way::Input, Way::Forward];
         }
         if self.wants.iter().any(|(_, want)| matches!(want, Want::Names(Field::Out, _))) {
             let both = self.ways.is_empty();
-            self.ways = if both { vec![Way::Forward, Way::Output] } else { self.ways.iter().copied().filter(|w| *w != Way::Input).collect() };
+            self.named_way = true;
+            self.ways = if both {
+                vec![Way::Forward, Way::Output]
+            } else {
+                self.ways.iter().copied().filter(|w| *w != Way::Input).collect()
+            };
         }
         Ok(())
     }
@@ -165,8 +176,11 @@ impl Packets {
         }
         match word {
             "any" => return Ok(()),
-            "fragment" => return self.push(false, Want::Ranges(Field::Frag, vec![(1, 1)])),
-            "whole" => return self.push(false, Want::Ranges(Field::Frag, vec![(0, 0)])),
+            "fragment" | "whole" => {
+                let value = u128::from(word == "fragment");
+                self.push(false, Want::Ranges(Field::Frag, vec![(value, value)]));
+                return Ok(());
+            }
             "v4" | "ipv4" => {
                 self.v6 = Some(false);
                 return Ok(());
@@ -180,11 +194,13 @@ impl Packets {
         let (no, list) = negated(word);
         if let Some(protos) = list.split(',').map(names::protocol).collect::<Option<Vec<u8>>>() {
             let ranges = protos.into_iter().map(|p| (p.into(), p.into())).collect();
-            return self.push(no, Want::Ranges(Field::Proto, ranges));
+            self.push(no, Want::Ranges(Field::Proto, ranges));
+            return Ok(());
         }
         if let Some(states) = states(list) {
             self.untracked |= states.contains(&(4, 4)) && !no;
-            return self.push(no, Want::Ranges(Field::Ct, states));
+            self.push(no, Want::Ranges(Field::Ct, states));
+            return Ok(());
         }
         if flag_bits(list).is_some() {
             return self.setting("flags", no, list);
@@ -192,9 +208,9 @@ impl Packets {
         Err(format!("`{word}` is no protocol, TCP flag or conntrack state, and no key=value"))
     }
 
-    fn push(&mut self, no: bool, want: Want) -> Result<(), String> {
+    fn push(&mut self, no: bool, want: Want) {
+        self.states |= matches!(want, Want::Ranges(Field::Ct, _));
         self.wants.push((no, want));
-        Ok(())
     }
 
     fn setting(&mut self, key: &str, no: bool, value: &str) -> Result<(), String> {
@@ -213,6 +229,7 @@ impl Packets {
                     _ => vec![Way::Input, Way::Forward],
                 };
                 self.start = matches!(hook, Hook::Input | Hook::Forward).then_some(hook);
+                self.named_way = true;
                 return Ok(());
             }
             "to" => {
@@ -221,6 +238,7 @@ impl Packets {
                     "forward" => vec![Way::Forward],
                     _ => return Err(wrong()),
                 };
+                self.named_way = true;
                 return Ok(());
             }
             "family" => {
@@ -244,6 +262,10 @@ impl Packets {
             }
             "sport" => Want::Ranges(Field::Sport, port_list(value)?),
             "dport" => Want::Ranges(Field::Dport, port_list(value)?),
+            "ctstate" if value == "any" => {
+                self.states = true;
+                return Ok(());
+            }
             "ctstate" => {
                 let states = states(value).ok_or_else(wrong)?;
                 self.untracked |= states.contains(&(4, 4)) && !no;
@@ -288,7 +310,63 @@ impl Packets {
             }
             _ => return Err(format!("`{key}` is no field of a packet")),
         };
-        self.push(no, want)
+        self.push(no, want);
+        Ok(())
+    }
+
+    /// Whether TCP flags are named.
+    pub fn names_flags(&self) -> bool {
+        self.wants
+            .iter()
+            .any(|(_, want)| matches!(want, Want::Ranges(Field::Flags, _) | Want::Masked(Field::Flags, ..)))
+    }
+
+    /// Whether it names something that answers do not have in common with what they answer.
+    pub fn is_one_way(&self) -> bool {
+        self.states
+            || self.names_flags()
+            || self.wants.iter().any(|(_, want)| {
+                matches!(want, Want::IcmpType(_) | Want::IcmpCode(_))
+                    || matches!(
+                        want,
+                        Want::Ranges(
+                            Field::Mark | Field::Mac | Field::Ttl | Field::Length | Field::Uid | Field::Gid,
+                            _
+                        )
+                    )
+            })
+    }
+
+    /// The packets that answer these: ends, ports, interfaces and ways swapped.
+    #[must_use]
+    pub fn answers(&self) -> Self {
+        let swap = |field: Field| match field {
+            Field::Src => Field::Dst,
+            Field::Dst => Field::Src,
+            Field::Sport => Field::Dport,
+            Field::Dport => Field::Sport,
+            Field::In => Field::Out,
+            Field::Out => Field::In,
+            other => other,
+        };
+        let mut back = self.clone();
+        for (_, want) in &mut back.wants {
+            match want {
+                Want::Ranges(field, _) | Want::Masked(field, ..) | Want::Names(field, _) | Want::Addrs(field, _) => {
+                    *field = swap(*field);
+                }
+                Want::IcmpType(_) | Want::IcmpCode(_) => (),
+            }
+        }
+        back.start = None;
+        for way in &mut back.ways {
+            *way = match way {
+                Way::Input => Way::Output,
+                Way::Forward => Way::Forward,
+                Way::Output => Way::Input,
+            };
+        }
+        back
     }
 
     /// The set, without regard to ways.
@@ -298,7 +376,7 @@ impl Packets {
         }
         let mut all = ALL;
         for (no, want) in &self.wants {
-            let (set, there) = self.want(space, want);
+            let (set, there) = Self::want(space, want);
             let set = if *no { !set } else { set };
             all = space.bdd.and(all, set);
             all = space.bdd.and(all, there);
@@ -306,7 +384,7 @@ impl Packets {
         all
     }
 
-    fn want(&self, space: &mut Space, want: &Want) -> (Set, Set) {
+    fn want(space: &mut Space, want: &Want) -> (Set, Set) {
         match want {
             Want::Ranges(field, ranges) => {
                 let mut there = ALL;
@@ -348,12 +426,15 @@ impl Packets {
                 (space.within(*field, &ranges), ALL)
             }
             Want::IcmpType(kinds) | Want::IcmpCode(kinds) => {
-                let (icmp, whole) = (space.equals(Field::Proto, if space.v6 { 58 } else { 1 }), space.equals(Field::Frag, 0));
+                let (icmp, whole) =
+                    (space.equals(Field::Proto, if space.v6 { 58 } else { 1 }), space.equals(Field::Frag, 0));
                 let there = space.bdd.and(icmp, whole);
                 let ranges: Vec<(u128, u128)> = if matches!(want, Want::IcmpType(_)) {
                     kinds.iter().map(|(from, to)| (from << 8, to << 8 | 255)).collect()
                 } else {
-                    (0..256u128).flat_map(|kind| kinds.iter().map(move |(from, to)| (kind << 8 | from, kind << 8 | to))).collect()
+                    (0..256u128)
+                        .flat_map(|kind| kinds.iter().map(move |(from, to)| (kind << 8 | from, kind << 8 | to)))
+                        .collect()
                 };
                 (space.within(Field::Dport, &ranges), there)
             }

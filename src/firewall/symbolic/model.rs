@@ -58,7 +58,7 @@ pub(super) struct Seen {
     pub(super) reach: Set,
     /// Those of them that it matches.
     pub(super) hit: Set,
-    /// All packets that it matches, reached or not; nothing where none reaches it.
+    /// All packets that it matches, reached or not.
     pub(super) matched: Set,
 }
 
@@ -102,9 +102,14 @@ pub struct Model<'a> {
     /// What the walk assumes of the host (no bridge, no IPsec, no extension headers, the first address
     /// of a range) is left open, so that what is called impossible is so everywhere.
     pub cautious: bool,
+    /// What [`Model::fates`] found.
+    known: HashMap<bool, Fates>,
     /// Packets that passed at last, and what has become of them.
     pub(super) finals: States,
 }
+
+/// For each way its packets, by what becomes of them.
+pub type Fates = Vec<(Way, Vec<(Fate, Set)>)>;
 
 /// States of packets under way: each a set and what has become of its packets.
 pub(super) type States = Vec<(Set, usize)>;
@@ -136,6 +141,7 @@ impl<'a> Model<'a> {
             asks_ttl,
             depth: 0,
             cautious: false,
+            known: HashMap::new(),
             finals: Vec::new(),
         }
     }
@@ -382,7 +388,16 @@ impl<'a> Model<'a> {
 
     /// All packets that there can be on these ways, and what becomes of them: for each way the
     /// packets, by their fate.
-    pub fn fates(&mut self, untracked: bool) -> Vec<(Way, Vec<(Fate, Set)>)> {
+    pub fn fates(&mut self, untracked: bool) -> Fates {
+        if let Some(known) = self.known.get(&untracked) {
+            return known.clone();
+        }
+        let found = self.work_out(untracked);
+        self.known.insert(untracked, found.clone());
+        found
+    }
+
+    fn work_out(&mut self, untracked: bool) -> Fates {
         let parts: Vec<Set> = Way::EVERY.iter().map(|way| self.space.universe(*way, untracked)).collect();
         let arriving = self.space.bdd.or(parts[0], parts[1]);
         let came = self.through(Hook::Prerouting, arriving);

@@ -1,6 +1,8 @@
 //! Native nf_tables comparisons as sets.
 
-use crate::firewall::ruleset::{AddrTypes, CompareOp, Comparison, CtStates, Field as Nft, Hook, Iface, Operand, Side, Test};
+use crate::firewall::ruleset::{
+    AddrTypes, CompareOp, Comparison, CtStates, Field as Nft, Hook, Iface, Operand, Side, Test,
+};
 
 use super::bdd::{ALL, NONE, Set};
 use super::condition::{Asker, Held, of_family};
@@ -61,7 +63,9 @@ impl Model<'_> {
                 Some((of_family(*from, *v6)?, of_family(*to, *v6)?))
             }
             (Nft::Sport(Some(_)) | Nft::Dport(Some(_)), Operand::Number(n)) => Some(((*n).into(), (*n).into())),
-            (Nft::Sport(Some(_)) | Nft::Dport(Some(_)), Operand::NumberRange(from, to)) => Some(((*from).into(), (*to).into())),
+            (Nft::Sport(Some(_)) | Nft::Dport(Some(_)), Operand::NumberRange(from, to)) => {
+                Some(((*from).into(), (*to).into()))
+            }
             _ => None,
         }
     }
@@ -79,7 +83,8 @@ impl Model<'_> {
             Loaded::Addr(side) => self.addr_within(env, side, ranges),
             Loaded::Field(own) => self.space.within(own, ranges),
             Loaded::Word(word) => {
-                let sets: Vec<Set> = ranges.iter().map(|(from, to)| self.space.word_within(&word, *from, *to)).collect();
+                let sets: Vec<Set> =
+                    ranges.iter().map(|(from, to)| self.space.word_within(&word, *from, *to)).collect();
                 self.space.bdd.any_of(sets)
             }
             _ => NONE,
@@ -87,7 +92,14 @@ impl Model<'_> {
     }
 
     /// Where the fields equal one key: each of its parts.
-    pub(super) fn key(&mut self, asker: Asker<'_>, env: &Env, fields: &[Nft], mask: Option<u64>, key: &[Operand]) -> Set {
+    pub(super) fn key(
+        &mut self,
+        asker: Asker<'_>,
+        env: &Env,
+        fields: &[Nft],
+        mask: Option<u64>,
+        key: &[Operand],
+    ) -> Set {
         if let [Operand::Set(name)] = key {
             return self.named(asker, env, fields, mask, name);
         }
@@ -210,7 +222,9 @@ impl Model<'_> {
                     self.space.bdd.any_of(fits)
                 }
                 loaded => {
-                    let Some(word) = self.word_of(loaded) else { return self.part(env, field, comparison.mask, operand) };
+                    let Some(word) = self.word_of(loaded) else {
+                        return self.part(env, field, comparison.mask, operand);
+                    };
                     let with = with & comparison.mask.unwrap_or(u64::MAX);
                     let bits = word.iter().rev().enumerate().filter(|(n, _)| *n < 64 && with >> n & 1 == 1);
                     let bits: Vec<Set> = bits.map(|(_, bit)| *bit).collect();
@@ -291,7 +305,8 @@ impl Model<'_> {
             Nft::Mark => (Loaded::Word(env.mark.clone()), ALL),
             Nft::CtState => {
                 // nft numbers them as bits: invalid 1, established 2, related 4, new 8, untracked 64.
-                let number = |state: CtStates| if state == CtStates::UNTRACKED { 64 } else { u64::from(state.0 & 0x0f) };
+                let number =
+                    |state: CtStates| if state == CtStates::UNTRACKED { 64 } else { u64::from(state.0 & 0x0f) };
                 let few = STATES.into_iter().map(|state| (number(state), self.sees(env, state))).collect();
                 (Loaded::Few(few), ALL)
             }
@@ -339,7 +354,9 @@ impl Model<'_> {
     fn statuses(&mut self, env: &Env, fresh: Set) -> Vec<(u64, Set)> {
         let known = self.space.bdd.any_of(vec![fresh, env.snat, env.dnat]);
         let mut few = Vec::new();
-        for (number, snat, dnat) in [(0, !env.snat, !env.dnat), (16, env.snat, !env.dnat), (32, !env.snat, env.dnat), (48, env.snat, env.dnat)] {
+        for (number, snat, dnat) in
+            [(0, !env.snat, !env.dnat), (16, env.snat, !env.dnat), (32, !env.snat, env.dnat), (48, env.snat, env.dnat)]
+        {
             let set = self.space.bdd.and(snat, dnat);
             let set = self.space.bdd.and(set, known);
             few.push((number, set));

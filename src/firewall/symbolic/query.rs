@@ -108,8 +108,13 @@ fn from_hook(model: &mut Model<'_>, hook: Hook, untracked: bool) -> Vec<(Way, Ve
 
 /// The packets asked about that are accepted, or dropped.
 pub fn query(stack: &Stack, packets: &Packets, want: Want) -> QueryAnswer {
-    let mut answer =
-        QueryAnswer { space: packets.text.clone(), extent: "none", regions: Vec::new(), complete: true, notes: Vec::new() };
+    let mut answer = QueryAnswer {
+        space: packets.text.clone(),
+        extent: "none",
+        regions: Vec::new(),
+        complete: true,
+        notes: Vec::new(),
+    };
     let (mut some, mut all) = (false, true);
     for v6 in families(&[stack]) {
         if packets.v6.is_some_and(|own| own != v6) {
@@ -185,8 +190,13 @@ pub(super) fn decided(outcome: &Outcome, fate: &Fate) -> Option<crate::firewall:
 /// # Errors
 /// Where there is no such rule, in words.
 pub fn of_rule(stack: &Stack, packets: &Packets, rule: &RuleName, matched: bool) -> Result<QueryAnswer, String> {
-    let mut answer =
-        QueryAnswer { space: packets.text.clone(), extent: "none", regions: Vec::new(), complete: true, notes: Vec::new() };
+    let mut answer = QueryAnswer {
+        space: packets.text.clone(),
+        extent: "none",
+        regions: Vec::new(),
+        complete: true,
+        notes: Vec::new(),
+    };
     let places = rule.places(stack)?;
     let mut all_in = true;
     for v6 in families(&[stack]) {
@@ -217,7 +227,12 @@ pub fn of_rule(stack: &Stack, packets: &Packets, rule: &RuleName, matched: bool)
                 let outcome = walk(stack, &region.example, &Facts::none());
                 let here = |step: &crate::firewall::walk::Step| rule.is(&step.at);
                 let confirmed = !matched || outcome.path.iter().any(here) || !outcome.branches.is_empty();
-                answer.regions.push(Found { region, verdict: outcome.verdict, decided_by: outcome.decided_by, confirmed });
+                answer.regions.push(Found {
+                    region,
+                    verdict: outcome.verdict,
+                    decided_by: outcome.decided_by,
+                    confirmed,
+                });
             }
         }
     }
@@ -253,7 +268,11 @@ impl RuleName {
     pub fn read(text: &str) -> Result<Self, String> {
         let no = || format!("`{text}` names no rule: `INPUT:3`, `nat/PREROUTING:1`, or `line:12`");
         if let Ok(number) = text.parse::<usize>() {
-            return if number > 0 { Ok(Self::Place { table: None, chain: "INPUT".to_owned(), number }) } else { Err(no()) };
+            return if number > 0 {
+                Ok(Self::Place { table: None, chain: "INPUT".to_owned(), number })
+            } else {
+                Err(no())
+            };
         }
         let (place, number) = text.rsplit_once([':', ' ']).ok_or_else(no)?;
         let number: usize = number.parse().ok().filter(|n| *n > 0).ok_or_else(no)?;
@@ -281,7 +300,9 @@ impl RuleName {
             for (index, rule) in chain.rules.iter().enumerate() {
                 let fits = match self {
                     Self::Place { table: wanted, chain: name, number } => {
-                        wanted.as_ref().is_none_or(|wanted| *wanted == table.name) && chain.name == *name && index + 1 == *number
+                        wanted.as_ref().is_none_or(|wanted| *wanted == table.name)
+                            && chain.name == *name
+                            && index + 1 == *number
                     }
                     Self::Line(line) => rule.line == Some(*line),
                 };

@@ -19,9 +19,27 @@ use super::space::{Field, Open, STATES, Space, Way, low_bits};
 
 /// Fields in the order in which boxes grow.
 const GROWS: [Field; 21] = [
-    Field::SrcType, Field::DstType, Field::Gid, Field::Uid, Field::Tos, Field::Ttl, Field::Length, Field::Connmark,
-    Field::Mark, Field::PktType, Field::Flags, Field::Sport, Field::Mac, Field::Ct, Field::Frag, Field::Out,
-    Field::In, Field::Proto, Field::Dport, Field::Src, Field::Dst,
+    Field::SrcType,
+    Field::DstType,
+    Field::Gid,
+    Field::Uid,
+    Field::Tos,
+    Field::Ttl,
+    Field::Length,
+    Field::Connmark,
+    Field::Mark,
+    Field::PktType,
+    Field::Flags,
+    Field::Sport,
+    Field::Mac,
+    Field::Ct,
+    Field::Frag,
+    Field::Out,
+    Field::In,
+    Field::Proto,
+    Field::Dport,
+    Field::Src,
+    Field::Dst,
 ];
 /// Values of one field in a box; what has more is cut into several.
 const MAX_RANGES: usize = 4096;
@@ -103,9 +121,8 @@ fn grow(space: &mut Space, left: Set, allowed: Set, universe: Set, way: Way) -> 
     let mut given: Vec<(u32, bool)> = path.into_iter().filter(|(level, _)| *level >= first_open).collect();
     // First without as many tests as can be.
     let forbidden = !allowed;
-    let whole = |space: &mut Space, parts: &[(Field, Set)]| {
-        parts.iter().fold(ALL, |all, (_, part)| space.bdd.and(all, *part))
-    };
+    let whole =
+        |space: &mut Space, parts: &[(Field, Set)]| parts.iter().fold(ALL, |all, (_, part)| space.bdd.and(all, *part));
     let fixed = whole(space, &parts);
     let inside = space.bdd.and(forbidden, fixed);
     let mut at = 0;
@@ -175,9 +192,18 @@ fn text(space: &Space, fields: &[(Field, Vec<(u128, u128)>)], way: Way) -> Strin
     }
     let proto = of(Field::Proto);
     if let Some(ranges) = proto {
-        words.push(listed(ranges, 255, |from, to| {
-            if from == to { names::protocol_name(u8::try_from(from).unwrap_or(255)) } else { format!("{from}-{to}") }
-        }, "proto"));
+        words.push(listed(
+            ranges,
+            255,
+            |from, to| {
+                if from == to {
+                    names::protocol_name(u8::try_from(from).unwrap_or(255))
+                } else {
+                    format!("{from}-{to}")
+                }
+            },
+            "proto",
+        ));
     }
     let only = |wanted: u128| proto == Some(&[(wanted, wanted)][..]);
     let icmp = only(if space.v6 { 58 } else { 1 });
@@ -227,7 +253,9 @@ fn other(field: Field, ranges: &[(u128, u128)]) -> Option<String> {
             let list = |codes: Vec<u128>| codes.iter().map(name).collect::<Vec<_>>().join(",");
             match known.len() {
                 0 => "ctstate=UNTRACKED".to_owned(),
-                3 if inside(4) || known.contains(&3) && known.contains(&0) && known.contains(&1) => format!("ctstate!={}", list((0..4).filter(|n| !inside(*n)).collect())),
+                3 if inside(4) || known.contains(&3) && known.contains(&0) && known.contains(&1) => {
+                    format!("ctstate!={}", list((0..4).filter(|n| !inside(*n)).collect()))
+                }
                 _ => format!("ctstate={}", list((0..5).filter(|n| inside(*n)).collect())),
             }
         }
@@ -244,7 +272,8 @@ fn other(field: Field, ranges: &[(u128, u128)]) -> Option<String> {
         Field::PktType => {
             let kinds = [PktType::Unicast, PktType::Broadcast, PktType::Multicast];
             let inside = |n: &u128| ranges.iter().any(|(from, to)| (*from..=*to).contains(n));
-            let list: Vec<&str> = (0u128..).zip(kinds).filter(|(n, _)| inside(n)).map(|(_, kind)| kind.name()).collect();
+            let list: Vec<&str> =
+                (0u128..).zip(kinds).filter(|(n, _)| inside(n)).map(|(_, kind)| kind.name()).collect();
             format!("pkttype={}", list.join(","))
         }
         Field::Frag => {
@@ -271,7 +300,8 @@ fn other(field: Field, ranges: &[(u128, u128)]) -> Option<String> {
 /// Values, or those that are left out where they are fewer.
 fn listed(ranges: &[(u128, u128)], most: u128, one: impl Fn(u128, u128) -> String, key: &str) -> String {
     let others = outside(ranges, most);
-    let (sign, list) = if others.len() < ranges.len() || (others.len() == ranges.len() && size(&others) < size(ranges)) {
+    let (sign, list) = if others.len() < ranges.len() || (others.len() == ranges.len() && size(&others) < size(ranges))
+    {
         ("!", others.as_slice())
     } else {
         ("", ranges)
@@ -281,7 +311,13 @@ fn listed(ranges: &[(u128, u128)], most: u128, one: impl Fn(u128, u128) -> Strin
     if key.is_empty() {
         return format!("{sign}{text}");
     }
-    if sign == "!" { format!("{key}!={text}") } else if text.contains('-') && !text.starts_with("ipv6") { format!("{key}={text}") } else { text }
+    if sign == "!" {
+        format!("{key}!={text}")
+    } else if text.contains('-') && !text.starts_with("ipv6") {
+        format!("{key}={text}")
+    } else {
+        text
+    }
 }
 
 fn size(ranges: &[(u128, u128)]) -> u128 {
@@ -342,7 +378,8 @@ fn interfaces(space: &Space, ranges: &[(u128, u128)], way: Way) -> String {
         let all: Vec<usize> = (0..names.names.len()).filter(|n| wanted(*n)).collect();
         let mut stems: Vec<&str> = Vec::new();
         for n in &all {
-            if let Some(stem) = names.kinds[*n].as_deref().and_then(|kind| kind.strip_suffix('+')).filter(|s| !s.is_empty())
+            if let Some(stem) =
+                names.kinds[*n].as_deref().and_then(|kind| kind.strip_suffix('+')).filter(|s| !s.is_empty())
                 && (0..names.names.len()).all(|m| !names.names[m].starts_with(stem) || wanted(m))
             {
                 stems.push(stem);
@@ -364,10 +401,11 @@ fn interfaces(space: &Space, ranges: &[(u128, u128)], way: Way) -> String {
 }
 
 fn icmp_types(ranges: &[(u128, u128)]) -> String {
-    let whole = ranges.iter().all(|(from, to)| from & 0xff == 0 && to & 0xff == 0xff);
+    let whole = ranges.iter().all(|(from, to)| from.trailing_zeros() >= 8 && to & 0xff == 0xff);
     if whole {
         let kinds: Vec<(u128, u128)> = ranges.iter().map(|(from, to)| (from >> 8, to >> 8)).collect();
-        let text = listed(&kinds, 255, |from, to| if from == to { from.to_string() } else { format!("{from}-{to}") }, "");
+        let text =
+            listed(&kinds, 255, |from, to| if from == to { from.to_string() } else { format!("{from}-{to}") }, "");
         return text.strip_prefix('!').map_or_else(|| format!("icmp_type={text}"), |rest| format!("icmp_type!={rest}"));
     }
     if let [(from, to)] = ranges
@@ -412,12 +450,9 @@ fn flags(ranges: &[(u128, u128)]) -> String {
         return format!("flags={text}");
     }
     let others: Vec<u128> = (0..256).filter(|n| !inside(*n)).collect();
-    match as_mask(&others) {
-        Some(text) => format!("flags!={text}"),
-        None => {
-            let list: Vec<String> =
-                ranges.iter().map(|(f, t)| if f == t { format!("{f:#x}") } else { format!("{f:#x}-{t:#x}") }).collect();
-            format!("flags={}", list.join(","))
-        }
+    if let Some(text) = as_mask(&others) {
+        return format!("flags!={text}");
     }
+    let one = |(f, t): &(u128, u128)| if f == t { format!("{f:#x}") } else { format!("{f:#x}-{t:#x}") };
+    format!("flags={}", ranges.iter().map(one).collect::<Vec<_>>().join(","))
 }

@@ -52,7 +52,7 @@ impl Model<'_> {
             }
             let reach = going.left;
             let asker = Asker { at, index, rule };
-            let matched = if reach.is_none() { NONE } else { self.matched(asker, &world) };
+            let matched = self.matched(asker, &world);
             let hit = self.space.bdd.and(reach, matched);
             summary.seen.push(Seen { reach, hit, matched });
             summary.envs.push(going.env);
@@ -335,7 +335,11 @@ impl Model<'_> {
                 let mut new = world.clone();
                 let side = if source { Side::Source } else { Side::Destination };
                 let same = self.addr_masked(&world, side, value, mask);
-                if source { new.src = Addr::Mapped(value, mask) } else { new.dst = Addr::Mapped(value, mask) }
+                if source {
+                    new.src = Addr::Mapped(value, mask);
+                } else {
+                    new.dst = Addr::Mapped(value, mask);
+                }
                 self.note_change(&mut new, source, hit, !same);
                 return vec![(hit, new)];
             }
@@ -367,7 +371,11 @@ impl Model<'_> {
             let other = self.space.bdd.minus(set, fits);
             let other = self.space.bdd.and(other, moved);
             let mut world = new.clone();
-            if source { world.new_sport = true } else { world.new_dport = true }
+            if source {
+                world.new_sport = true;
+            } else {
+                world.new_dport = true;
+            }
             self.note_change(&mut world, source, other, ALL);
             out.push((other, world));
             set = self.space.bdd.and(set, fits);

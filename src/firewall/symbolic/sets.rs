@@ -26,12 +26,20 @@ impl Model<'_> {
 
     fn in_set(&mut self, env: &Env, name: &str, sides: &[Side], nomatch: bool, depth: usize) -> Set {
         let stack = self.stack;
-        let unknown = |model: &mut Self| model.open(format!("ipset {name} {sides:?} {nomatch}"), format!("set {name} holds the packet"));
+        let unknown = |model: &mut Self| {
+            model.open(format!("ipset {name} {sides:?} {nomatch}"), format!("set {name} holds the packet"))
+        };
         let Some(set) = stack.set(name) else { return unknown(self) };
         if depth > MAX_NESTING || set.unreliable.is_some() {
             return unknown(self);
         }
-        let key = (name.to_owned(), format!("{sides:?} {nomatch} {:?} {:?} {} {} {:?}", env.dst, env.src, env.new_dport, env.new_sport, env.hook));
+        let key = (
+            name.to_owned(),
+            format!(
+                "{sides:?} {nomatch} {:?} {:?} {} {} {:?}",
+                env.dst, env.src, env.new_dport, env.new_sport, env.hook
+            ),
+        );
         if let Some(done) = self.sets.get(&key) {
             return *done;
         }
@@ -88,8 +96,7 @@ impl Model<'_> {
             let mut sets = Vec::new();
             for parts in elements {
                 match self.addr_range(&parts[0]) {
-                    Some(Some(range)) => ranges.push(range),
-                    Some(None) => (),
+                    Some(range) => ranges.push(range),
                     None => sets.push(self.part_of(env, &parts[0], sides.first().copied())),
                 }
             }
@@ -110,20 +117,21 @@ impl Model<'_> {
         self.space.bdd.any_of(sets)
     }
 
-    /// `None` where the part is no contiguous range of addresses; `Some(None)` of the other family.
-    fn addr_range(&self, part: &ElementPart) -> Option<Option<(u128, u128)>> {
+    /// `None` where the part is no contiguous range of addresses; one from after to of the other family.
+    fn addr_range(&self, part: &ElementPart) -> Option<(u128, u128)> {
+        const EMPTY: (u128, u128) = (1, 0);
         let v6 = self.space.v6;
         match part {
             ElementPart::Net(net) => {
                 let length = net.prefix_len()?;
                 if net.addr.is_ipv6() != v6 {
-                    return Some(None);
+                    return Some(EMPTY);
                 }
                 let width = if v6 { 128 } else { 32 };
                 let from = number(net.addr);
-                Some(Some((from, from | super::space::low_bits(width - u32::from(length)))))
+                Some((from, from | super::space::low_bits(width - u32::from(length))))
             }
-            ElementPart::Range(from, to) => Some(of_family(*from, v6).zip(of_family(*to, v6))),
+            ElementPart::Range(from, to) => Some(of_family(*from, v6).zip(of_family(*to, v6)).unwrap_or(EMPTY)),
             _ => None,
         }
     }
@@ -148,7 +156,9 @@ impl Model<'_> {
                 let port = match proto {
                     // The place of an ICMP message's port is type and code, whichever the side.
                     Some(1 | 58) => self.space.within(Field::Dport, &[(range.from.into(), range.to.into())]),
-                    Some(6 | 17 | 132 | 136) | None => self.ports(env, if source { Side::Source } else { Side::Destination }, &[*range]),
+                    Some(6 | 17 | 132 | 136) | None => {
+                        self.ports(env, if source { Side::Source } else { Side::Destination }, &[*range])
+                    }
                     Some(_) => Env::there(range.contains(0)),
                 };
                 let set = self.space.bdd.and(of, port);
@@ -220,7 +230,6 @@ impl Model<'_> {
                 let yes = if frag.first { NONE } else { fact(self) };
                 Held { yes, there: later }
             }
-            Ext::Ipv6Header(_) => fact(self).into(),
             Ext::Rt(_) => {
                 let there = self.proto(43);
                 within(self, there)

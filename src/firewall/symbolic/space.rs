@@ -2,6 +2,7 @@
 //! of the packet.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::firewall::packet::{Packet, Proto, To};
@@ -13,7 +14,7 @@ use super::bdd::{ALL, Bdd, NONE, Set};
 /// A field of a packet as it enters. The order is that of the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Field {
-    /// 1 where routing sends it on.
+    /// Its way: 0 to this host, 1 on to another, 2 from this host.
     To,
     /// The interface it comes by, as a number of [`Names`].
     In,
@@ -70,9 +71,31 @@ pub enum Field {
 impl Field {
     /// All, in the order of the variables.
     pub const EVERY: [Self; 26] = [
-        Self::To, Self::In, Self::Out, Self::Proto, Self::Frag, Self::Ct, Self::Dst, Self::Dport, Self::Src,
-        Self::Sport, Self::Flags, Self::Mac, Self::PktType, Self::Mark, Self::Connmark, Self::Length, Self::Ttl,
-        Self::Tos, Self::Uid, Self::Gid, Self::DstType, Self::SrcType, Self::NewDst, Self::NewDport, Self::NewSrc,
+        Self::To,
+        Self::In,
+        Self::Out,
+        Self::Proto,
+        Self::Frag,
+        Self::Ct,
+        Self::Dst,
+        Self::Dport,
+        Self::Src,
+        Self::Sport,
+        Self::Flags,
+        Self::Mac,
+        Self::PktType,
+        Self::Mark,
+        Self::Connmark,
+        Self::Length,
+        Self::Ttl,
+        Self::Tos,
+        Self::Uid,
+        Self::Gid,
+        Self::DstType,
+        Self::SrcType,
+        Self::NewDst,
+        Self::NewDport,
+        Self::NewSrc,
         Self::NewSport,
     ];
     /// How many of them a packet has when it enters.
@@ -176,14 +199,20 @@ impl Space {
         for (index, field) in Field::EVERY.iter().enumerate() {
             starts[index] = at;
             at += match field {
-                Field::To | Field::Frag => 1,
+                Field::Frag => 1,
                 Field::In | Field::Out => name_bits,
                 Field::Proto | Field::Flags | Field::Ttl | Field::Tos => 8,
                 Field::Ct => 3,
-                Field::Dst | Field::Src | Field::NewDst | Field::NewSrc => if v6 { 128 } else { 32 },
+                Field::Dst | Field::Src | Field::NewDst | Field::NewSrc => {
+                    if v6 {
+                        128
+                    } else {
+                        32
+                    }
+                }
                 Field::Dport | Field::Sport | Field::NewDport | Field::NewSport | Field::Length => 16,
                 Field::Mac => 48,
-                Field::PktType | Field::DstType | Field::SrcType => 2,
+                Field::To | Field::PktType | Field::DstType | Field::SrcType => 2,
                 Field::Mark | Field::Connmark | Field::Uid | Field::Gid => 32,
             };
         }
@@ -392,7 +421,10 @@ impl Space {
                     parts.extend([!from_lo, !to_lo]);
                 }
             }
-            Way::Output => parts.push(self.within(Field::Out, &known)),
+            Way::Output => {
+                parts.push(self.equals(Field::To, 2));
+                parts.push(self.within(Field::Out, &known));
+            }
         }
         if !self.fragments {
             parts.push(self.equals(Field::Frag, 0));
@@ -458,10 +490,18 @@ impl Space {
         } else {
             (u128::from(u32::from(Ipv4Addr::new(192, 0, 2, 2))), u128::from(u32::from(Ipv4Addr::new(192, 0, 2, 1))))
         };
-        let real: Vec<(u128, u128)> =
-            (0u128..).zip(&self.names.names).zip(&self.names.kinds).filter(|((_, name), kind)| kind.is_none() && *name != "lo").map(|((n, _), _)| (n, n)).collect();
+        let real: Vec<(u128, u128)> = (0u128..)
+            .zip(&self.names.names)
+            .zip(&self.names.kinds)
+            .filter(|((_, name), kind)| kind.is_none() && *name != "lo")
+            .map(|((n, _), _)| (n, n))
+            .collect();
         let not_lo = self.names.ranges(|name| name != "lo");
-        let any_unicast: Vec<(u128, u128)> = if self.v6 { vec![(0x2000_u128 << 112, (0x4000_u128 << 112) - 1)] } else { vec![(1 << 24, (127 << 24) - 1), (128 << 24, (224 << 24) - 1)] };
+        let any_unicast: Vec<(u128, u128)> = if self.v6 {
+            vec![(0x2000_u128 << 112, (0x4000_u128 << 112) - 1)]
+        } else {
+            vec![(1 << 24, (127 << 24) - 1), (128 << 24, (224 << 24) - 1)]
+        };
         let icmp = if self.v6 { 58 } else { 1 };
         let echo = if self.v6 { 128 << 8 } else { 8 << 8 };
         let wishes: Vec<(Field, Vec<(u128, u128)>)> = vec![
@@ -595,7 +635,10 @@ impl Space {
             octets[2..4].copy_from_slice(&port(Field::Dport));
             octets[13] = u8::try_from(self.value(Field::Flags, path)).unwrap_or(0);
         }
-        octets.iter().map(|octet| format!("{octet:02x}")).collect()
+        octets.iter().fold(String::new(), |mut text, octet| {
+            let _ = write!(text, "{octet:02x}");
+            text
+        })
     }
 
     /// A number as an address of this family.

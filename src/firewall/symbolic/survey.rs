@@ -5,8 +5,19 @@ use crate::firewall::walk::Stack;
 
 use super::space::{Names, Space};
 
-/// Variables for these hosts' rulesets.
+/// Variables for these hosts' rulesets. Later fragments are among the packets where rules ask about
+/// them; else packets are whole, as they are wherever conntrack works.
 pub fn space(stacks: &[&Stack], v6: bool, extra: &[String]) -> Space {
+    let fragments = !stacks.iter().any(|stack| tracks(stack, v6)) && stacks.iter().any(|stack| asks_fragments(stack));
+    with_fragments(stacks, v6, extra, fragments)
+}
+
+/// The same with later fragments wherever there can be some.
+pub(super) fn widest(stacks: &[&Stack], v6: bool) -> Space {
+    with_fragments(stacks, v6, &[], !stacks.iter().any(|stack| tracks(stack, v6)))
+}
+
+fn with_fragments(stacks: &[&Stack], v6: bool, extra: &[String], fragments: bool) -> Space {
     let (mut exact, mut prefixes) = (Vec::new(), Vec::new());
     for name in extra {
         match name.strip_suffix('+').or_else(|| name.strip_suffix('*')) {
@@ -17,7 +28,6 @@ pub fn space(stacks: &[&Stack], v6: bool, extra: &[String]) -> Space {
     for stack in stacks {
         names(stack, &mut exact, &mut prefixes);
     }
-    let fragments = !stacks.iter().any(|stack| tracks(stack, v6));
     Space::new(v6, Names::new(exact, prefixes), fragments)
 }
 
@@ -73,6 +83,14 @@ fn rules(stack: &Stack) -> impl Iterator<Item = &Rule> {
     stack.chains().flat_map(|(_, _, _, chain)| &chain.rules)
 }
 
+fn asks_fragments(stack: &Stack) -> bool {
+    rules(stack).flat_map(|rule| &rule.matches).any(|m| match &m.test {
+        Test::Fragment | Test::Ext(crate::firewall::ruleset::Ext::Frag(_)) => true,
+        Test::Compare(c) => c.fields.iter().any(|f| matches!(f, Nft::Other(text) if text.contains("frag"))),
+        _ => false,
+    })
+}
+
 /// Whether conntrack works for this family: then packets are put together before any rule sees them.
 fn tracks(stack: &Stack, v6: bool) -> bool {
     stack.translates(v6)
@@ -87,7 +105,8 @@ fn tracks(stack: &Stack, v6: bool) -> bool {
                     Test::Stateful { module, .. } => matches!(module.as_str(), "connlimit" | "connbytes"),
                     _ => false,
                 };
-                let target = |target: &Target| matches!(target, Target::Connmark(_) | Target::Notrack | Target::Ct { .. });
+                let target =
+                    |target: &Target| matches!(target, Target::Connmark(_) | Target::Notrack | Target::Ct { .. });
                 rule.matches.iter().any(|m| test(&m.test)) || rule.statements.iter().chain(&rule.target).any(target)
             })
         })

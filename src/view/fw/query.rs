@@ -26,7 +26,11 @@ pub fn query(out: &mut dyn Write, answer: &QueryAnswer, asked: &str, style: Styl
         region(out, &found.region, style)?;
         decided(out, "by", found.decided_by.as_ref(), style)?;
         if !found.confirmed {
-            writeln!(out, "    {}", style.paint(Paint::Bad, "internal inconsistency: the walk of the example says otherwise"))?;
+            writeln!(
+                out,
+                "    {}",
+                style.paint(Paint::Bad, "internal inconsistency: the walk of the example says otherwise")
+            )?;
         }
     }
     if !answer.complete {

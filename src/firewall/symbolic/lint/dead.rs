@@ -31,12 +31,18 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
         let Some(uses) = entered.get(&at) else {
             let jumped = stack.chains().any(|(other, _, _, caller)| {
                 (other.ruleset, other.table) == (at.ruleset, at.table)
-                    && caller.rules.iter().any(|rule| crate::firewall::overview::called(rule, table).contains(&chain.name.as_str()))
+                    && caller
+                        .rules
+                        .iter()
+                        .any(|rule| crate::firewall::overview::called(rule, table).contains(&chain.name.as_str()))
             });
             if jumped && chain.base.is_none() && !chain.rules.is_empty() {
-                let message = format!("no packet comes to chain {}: the rules that jump to it are never matched", chain.name);
+                let message =
+                    format!("no packet comes to chain {}: the rules that jump to it are never matched", chain.name);
                 let lines = callers(stack, at);
-                found.push(Finding::new("unreachable-chain", Severity::Warning, message).at(stack, at, None).because(lines));
+                found.push(
+                    Finding::new("unreachable-chain", Severity::Warning, message).at(stack, at, None).because(lines),
+                );
             }
             continue;
         };
@@ -64,7 +70,12 @@ fn callers(stack: &Stack, at: ChainAt) -> Vec<Option<u32>> {
 }
 
 /// Why a rule is dead.
-fn dead(stack: &Stack, sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)], (at, index, rule): (ChainAt, usize, &Rule)) -> Vec<Finding> {
+fn dead(
+    stack: &Stack,
+    sights: &mut [Sight<'_, '_>],
+    uses: &[(usize, usize)],
+    (at, index, rule): (ChainAt, usize, &Rule),
+) -> Vec<Finding> {
     let Some((_, _, chain)) = stack.at(at) else { return Vec::new() };
     let mut any_match = false;
     for (n, id) in uses {
@@ -85,15 +96,31 @@ fn dead(stack: &Stack, sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)], (a
         } else {
             ("shadowed", "take all its packets before")
         };
-        let says = if places.len() == 1 { says.replacen("do ", "does ", 1).replacen("take ", "takes ", 1) } else { says.to_owned() };
+        let says = if places.len() == 1 {
+            says.replacen("do ", "does ", 1).replacen("take ", "takes ", 1)
+        } else {
+            says.to_owned()
+        };
         let message = format!("{} {says}: this rule never acts", joined(&places));
         let severity = if same { Severity::Warning } else { Severity::Error };
         let example = example(sight, packets);
-        let mut out = vec![Finding { example, ..Finding::new(code, severity, message).at(stack, at, Some(index)).because(lines) }];
+        let mut out = vec![Finding {
+            example,
+            ..Finding::new(code, severity, message).at(stack, at, Some(index)).because(lines)
+        }];
         let accepts = rules.iter().all(|rule| rule.target == Some(Target::Accept));
         if accepts && !rules.is_empty() && matches!(rule.target, Some(Target::Drop | Target::Reject(_))) {
-            let message = format!("{} more than was meant: the rule behind that blocks some of it, {}, never acts", if places.len() == 1 { format!("{} accepts", places[0]) } else { format!("{} accept", joined(&places)) }, place(index, rule));
-            let finding = Finding::new("accept-before-drop", Severity::Error, message).at(stack, at, by.first().copied());
+            let message = format!(
+                "{} more than was meant: the rule behind that blocks some of it, {}, never acts",
+                if places.len() == 1 {
+                    format!("{} accepts", places[0])
+                } else {
+                    format!("{} accept", joined(&places))
+                },
+                place(index, rule)
+            );
+            let finding =
+                Finding::new("accept-before-drop", Severity::Error, message).at(stack, at, by.first().copied());
             out.push(Finding { example: out[0].example.clone(), ..finding.because([rule.line]) });
         }
         return out;
@@ -146,6 +173,7 @@ enum Then {
     Other,
 }
 
+#[derive(Clone)]
 struct Suffix {
     parts: Vec<(Then, Set)>,
     /// Packets that something counts, logs or remembers.
@@ -153,9 +181,16 @@ struct Suffix {
 }
 
 /// Rules that act, and without which every packet would meet the same end.
-fn redundant(stack: &Stack, sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)], at: ChainAt, alive: &[bool], found: &mut Vec<Finding>) {
+fn redundant(
+    stack: &Stack,
+    sights: &mut [Sight<'_, '_>],
+    uses: &[(usize, usize)],
+    at: ChainAt,
+    alive: &[bool],
+    found: &mut Vec<Finding>,
+) {
     let Some((_, _, chain)) = stack.at(at) else { return };
-    let mut suffixes: Vec<Suffix> = uses
+    let start: Vec<Suffix> = uses
         .iter()
         .map(|_| {
             let then = match &chain.base {
@@ -166,11 +201,19 @@ fn redundant(stack: &Stack, sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)
             Suffix { parts: vec![(then, super::super::bdd::ALL)], seen: NONE }
         })
         .collect();
+    // What is told must hold for each rule that is told alone, and for all of them together: one
+    // suffix has every rule, the other none of those that are told.
+    let (mut whole, mut kept) = (start.clone(), start);
     for (index, rule) in chain.rules.iter().enumerate().rev() {
+        let goes =
+            alive[index] && removable(sights, uses, &whole, index, rule) && removable(sights, uses, &kept, index, rule);
+        for ((n, id), suffix) in uses.iter().zip(&mut whole) {
+            before(&mut sights[*n], *id, index, rule, suffix);
+        }
         if !alive[index] {
             continue;
         }
-        if removable(sights, uses, &suffixes, index, rule) {
+        if goes {
             let (n, id) = uses[0];
             let sight = &mut sights[n];
             let seen = sight.model.summaries[id].seen[index];
@@ -181,18 +224,27 @@ fn redundant(stack: &Stack, sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)
             let message = format!("{base} the same with all its packets: without this rule nothing changes");
             let example = example(sight, hit);
             let because = lines.iter().map(|n| chain.rules.get(*n).and_then(|rule| rule.line));
-            let finding = Finding::new("redundant", Severity::Info, message).at(stack, at, Some(index)).because(because);
+            let finding =
+                Finding::new("redundant", Severity::Info, message).at(stack, at, Some(index)).because(because);
             found.push(Finding { example, ..finding });
             continue;
         }
-        for ((n, id), suffix) in uses.iter().zip(&mut suffixes) {
+        for ((n, id), suffix) in uses.iter().zip(&mut kept) {
             before(&mut sights[*n], *id, index, rule, suffix);
         }
     }
 }
 
-fn removable(sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)], suffixes: &[Suffix], index: usize, rule: &Rule) -> bool {
-    if !rule.statements.is_empty() || rule.matches.iter().any(|m| matches!(m.test, Test::Stateful { .. } | Test::Unknown { .. })) {
+fn removable(
+    sights: &mut [Sight<'_, '_>],
+    uses: &[(usize, usize)],
+    suffixes: &[Suffix],
+    index: usize,
+    rule: &Rule,
+) -> bool {
+    if !rule.statements.is_empty()
+        || rule.matches.iter().any(|m| matches!(m.test, Test::Stateful { .. } | Test::Unknown { .. }))
+    {
         return false;
     }
     uses.iter().zip(suffixes).all(|((n, id), suffix)| {
@@ -205,7 +257,11 @@ fn removable(sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)], suffixes: &[
             Some(Target::Return) => Then::Return,
             _ => return false,
         };
-        let then = if then == Then::Return && suffix.parts.iter().all(|(own, _)| *own != Then::Return) { return false } else { then };
+        let then = if then == Then::Return && suffix.parts.iter().all(|(own, _)| *own != Then::Return) {
+            return false;
+        } else {
+            then
+        };
         let hit = sight.model.summaries[*id].seen[index].hit;
         let hit = sight.model.space.bdd.and(sight.entered[*id], hit);
         let Some((_, same)) = suffix.parts.iter().find(|(own, _)| *own == then) else { return hit.is_none() };
@@ -292,7 +348,13 @@ fn put(suffix: &mut Suffix, then: Then, set: Set, model: &mut super::super::mode
 }
 
 /// A jump: the called chain's own ends, and for what comes back the suffix.
-fn called_chain(model: &mut super::super::model::Model<'_>, called: Option<usize>, matched: Set, goes: bool, suffix: &mut Suffix) {
+fn called_chain(
+    model: &mut super::super::model::Model<'_>,
+    called: Option<usize>,
+    matched: Set,
+    goes: bool,
+    suffix: &mut Suffix,
+) {
     let Some(called) = called else {
         for (_, own) in &mut suffix.parts {
             *own = model.space.bdd.minus(*own, matched);
@@ -302,7 +364,8 @@ fn called_chain(model: &mut super::super::model::Model<'_>, called: Option<usize
     };
     let summary = model.summaries[called].clone();
     // A chain that logs, counts or changes anything is not looked into further.
-    let changes = summary.pass.iter().chain(&summary.ret).any(|(_, env)| summary.envs.first().is_some_and(|first| first != env));
+    let changes =
+        summary.pass.iter().chain(&summary.ret).any(|(_, env)| summary.envs.first().is_some_and(|first| first != env));
     let quiet = model.stack.at(summary.at).is_some_and(|(_, _, chain)| {
         chain.rules.iter().all(|rule| {
             rule.statements.is_empty()
@@ -340,7 +403,14 @@ fn called_chain(model: &mut super::super::model::Model<'_>, called: Option<usize
 
 /// Pairs of rules of opposite verdicts that share packets, neither about the other's alone: which
 /// stands first decides.
-fn order(stack: &Stack, sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)], at: ChainAt, alive: &[bool], found: &mut Vec<Finding>) {
+fn order(
+    stack: &Stack,
+    sights: &mut [Sight<'_, '_>],
+    uses: &[(usize, usize)],
+    at: ChainAt,
+    alive: &[bool],
+    found: &mut Vec<Finding>,
+) {
     let Some((_, _, chain)) = stack.at(at) else { return };
     let rules: Vec<(usize, &Rule)> = chain
         .rules
@@ -360,7 +430,8 @@ fn order(stack: &Stack, sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)], a
                 continue;
             }
             let bdd = &mut sight.model.space.bdd;
-            let (mine, theirs) = (sight.model.summaries[id].seen[*index].matched, sight.model.summaries[id].seen[*first].matched);
+            let (mine, theirs) =
+                (sight.model.summaries[id].seen[*index].matched, sight.model.summaries[id].seen[*first].matched);
             let shared = bdd.and(mine, theirs);
             if shared.is_none() || bdd.within(mine, theirs) || bdd.within(theirs, mine) {
                 continue;
@@ -374,10 +445,14 @@ fn order(stack: &Stack, sights: &mut [Sight<'_, '_>], uses: &[(usize, usize)], a
             told += 1;
             let message = format!(
                 "some packets are {} by {} and would be {} by this rule: which stands first decides",
-                past(other), place(*first, other), past(rule)
+                past(other),
+                place(*first, other),
+                past(rule)
             );
             let example = example(sight, shared);
-            let finding = Finding::new("order-dependent", Severity::Info, message).at(stack, at, Some(*index)).because([other.line]);
+            let finding = Finding::new("order-dependent", Severity::Info, message)
+                .at(stack, at, Some(*index))
+                .because([other.line]);
             found.push(Finding { example, ..finding });
         }
     }

@@ -142,7 +142,7 @@ pub(super) struct Sight<'a, 'b> {
 /// Finds what is wrong.
 pub fn lint(stack: &Stack, warnings: &[Warning]) -> Vec<Finding> {
     let mut found = names::look(stack, warnings);
-    let mut spaces: Vec<Space> = families(&[stack]).into_iter().map(|v6| survey::space(&[stack], v6, &[])).collect();
+    let mut spaces: Vec<Space> = families(&[stack]).into_iter().map(|v6| survey::widest(&[stack], v6)).collect();
     let mut sights: Vec<Sight<'_, '_>> = spaces
         .iter_mut()
         .map(|space| {
@@ -185,7 +185,12 @@ pub fn lint(stack: &Stack, warnings: &[Warning]) -> Vec<Finding> {
         });
     }
     found.sort_by(|a, b| {
-        (&a.source, a.line, std::cmp::Reverse(a.severity), a.code).cmp(&(&b.source, b.line, std::cmp::Reverse(b.severity), b.code))
+        (&a.source, a.line, std::cmp::Reverse(a.severity), a.code).cmp(&(
+            &b.source,
+            b.line,
+            std::cmp::Reverse(b.severity),
+            b.code,
+        ))
     });
     found.dedup();
     found

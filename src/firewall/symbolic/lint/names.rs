@@ -17,12 +17,22 @@ pub(super) fn look(stack: &Stack, warnings: &[Warning]) -> Vec<Finding> {
     for (at, _, table, chain) in stack.chains() {
         for rule in &chain.rules {
             calls.entry((at.ruleset, at.table)).or_default().extend(called(rule, table));
-            asked.extend(rule.matches.iter().filter_map(|m| if let Test::Set { name, .. } = &m.test { Some(name.as_str()) } else { None }));
+            asked.extend(
+                rule.matches
+                    .iter()
+                    .filter_map(|m| if let Test::Set { name, .. } = &m.test { Some(name.as_str()) } else { None }),
+            );
         }
     }
-    let sets: Vec<_> = stack.rulesets().iter().flat_map(|ruleset| ruleset.sets.iter().map(move |set| (ruleset, set))).collect();
+    let sets: Vec<_> =
+        stack.rulesets().iter().flat_map(|ruleset| ruleset.sets.iter().map(move |set| (ruleset, set))).collect();
     for (_, set) in &sets {
-        asked.extend(set.elements.iter().flat_map(|e| &e.parts).filter_map(|part| if let ElementPart::Set(name) = part { Some(name.as_str()) } else { None }));
+        asked.extend(
+            set.elements
+                .iter()
+                .flat_map(|e| &e.parts)
+                .filter_map(|part| if let ElementPart::Set(name) = part { Some(name.as_str()) } else { None }),
+        );
     }
     for (at, _, table, chain) in stack.chains() {
         let used = calls.get(&(at.ruleset, at.table)).is_some_and(|names| names.contains(chain.name.as_str()));
@@ -88,7 +98,9 @@ fn sets_of(rule: &Rule) -> Vec<Named<'_>> {
             Test::Set { name, .. } => names.push(Named::Ipset(name)),
             Test::Compare(comparison) => {
                 let parts = comparison.operands.iter().flatten();
-                names.extend(parts.filter_map(|part| if let Operand::Set(name) = part { Some(Named::Nft(name)) } else { None }));
+                names.extend(
+                    parts.filter_map(|part| if let Operand::Set(name) = part { Some(Named::Nft(name)) } else { None }),
+                );
             }
             _ => (),
         }
@@ -104,7 +116,10 @@ fn sets_of(rule: &Rule) -> Vec<Named<'_>> {
 fn changed_by_rule(stack: &Stack, name: &str) -> bool {
     let word = format!(" {name} ");
     stack.chains().flat_map(|(_, _, _, chain)| &chain.rules).any(|rule| {
-        rule.statements.iter().chain(&rule.target).any(|target| matches!(target, Target::Ext(_)) && format!("{target} ").contains(&word))
+        rule.statements
+            .iter()
+            .chain(&rule.target)
+            .any(|target| matches!(target, Target::Ext(_)) && format!("{target} ").contains(&word))
     })
 }
 
@@ -123,7 +138,9 @@ fn refused(stack: &Stack, at: ChainAt, rule: &Rule) -> Option<String> {
         Target::Drop if name == "nat" => word("the nat table does not filter; DROP belongs into the filter table"),
         Target::Reject(_) if name != "filter" => word("REJECT works in the filter table alone"),
         Target::Dnat(_) | Target::Redirect(_) if name != "nat" => word("DNAT and REDIRECT work in the nat table alone"),
-        Target::Snat(_) | Target::Masquerade(_) if name != "nat" => word("SNAT and MASQUERADE work in the nat table alone"),
+        Target::Snat(_) | Target::Masquerade(_) if name != "nat" => {
+            word("SNAT and MASQUERADE work in the nat table alone")
+        }
         Target::Dnat(_) | Target::Redirect(_) if nat_hook(&[Hook::Prerouting, Hook::Output]) => {
             word("the destination is translated in PREROUTING and OUTPUT")
         }
@@ -132,11 +149,17 @@ fn refused(stack: &Stack, at: ChainAt, rule: &Rule) -> Option<String> {
         }
         Target::Masquerade(_) if nat_hook(&[Hook::Postrouting]) => word("MASQUERADE works in POSTROUTING alone"),
         Target::Notrack if name != "raw" => word("NOTRACK works in the raw table alone"),
-        Target::Ttl { .. } | Target::Tos { .. } if name != "mangle" => word("TTL and TOS are changed in the mangle table alone"),
+        Target::Ttl { .. } | Target::Tos { .. } if name != "mangle" => {
+            word("TTL and TOS are changed in the mangle table alone")
+        }
         _ => {
             let core = |m: &crate::firewall::Match| match (&m.test, hook) {
-                (Test::OutInterface(_), Some(Hook::Input | Hook::Prerouting)) => Some("iptables refuses -o here: no packet has an outgoing interface yet"),
-                (Test::InInterface(_), Some(Hook::Output | Hook::Postrouting)) => Some("iptables refuses -i here: no packet has an incoming interface any more"),
+                (Test::OutInterface(_), Some(Hook::Input | Hook::Prerouting)) => {
+                    Some("iptables refuses -o here: no packet has an outgoing interface yet")
+                }
+                (Test::InInterface(_), Some(Hook::Output | Hook::Postrouting)) => {
+                    Some("iptables refuses -i here: no packet has an incoming interface any more")
+                }
                 (Test::Mac(_), Some(Hook::Output | Hook::Postrouting)) => Some("mac works where packets come in"),
                 _ => None,
             };

@@ -13,9 +13,23 @@ use super::{Finding, Severity, Sight};
 
 /// Services that nobody means to offer to everyone.
 const PRIVATE: [(u16, &str); 17] = [
-    (23, "telnet"), (111, "rpcbind"), (135, "MS RPC"), (139, "NetBIOS"), (445, "SMB"), (1433, "MS SQL"),
-    (1521, "Oracle"), (2049, "NFS"), (2375, "Docker"), (2379, "etcd"), (3306, "MySQL"), (3389, "RDP"),
-    (5432, "PostgreSQL"), (5900, "VNC"), (6379, "Redis"), (9200, "Elasticsearch"), (27_017, "MongoDB"),
+    (23, "telnet"),
+    (111, "rpcbind"),
+    (135, "MS RPC"),
+    (139, "NetBIOS"),
+    (445, "SMB"),
+    (1433, "MS SQL"),
+    (1521, "Oracle"),
+    (2049, "NFS"),
+    (2375, "Docker"),
+    (2379, "etcd"),
+    (3306, "MySQL"),
+    (3389, "RDP"),
+    (5432, "PostgreSQL"),
+    (5900, "VNC"),
+    (6379, "Redis"),
+    (9200, "Elasticsearch"),
+    (27_017, "MongoDB"),
 ];
 
 pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<Finding>) {
@@ -81,7 +95,12 @@ fn private(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>) {
 
 /// Ports that DNAT sends past INPUT to a container.
 fn published(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>) {
-    let docker = |name: &str| name == "DOCKER" || name.starts_with("DOCKER-") || name == "NETAVARK-HOSTPORT-DNAT" || name == "CNI-HOSTPORT-DNAT";
+    let docker = |name: &str| {
+        name == "DOCKER"
+            || name.starts_with("DOCKER-")
+            || name == "NETAVARK-HOSTPORT-DNAT"
+            || name == "CNI-HOSTPORT-DNAT"
+    };
     if !stack.chains().any(|(_, _, _, chain)| docker(&chain.name)) {
         return;
     }
@@ -131,7 +150,8 @@ fn published(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>)
         finding.line = by.line;
         finding.source = by.source;
         finding.example = Some(packet.to_string());
-        finding.because = filter_chain(stack, Hook::Input, sight.v6).and_then(|(at, _)| stack.at(at)?.2.line).into_iter().collect();
+        finding.because =
+            filter_chain(stack, Hook::Input, sight.v6).and_then(|(at, _)| stack.at(at)?.2.line).into_iter().collect();
         found.push(finding);
     }
 }
@@ -175,10 +195,9 @@ fn disagree(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<Finding
         }
         left
     };
-    for (ports, open, shut, at) in [
-        (only(&open4, &open6), "IPv4", "IPv6", six.0),
-        (only(&open6, &open4), "IPv6", "IPv4", four.0),
-    ] {
+    for (ports, open, shut, at) in
+        [(only(&open4, &open6), "IPv4", "IPv6", six.0), (only(&open6, &open4), "IPv6", "IPv4", four.0)]
+    {
         if ports.is_empty() {
             continue;
         }
@@ -186,7 +205,9 @@ fn disagree(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<Finding
             .iter()
             .take(12)
             .map(|(from, to)| {
-                let one = |n: u128| u16::try_from(n).ok().and_then(service_name).map_or(n.to_string(), |name| format!("{n} ({name})"));
+                let one = |n: u128| {
+                    u16::try_from(n).ok().and_then(service_name).map_or(n.to_string(), |name| format!("{n} ({name})"))
+                };
                 if from == to { one(*from) } else { format!("{from}-{to}") }
             })
             .collect();

@@ -7,7 +7,7 @@ use crate::firewall::walk::{ChainAt, Stack};
 use crate::host::Backend;
 
 use super::super::bdd::{ALL, NONE, Set};
-use super::super::diff::diff;
+use super::super::diff::diff_fragments;
 use super::super::model::{Fate, Model};
 use super::super::space::{Field, Way, number};
 use super::super::survey;
@@ -26,7 +26,7 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
 pub(super) fn filter_chain(stack: &Stack, hook: Hook, v6: bool) -> Option<(ChainAt, Policy)> {
     let chains = stack.base_chains(hook, v6).into_iter();
     let own = chains.filter(|(_, base)| base.kind == ChainKind::Filter && base.priority > -100);
-    own.map(|(at, base)| (at, base.policy)).last()
+    own.map(|(at, base)| (at, base.policy)).next_back()
 }
 
 /// The packets of one way that pass.
@@ -41,7 +41,8 @@ fn all_of(sight: &mut Sight<'_, '_>, sets: &[Set]) -> Set {
 
 fn loopback(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>) {
     let Some((at, _)) = filter_chain(stack, Hook::Input, sight.v6) else { return };
-    let own: IpAddr = if sight.v6 { IpAddr::V6(std::net::Ipv6Addr::LOCALHOST) } else { IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
+    let own: IpAddr =
+        if sight.v6 { IpAddr::V6(std::net::Ipv6Addr::LOCALHOST) } else { IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
     let space = &mut *sight.model.space;
     let lo = space.names.ranges(|name| name == "lo");
     let sets = [
@@ -91,7 +92,10 @@ fn established(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding
             ESTABLISHED,RELATED"
             .to_owned();
         let example = example(sight, answer);
-        found.push(Finding { example, ..Finding::new("no-established", Severity::Warning, message).at(stack, at, None) });
+        found.push(Finding {
+            example,
+            ..Finding::new("no-established", Severity::Warning, message).at(stack, at, None)
+        });
     }
 }
 
@@ -116,8 +120,15 @@ fn doors(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>) {
         for (id, comes) in sight.entered.clone().into_iter().enumerate() {
             let at = sight.model.summaries[id].at;
             let Some((_, table, chain)) = stack.at(at) else { continue };
-            let Some(base) = chain.base.as_ref().filter(|base| base.hook == hook && base.kind == ChainKind::Filter) else { continue };
-            if base.priority <= -100 || comes.is_none() || table.name == "security" || Some(at) != filter_chain(stack, hook, sight.v6).map(|(at, _)| at) {
+            let Some(base) = chain.base.as_ref().filter(|base| base.hook == hook && base.kind == ChainKind::Filter)
+            else {
+                continue;
+            };
+            if base.priority <= -100
+                || comes.is_none()
+                || table.name == "security"
+                || Some(at) != filter_chain(stack, hook, sight.v6).map(|(at, _)| at)
+            {
                 continue;
             }
             let come = sight.model.space.bdd.and(comes, asked);
@@ -132,8 +143,13 @@ fn doors(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>) {
                     if own.is_none() {
                         continue;
                     }
-                    let what = if hook == Hook::Input { "to every port of this host" } else { "through this host to any other" };
-                    let message = format!("this accepts new connections from anyone {what} that no rule before it blocks");
+                    let what = if hook == Hook::Input {
+                        "to every port of this host"
+                    } else {
+                        "through this host to any other"
+                    };
+                    let message =
+                        format!("this accepts new connections from anyone {what} that no rule before it blocks");
                     let example = example(sight, own);
                     let finding = Finding::new("open-to-world", Severity::Warning, message).at(stack, at, Some(index));
                     push_once(found, Finding { example, ..finding });
@@ -144,9 +160,17 @@ fn doors(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>) {
                 let end = sight.model.summaries[id].end;
                 let end = sight.model.space.bdd.and(end, come);
                 if !end.is_none() {
-                    let message = "the policy lets in what no rule is about, so that the rules that accept keep nobody out".to_owned();
+                    let message =
+                        "the policy lets in what no rule is about, so that the rules that accept keep nobody out"
+                            .to_owned();
                     let example = example(sight, end);
-                    push_once(found, Finding { example, ..Finding::new("policy-accept", Severity::Warning, message).at(stack, at, None) });
+                    push_once(
+                        found,
+                        Finding {
+                            example,
+                            ..Finding::new("policy-accept", Severity::Warning, message).at(stack, at, None)
+                        },
+                    );
                 }
             }
         }
@@ -155,7 +179,10 @@ fn doors(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>) {
 
 /// Inet tables are looked at for each family; what is the same is told once.
 fn push_once(found: &mut Vec<Finding>, finding: Finding) {
-    if !found.iter().any(|own| (own.code, &own.table, &own.chain, own.rule, own.family) == (finding.code, &finding.table, &finding.chain, finding.rule, finding.family)) {
+    if !found.iter().any(|own| {
+        (own.code, &own.table, &own.chain, own.rule, own.family)
+            == (finding.code, &finding.table, &finding.chain, finding.rule, finding.family)
+    }) {
         found.push(finding);
     }
 }
@@ -168,16 +195,22 @@ fn is_wide(test: &Test) -> bool {
 /// Packets that the two iptables treat differently.
 pub(super) fn backends(stack: &Stack, found: &mut Vec<Finding>) {
     let shaped = stack.rulesets().iter().all(|r| r.tables.iter().all(super::super::super::Table::is_iptables_shaped));
-    let odd = stack.chains().flat_map(|(_, _, _, chain)| &chain.rules).flat_map(|rule| &rule.matches).any(|m| match &m.test {
+    let odd = stack.chains().flat_map(|(_, _, _, chain)| &chain.rules).flat_map(|rule| &rule.matches).any(|m| match &m
+        .test
+    {
         Test::TcpFlags { mask, .. } => mask.0 == 0,
         Test::Port { range, .. } => m.negated && range.from == 0 && range.to == u16::MAX,
         _ => false,
     });
-    let fragments = [false, true].into_iter().any(|v6| {
-        super::super::query::families(&[stack]).contains(&v6) && survey::space(&[stack], v6, &[]).fragments
-    });
-    let ports = stack.chains().flat_map(|(_, _, _, chain)| &chain.rules).flat_map(|rule| &rule.matches).any(|m| matches!(m.test, Test::Port { .. } | Test::TcpFlags { .. }));
-    if !shaped || !odd && !(fragments && ports) {
+    let fragments = [false, true]
+        .into_iter()
+        .any(|v6| super::super::query::families(&[stack]).contains(&v6) && survey::widest(&[stack], v6).fragments);
+    let ports = stack
+        .chains()
+        .flat_map(|(_, _, _, chain)| &chain.rules)
+        .flat_map(|rule| &rule.matches)
+        .any(|m| matches!(m.test, Test::Port { .. } | Test::TcpFlags { .. }));
+    if !(shaped && (odd || fragments && ports)) {
         return;
     }
     let as_backend = |backend: Backend| {
@@ -187,7 +220,7 @@ pub(super) fn backends(stack: &Stack, found: &mut Vec<Finding>) {
         }))
     };
     let (legacy, nft) = (as_backend(Backend::Legacy), as_backend(Backend::Nft));
-    let changes = diff(&legacy, &nft, false, 40);
+    let changes = diff_fragments(&legacy, &nft, 40);
     let mut told: Vec<Option<u32>> = Vec::new();
     for change in changes.regions.iter().filter(|change| change.confirmed) {
         // The rule that sees the packet by one of the two alone.
@@ -210,7 +243,12 @@ pub(super) fn backends(stack: &Stack, found: &mut Vec<Finding>) {
         finding.line = by.line;
         finding.source.clone_from(&by.source);
         finding.example = Some(change.region.example.to_string());
-        finding.because = [&change.old_rule, &change.new_rule].into_iter().flatten().filter_map(|by| by.line).filter(|line| Some(*line) != by.line).collect();
+        finding.because = [&change.old_rule, &change.new_rule]
+            .into_iter()
+            .flatten()
+            .filter_map(|by| by.line)
+            .filter(|line| Some(*line) != by.line)
+            .collect();
         found.push(finding);
     }
 }
