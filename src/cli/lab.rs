@@ -10,6 +10,7 @@ mod hold;
 mod run;
 mod shell;
 mod stage;
+mod trace;
 
 use std::io::{IsTerminal, Write};
 
@@ -104,10 +105,13 @@ enum ServiceCommand {
 pub(super) fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
     match &args.command {
         LabCommand::List => list(style, json),
+        LabCommand::Run { name } if stage::inside() && name == trace::NAME => trace::inside(style, json),
         LabCommand::Run { name } if stage::inside() => run::inside(name, style, json),
         LabCommand::Run { name } => {
             // Asked here so that a wrong name is told before anything is made.
-            scenario(name)?;
+            if name != trace::NAME {
+                scenario(name)?;
+            }
             stage::enter(&["lab", "run", name], style, json)
         }
         LabCommand::Up { name, healthy } => hold::up(name, *healthy, style, json),
@@ -143,7 +147,7 @@ fn list(style: Style, json: bool) -> anyhow::Result<u8> {
     let text = if json {
         view::lab::list_json(&scenarios, &topologies)
     } else {
-        view::lab::list(&scenarios, &topologies, style)
+        view::lab::list(&scenarios, &[(trace::NAME, trace::SUMMARY)], &topologies, style)
     };
     print(&text)?;
     Ok(0)

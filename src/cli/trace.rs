@@ -208,7 +208,7 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
         return all_paths(args, global, drawing, requests, &means, &mut looked, style);
     }
     let lookups = RefCell::new(looked);
-    let shown = RefCell::new(Shown { hops: 0, failed: None });
+    let shown = RefCell::new(Shown { hops: 0, nameless: Vec::new(), failed: None });
     let human = !global.json && !args.explain;
     if !global.json && single {
         print(&view::trace::header(&requests[0], means.raw, style))?;
@@ -251,8 +251,13 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
             print(&(lesson + &view::trace::summary(trace, style)))?;
         }
     } else {
-        let from = shown.borrow().hops;
-        show(&traces, from, single, &mut lookups, style)?;
+        let shown = shown.into_inner();
+        show(&traces, shown.hops, single, &mut lookups, style)?;
+        let late = |address: &IpAddr| Some(format!("{address} is {}", lookups.name(*address)?));
+        let late: Vec<String> = shown.nameless.iter().filter_map(late).collect();
+        if !late.is_empty() {
+            print(&format!("names that came later: {}\n", late.join(", ")))?;
+        }
     }
     Ok(traces.iter().map(exit_code).max().unwrap_or(0))
 }
@@ -293,9 +298,7 @@ fn all_paths(
             continue;
         }
         print(&match drawing {
-            Drawing::Text => {
-                view::trace::paths::text(&graph, lookups, style) + &view::trace::summary(&trace, style)
-            }
+            Drawing::Text => view::trace::paths::text(&graph, lookups, style) + &view::trace::summary(&trace, style),
             Drawing::Svg => view::trace::paths::svg(&graph, &trace.target, lookups),
             Drawing::Dot => view::trace::paths::dot(&graph, lookups),
         })?;
@@ -351,6 +354,8 @@ fn show(traces: &[Trace], from: usize, single: bool, lookups: &mut Lookups, styl
 /// What was printed while the trace ran.
 struct Shown {
     hops: usize,
+    /// Addresses whose names were not there yet.
+    nameless: Vec<IpAddr>,
     failed: Option<std::io::Error>,
 }
 
@@ -363,6 +368,13 @@ impl Shown {
         for at in self.hops..certain {
             let ttl = tracer.request().first.saturating_add(u8::try_from(at).unwrap_or(u8::MAX));
             text.push_str(&view::trace::hop(&tracer.hop(ttl), lookups, style));
+        }
+        for address in (self.hops..certain).flat_map(|at| {
+            tracer.hop(tracer.request().first.saturating_add(u8::try_from(at).unwrap_or(u8::MAX))).addresses()
+        }) {
+            if lookups.name(address).is_none() && !self.nameless.contains(&address) {
+                self.nameless.push(address);
+            }
         }
         self.hops = certain;
         let mut out = std::io::stdout().lock();

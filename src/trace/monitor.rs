@@ -232,7 +232,8 @@ impl Watched {
         };
         let ttls: Vec<u8> = (self.request.first..=last.max(self.request.first)).collect();
         // The first round shows the path at once; later ones are spread, so that no router is asked in bursts.
-        let gap = if self.round == 1 { Duration::ZERO } else { interval / 2 / u32::try_from(ttls.len()).unwrap_or(1).max(1) };
+        let gap =
+            if self.round == 1 { Duration::ZERO } else { interval / 2 / u32::try_from(ttls.len()).unwrap_or(1).max(1) };
         self.due = ttls.into_iter().zip(0u32..).map(|(ttl, at)| (now + gap * at, ttl)).collect();
     }
 
@@ -283,9 +284,8 @@ impl Watched {
 
     fn report(&self) -> WatchReport {
         let last = self.end.unwrap_or(self.last_answered());
-        let shown: Vec<(u8, Stats)> = (self.request.first..=last)
-            .map(|ttl| (ttl, self.hops.get(&ttl).cloned().unwrap_or_default()))
-            .collect();
+        let shown: Vec<(u8, Stats)> =
+            (self.request.first..=last).map(|ttl| (ttl, self.hops.get(&ttl).cloned().unwrap_or_default())).collect();
         let mut hops: Vec<HopReport> = Vec::new();
         for (at, (ttl, stats)) in shown.iter().enumerate() {
             let percent = |lost: u32| f64::from(lost) * 100.0 / f64::from(stats.sent.max(1));
@@ -295,7 +295,8 @@ impl Watched {
             // Loss on the way to a hop is loss for all behind it, so the least of those is an upper bound.
             let behind = shown[at + 1..].iter().filter(|(_, later)| later.received > 0);
             let least = behind.map(|(_, later)| f64::from(later.sent - later.received) / f64::from(later.sent.max(1)));
-            let least = least.fold(None, |known: Option<f64>, share| Some(known.map_or(share, |known| known.min(share))));
+            let least =
+                least.fold(None, |known: Option<f64>, share| Some(known.map_or(share, |known| known.min(share))));
             let own = f64::from(lost) / f64::from(stats.sent.max(1));
             let verdict = if lost == 0 {
                 None
@@ -432,7 +433,10 @@ mod tests {
     fn times_are_those_of_the_textbook() {
         let mut times = Times::default();
         [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0].into_iter().for_each(|ms| times.add(ms));
-        assert_eq!((times.avg_ms, times.best_ms, times.worst_ms, times.last_ms), (Some(5.0), Some(2.0), Some(9.0), Some(9.0)));
+        assert_eq!(
+            (times.avg_ms, times.best_ms, times.worst_ms, times.last_ms),
+            (Some(5.0), Some(2.0), Some(9.0), Some(9.0))
+        );
         assert!((times.stddev_ms.unwrap() - (32.0_f64 / 7.0).sqrt()).abs() < 1e-12);
         assert_eq!(times.jitter_ms, Some(1.0));
         let mut one = Times::default();

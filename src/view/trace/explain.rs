@@ -101,7 +101,12 @@ fn dump(packet: &[u8], marked: usize, style: Style) -> String {
             if line * 16 + at == marked { style.paint(Paint::Warn, text) } else { text }
         };
         let octets: Vec<String> = part.iter().enumerate().map(octet).collect();
-        let _ = writeln!(out, "             {}  {}", style.paint(Paint::Dim, format!("{:04x}", line * 16)), octets.join(" "));
+        let _ = writeln!(
+            out,
+            "             {}  {}",
+            style.paint(Paint::Dim, format!("{:04x}", line * 16)),
+            octets.join(" ")
+        );
     }
     if packet.len() > 96 {
         let _ = writeln!(out, "             … {} octets more", packet.len() - 96);
@@ -115,21 +120,36 @@ fn answered(trace: &Trace, ttl: u8, answer: &Answer, style: Style) -> String {
     let before = if ttl == 1 { String::new() } else { format!("{} routers have each taken one off. ", ttl - 1) };
     let before = if ttl == 2 { "One router has taken one off. ".to_owned() } else { before };
     let says = answer.icmp.as_ref().map_or(String::new(), |icmp| {
-        format!("ICMP{} type {} code {}, {}", if who.is_ipv6() { "v6" } else { "" }, icmp.icmp_type, icmp.code, icmp.says)
+        format!(
+            "ICMP{} type {} code {}, {}",
+            if who.is_ipv6() { "v6" } else { "" },
+            icmp.icmp_type,
+            icmp.code,
+            icmp.says
+        )
     });
     let what = match answer.said {
         Said::TimeExceeded => format!(
             "{before}{who} gets it with TTL 1, takes one off, is left with 0, throws it away and says so to the sender"
         ),
-        Said::EchoReply => format!("{before}{who} is the destination: it is not passed on, so its TTL does not matter; an echo request is answered"),
+        Said::EchoReply => format!(
+            "{before}{who} is the destination: it is not passed on, so its TTL does not matter; an echo request is answered"
+        ),
         Said::PortUnreachable => format!(
             "{before}{who} is the destination: no program waits at that port, and it says so. An error is what a UDP trace hopes for"
         ),
-        Said::SynAck => format!("{before}{who} is the destination, and the port is open: it agrees to a connection (which this host then resets)"),
-        Said::Rst => format!("{before}{who} is the destination: nothing listens at that port, and it says so by a reset"),
+        Said::SynAck => format!(
+            "{before}{who} is the destination, and the port is open: it agrees to a connection (which this host then resets)"
+        ),
+        Said::Rst => {
+            format!("{before}{who} is the destination: nothing listens at that port, and it says so by a reset")
+        }
         Said::TcpOther => format!("{before}{who} answers with some TCP segment"),
         Said::Data => format!("{before}{who} is the destination, and a program at that port answered"),
-        Said::TooBig => format!("{before}{who} cannot pass it on: the next link takes packets of at most {} octets", answer.mtu.unwrap_or(0)),
+        Said::TooBig => format!(
+            "{before}{who} cannot pass it on: the next link takes packets of at most {} octets",
+            answer.mtu.unwrap_or(0)
+        ),
         Said::Unreachable => format!("{before}{who} refuses to pass it on"),
     };
     out.push_str(&hang("  then       ", &what, style.width));
@@ -150,13 +170,18 @@ fn answered(trace: &Trace, ttl: u8, answer: &Answer, style: Style) -> String {
     out.push_str(&hang("  comes back ", &back, style.width));
     if let Some(quoted) = &answer.quoted {
         let count = quoted.len();
-        let text = format!(
-            "the message carries our packet's IP header and {count} octets behind it. Routers keep no memory of packets: \
-             without these octets nobody could tell which packet, of which program, it is about"
-        );
+        let mut text = format!("the message carries our packet's IP header and {count} octets behind it");
+        if ttl == trace.hops.first().map_or(1, |hop| hop.ttl) {
+            text.push_str(
+                ". Routers keep no memory of packets: without these octets nobody could tell which packet, of which \
+                 program, it is about",
+            );
+        }
         out.push_str(&hang("  quotes     ", &text, style.width));
         if let Some(left) = answer.quoted_ttl.filter(|left| *left != 1 && answer.said == Said::TimeExceeded) {
-            let text = format!("the TTL in the quote is {left}, not 1: something on the way does not count as a router should");
+            let text = format!(
+                "the TTL in the quote is {left}, not 1: something on the way does not count as a router should"
+            );
             out.push_str(&hang("             ", &text, style.width));
         }
     } else if !trace.raw && answer.said == Said::TimeExceeded {
@@ -164,11 +189,15 @@ fn answered(trace: &Trace, ttl: u8, answer: &Answer, style: Style) -> String {
         out.push_str(&hang("  quotes     ", text, style.width));
     }
     for change in &answer.changed {
-        let text = format!("{} was sent as {} and is quoted as {}: something before this hop changed it", change.field, change.sent, change.seen);
+        let text = format!(
+            "{} was sent as {} and is quoted as {}: something before this hop changed it",
+            change.field, change.sent, change.seen
+        );
         out.push_str(&hang("  changed    ", &text, style.width));
     }
     for label in &answer.mpls {
-        let text = format!("label {}, TTL {}: the packet was being switched by label here (RFC 4950)", label.label, label.ttl);
+        let text =
+            format!("label {}, TTL {}: the packet was being switched by label here (RFC 4950)", label.label, label.ttl);
         out.push_str(&hang("  MPLS       ", &text, style.width));
     }
     out

@@ -110,7 +110,8 @@ fn hops(frame: &mut Frame<'_>, area: Rect, report: &WatchReport, choice: &Choice
     let room = usize::from(area.width).saturating_sub(taken).clamp(8, crate::trace::monitor::STRIP);
     let rows = report.hops.iter().map(|hop| row(hop, wide, room, choice));
     let header = Row::new(names).style(Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED));
-    let table = Table::new(rows, widths).header(header).row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let table =
+        Table::new(rows, widths).header(header).row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut state = TableState::new().with_selected(Some(choice.hop.min(report.hops.len().saturating_sub(1))));
     frame.render_stateful_widget(table, area, &mut state);
 }
@@ -152,7 +153,10 @@ fn changes(frame: &mut Frame<'_>, area: Rect, report: &WatchReport) {
         }
     }
     for change in report.changes.iter().rev() {
-        lines.push(Line::from(format!("round {}: hop {} changed from {} to {}", change.round, change.ttl, change.from, change.to)));
+        lines.push(Line::from(format!(
+            "round {}: hop {} changed from {} to {}",
+            change.round, change.ttl, change.from, change.to
+        )));
     }
     frame.render_widget(Paragraph::new(lines), area);
 }

@@ -56,7 +56,11 @@ pub fn text(reports: &[WatchReport], style: Style) -> String {
             }
         }
         for change in &report.changes {
-            let _ = writeln!(out, "  · round {}: hop {} changed from {} to {}", change.round, change.ttl, change.from, change.to);
+            let _ = writeln!(
+                out,
+                "  · round {}: hop {} changed from {} to {}",
+                change.round, change.ttl, change.from, change.to
+            );
         }
         if !report.reached {
             out.push_str("  · the destination did not answer\n");
@@ -72,7 +76,11 @@ pub fn csv(reports: &[WatchReport]) -> String {
         "target,address,protocol,hop,host,name,loss_percent,sent,received,last_ms,avg_ms,best_ms,worst_ms,stddev_ms,jitter_ms,verdict\r\n",
     );
     let quoted = |text: &str| {
-        if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+        if text.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        } else {
+            text.to_owned()
+        }
     };
     for report in reports {
         for hop in &report.hops {
@@ -109,7 +117,14 @@ pub fn markdown(reports: &[WatchReport]) -> String {
     let cell = |text: &str| text.replace('|', "\\|");
     let mut out = String::new();
     for report in reports {
-        let _ = writeln!(out, "### {} ({}) by {}, {} rounds\n", cell(&report.target), report.address, report.protocol, report.rounds);
+        let _ = writeln!(
+            out,
+            "### {} ({}) by {}, {} rounds\n",
+            cell(&report.target),
+            report.address,
+            report.protocol,
+            report.rounds
+        );
         let _ = writeln!(out, "| hop | address | {} | verdict |", COLUMNS.join(" | "));
         let _ = writeln!(out, "|---:|---|{}---|", "---:|".repeat(COLUMNS.len()));
         for hop in &report.hops {
