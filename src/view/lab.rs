@@ -339,7 +339,7 @@ mod tests {
     fn nothing_is_wider_than_the_terminal() {
         for width in [40, 60, 80, 120] {
             let style = Style { color: false, width };
-            let mut text = list(&scenarios::all(), &topology::all(), style);
+            let mut text = list(&scenarios::all(), &[("trace", "a lesson")], &topology::all(), style);
             for scenario in scenarios::all() {
                 text += &drawing(&scenario.topology, style);
                 text += &paragraph(&scenario.summary, style);
