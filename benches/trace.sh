@@ -51,7 +51,6 @@ measure() {
     i=0; while [ "$i" -lt "$runs" ]; do
         start=$(date +%s%N)
         quiet ip netns exec client timeout 60 "$@" >/run/out 2>&1
-        ip netns exec client true
         end=$(date +%s%N); echo "$((end - start))" >>/run/times; i=$((i + 1))
     done
     ip netns exec client timeout 60 "$@" >/run/out 2>/dev/null || true

@@ -112,7 +112,7 @@ pub(super) fn live(
             });
             let mut terminal = ratatui::init();
             let mut shown = || -> std::io::Result<()> {
-                while !prober.is_finished() || args.count.is_some() {
+                while !prober.is_finished() {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
