@@ -12,6 +12,7 @@ mod hold;
 mod run;
 mod shell;
 mod stage;
+mod trace;
 
 use std::io::{IsTerminal, Write};
 
@@ -106,12 +107,18 @@ enum ServiceCommand {
 pub(super) fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
     match &args.command {
         LabCommand::List => list(style, json),
+<<<<<<< HEAD
         LabCommand::Run { name } if name == handshake::NAME && stage::inside() => handshake::inside(style, json),
         LabCommand::Run { name } if name == handshake::NAME => stage::enter(&["lab", "run", name], style, json),
+=======
+        LabCommand::Run { name } if stage::inside() && name == trace::NAME => trace::inside(style, json),
+>>>>>>> trace
         LabCommand::Run { name } if stage::inside() => run::inside(name, style, json),
         LabCommand::Run { name } => {
             // Asked here so that a wrong name is told before anything is made.
-            scenario(name)?;
+            if name != trace::NAME {
+                scenario(name)?;
+            }
             stage::enter(&["lab", "run", name], style, json)
         }
         LabCommand::Up { name, healthy } => hold::up(name, *healthy, style, json),
@@ -147,9 +154,13 @@ fn list(style: Style, json: bool) -> anyhow::Result<u8> {
     let text = if json {
         view::lab::list_json(&scenarios, &topologies)
     } else {
+<<<<<<< HEAD
         let mut text = view::lab::list(&scenarios, &topologies, style);
         let _ = write!(text, "\nLessons (reachwhy lab run NAME)\n  {}  {}\n", handshake::NAME, handshake::SUMMARY);
         text
+=======
+        view::lab::list(&scenarios, &[(trace::NAME, trace::SUMMARY)], &topologies, style)
+>>>>>>> trace
     };
     print(&text)?;
     Ok(0)

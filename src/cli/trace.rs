@@ -1,15 +1,22 @@
 //! `reachwhy trace`: the path to a host.
 
+mod target;
+mod watch;
+
 use std::cell::RefCell;
 use std::io::Write;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use target::{Means, cannot, means, request, target};
+
 use super::{Failure, Global};
+use crate::os::asn::AsnDatabase;
+use crate::os::interrupt;
 use crate::os::names::Names;
-use crate::os::probe::{self, ProbeError, RunOptions};
-use crate::os::{interrupt, resolve};
-use crate::probe::{Moment, PathMethod, PathNeeds};
+use crate::os::probe::{self, RunOptions};
+use crate::probe::{Moment, PathNeeds};
 use crate::trace::mtu::MtuSearch;
 use crate::trace::paths::PathSearch;
 use crate::trace::{Session, Stopped, Trace, TraceRequest, Tracer};
@@ -79,6 +86,26 @@ pub(super) struct TraceArgs {
     /// How sure --paths is to be, at each router, that no way was missed, per cent
     #[arg(long, value_name = "PERCENT", default_value_t = 95.0, value_parser = percent, requires = "paths")]
     confidence: f64,
+    /// Teach: show each probe, what every router did with it, what came back and why
+    #[arg(long, conflicts_with_all = ["paths"])]
+    explain: bool,
+    /// Watch the path on the screen until q is pressed
+    #[arg(long, conflicts_with_all = ["paths", "mtu", "explain", "report"])]
+    live: bool,
+    /// Watch for --count rounds, then report as text, json, csv or md
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text",
+        conflicts_with_all = ["paths", "mtu", "explain"])]
+    report: Option<Report>,
+    /// Rounds of --live and --report (10 for a report)
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        conflicts_with_all = ["paths", "mtu", "explain"])]
+    count: Option<u32>,
+    /// Time between two rounds, in seconds
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    interval: Duration,
+    /// Show autonomous systems from this MaxMind DB file
+    #[arg(long, value_name = "FILE")]
+    asn_db: Option<PathBuf>,
     /// Do without raw sockets even where they may be used
     #[arg(long)]
     unprivileged: bool,
@@ -92,6 +119,22 @@ enum Drawing {
     Dot,
 }
 
+/// How a watched path is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Report {
+    Text,
+    Json,
+    Csv,
+    Md,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("a number of seconds from 0.01 to 3600".to_owned()),
+    }
+}
+
 /// From 50 up to, but not, 100.
 fn percent(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
@@ -103,12 +146,19 @@ fn percent(text: &str) -> Result<f64, String> {
 /// Names and systems, looked up beside the trace.
 pub(super) struct Lookups {
     names: Option<Names>,
+    systems: Option<AsnDatabase>,
 }
 
 impl Lookups {
     fn ask(&mut self, address: IpAddr) {
         if let Some(names) = &mut self.names {
             names.ask(address);
+        }
+    }
+
+    fn wait(&mut self, patience: Duration) {
+        if let Some(names) = &mut self.names {
+            names.wait(patience);
         }
     }
 }
@@ -118,16 +168,20 @@ impl Labels for Lookups {
         self.names.as_mut()?.get(address)
     }
 
-    fn asn(&mut self, _: IpAddr) -> Option<String> {
-        None
+    fn asn(&mut self, address: IpAddr) -> Option<String> {
+        self.systems.as_ref()?.of(address)
     }
 }
 
-/// How probes can be sent here.
-struct Means {
-    raw: bool,
-    method: PathMethod,
-    sides: Vec<PathMethod>,
+fn lookups(args: &TraceArgs) -> anyhow::Result<Lookups> {
+    let open = |file: &PathBuf| {
+        AsnDatabase::open(file).map_err(|error| {
+            let hint = "a MaxMind DB file, as GeoLite2-ASN.mmdb or dbip-asn-lite.mmdb";
+            Failure::usage(format!("cannot read {} as a database of systems: {error}", file.display()), Some(hint))
+        })
+    };
+    let systems = args.asn_db.as_ref().map(open).transpose()?;
+    Ok(Lookups { names: (!args.numeric).then(Names::default), systems })
 }
 
 pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
@@ -143,13 +197,20 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
         .map(|((dst, via), host)| request(args, global, host, dst, via, means.method))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let single = requests.len() == 1;
-    if let Some(drawing) = args.paths {
-        return all_paths(args, global, drawing, requests, &means, style);
+    let mut looked = lookups(args)?;
+    if args.live {
+        return watch::live(args, requests, &means, &mut looked, style);
     }
-    let lookups = RefCell::new(Lookups { names: (!args.numeric).then(Names::default) });
-    let shown = RefCell::new(Shown { hops: 0, failed: None });
-    let human = !global.json;
-    if human && single {
+    if let Some(format) = args.report.or(args.count.map(|_| Report::Text)) {
+        return watch::report(args, global, format, requests, &means, &mut looked, style);
+    }
+    if let Some(drawing) = args.paths {
+        return all_paths(args, global, drawing, requests, &means, &mut looked, style);
+    }
+    let lookups = RefCell::new(looked);
+    let shown = RefCell::new(Shown { hops: 0, nameless: Vec::new(), failed: None });
+    let human = !global.json && !args.explain;
+    if !global.json && single {
         print(&view::trace::header(&requests[0], means.raw, style))?;
     }
     let progress = |_: usize, tracer: &Tracer, now: Moment| {
@@ -178,17 +239,25 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
         return Err(error.into());
     }
     let mut lookups = lookups.into_inner();
-    if let Some(names) = &mut lookups.names {
-        names.wait(NAME_GRACE);
-    }
+    lookups.wait(NAME_GRACE);
     for trace in &mut traces {
         label(trace, &mut lookups);
     }
     if global.json {
         show_json(&traces)?;
+    } else if args.explain {
+        for (trace, tracer) in traces.iter().zip(&tracers) {
+            let lesson = view::trace::explain::lesson(trace, tracer, style, global.verbose > 0);
+            print(&(lesson + &view::trace::summary(trace, style)))?;
+        }
     } else {
-        let from = shown.borrow().hops;
-        show(&traces, from, single, &mut lookups, style)?;
+        let shown = shown.into_inner();
+        show(&traces, shown.hops, single, &mut lookups, style)?;
+        let late = |address: &IpAddr| Some(format!("{address} is {}", lookups.name(*address)?));
+        let late: Vec<String> = shown.nameless.iter().filter_map(late).collect();
+        if !late.is_empty() {
+            print(&format!("names that came later: {}\n", late.join(", ")))?;
+        }
     }
     Ok(traces.iter().map(exit_code).max().unwrap_or(0))
 }
@@ -199,9 +268,9 @@ fn all_paths(
     drawing: Drawing,
     requests: Vec<TraceRequest>,
     means: &Means,
+    lookups: &mut Lookups,
     style: Style,
 ) -> anyhow::Result<u8> {
-    let mut lookups = Lookups { names: (!args.numeric).then(Names::default) };
     let budget = global.timeout.unwrap_or(PATHS_BUDGET);
     let (mut code, mut traces) = (0, Vec::new());
     for request in requests {
@@ -220,7 +289,7 @@ fn all_paths(
             graph.nodes.iter().filter_map(|node| node.address).for_each(|address| names.ask(address));
             names.wait(NAME_GRACE);
         }
-        label(&mut trace, &mut lookups);
+        label(&mut trace, lookups);
         code = code.max(exit_code(&trace));
         if global.json {
             trace.paths = Some(graph.paths().0);
@@ -229,11 +298,9 @@ fn all_paths(
             continue;
         }
         print(&match drawing {
-            Drawing::Text => {
-                view::trace::paths::text(&graph, &mut lookups, style) + &view::trace::summary(&trace, style)
-            }
-            Drawing::Svg => view::trace::paths::svg(&graph, &trace.target, &mut lookups),
-            Drawing::Dot => view::trace::paths::dot(&graph, &mut lookups),
+            Drawing::Text => view::trace::paths::text(&graph, lookups, style) + &view::trace::summary(&trace, style),
+            Drawing::Svg => view::trace::paths::svg(&graph, &trace.target, lookups),
+            Drawing::Dot => view::trace::paths::dot(&graph, lookups),
         })?;
     }
     if global.json {
@@ -287,6 +354,8 @@ fn show(traces: &[Trace], from: usize, single: bool, lookups: &mut Lookups, styl
 /// What was printed while the trace ran.
 struct Shown {
     hops: usize,
+    /// Addresses whose names were not there yet.
+    nameless: Vec<IpAddr>,
     failed: Option<std::io::Error>,
 }
 
@@ -299,6 +368,13 @@ impl Shown {
         for at in self.hops..certain {
             let ttl = tracer.request().first.saturating_add(u8::try_from(at).unwrap_or(u8::MAX));
             text.push_str(&view::trace::hop(&tracer.hop(ttl), lookups, style));
+        }
+        for address in (self.hops..certain).flat_map(|at| {
+            tracer.hop(tracer.request().first.saturating_add(u8::try_from(at).unwrap_or(u8::MAX))).addresses()
+        }) {
+            if lookups.name(address).is_none() && !self.nameless.contains(&address) {
+                self.nameless.push(address);
+            }
         }
         self.hops = certain;
         let mut out = std::io::stdout().lock();
@@ -328,130 +404,5 @@ fn exit_code(trace: &Trace) -> u8 {
         Stopped::Silent if trace.hops.iter().all(|hop| hop.answers().next().is_none()) => 3,
         _ if !trace.complete => 3,
         _ => 1,
-    }
-}
-
-/// The address of a host, and the interface where the address needs one (`fe80::1%eth0`).
-fn target(host: &str, args: &TraceArgs) -> anyhow::Result<(IpAddr, Option<String>)> {
-    let hint = Some("a host name or an address: reachwhy trace 192.168.1.3");
-    if host.is_empty() || host.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Failure::usage(format!("`{}` is no host", host.escape_debug()), hint));
-    }
-    let (bare, via) = match host.split_once('%') {
-        Some((bare, via)) => (bare, Some(via.to_owned())),
-        None => (host, None),
-    };
-    let bare = bare.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(bare);
-    let fits = |address: &IpAddr| !(args.four && address.is_ipv6() || args.six && address.is_ipv4());
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        let address = address.to_canonical();
-        if !fits(&address) {
-            let family = if args.four { "IPv4" } else { "IPv6" };
-            return Err(Failure::usage(format!("{address} is no {family} address"), None));
-        }
-        let of_link = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        if of_link && via.is_none() {
-            let hint = format!("name the interface: {address}%eth0");
-            return Err(Failure::usage(
-                format!("{address} is an address of one link, and there may be several"),
-                Some(&hint),
-            ));
-        }
-        if address.is_unspecified() || address.is_multicast() || address == IpAddr::from([255; 4]) {
-            return Err(Failure::usage(format!("{address} is no host's address: there is no path to it"), None));
-        }
-        return Ok((address, via));
-    }
-    if host.contains('/') || host.contains(':') {
-        return Err(Failure::usage(format!("`{host}` is no host"), hint));
-    }
-    let resolved = resolve::resolve(bare);
-    let found = resolved.addresses.iter().find(|address| fits(address)).copied();
-    match found {
-        Some(address) => Ok((address, via)),
-        None if !resolved.addresses.is_empty() => {
-            let family = if args.four { "IPv4" } else { "IPv6" };
-            Err(Failure::unknown(format!("{host} has no {family} address"), Some("leave -4 and -6 away to take any")))
-        }
-        None => {
-            let why = resolved.error.unwrap_or_else(|| "it has no address".to_owned());
-            Err(Failure::unknown(
-                format!("cannot find the address of {host}: {why}"),
-                Some("check the spelling and /etc/resolv.conf, or give an address"),
-            ))
-        }
-    }
-}
-
-fn means(args: &TraceArgs, targets: &[(IpAddr, Option<String>)]) -> Means {
-    let can = probe::abilities();
-    let raw = can.raw && !args.unprivileged;
-    let echo = targets.iter().all(|(dst, _)| if dst.is_ipv6() { can.echo6 } else { can.echo4 });
-    let udp = PathMethod::Udp { dport: args.port.unwrap_or(33434) };
-    let method = match args.tcp {
-        Some(dport) => PathMethod::Tcp { dport },
-        None if args.udp => udp,
-        // Many routers spread ICMP by its addresses alone: all of it goes one way.
-        None if args.paths.is_some() && !args.icmp => udp,
-        None if raw || echo || args.icmp => PathMethod::Icmp,
-        // Closed ping_group_range: datagrams need no privilege at all.
-        None => udp,
-    };
-    let sides = if raw {
-        vec![PathMethod::Icmp, PathMethod::Tcp { dport: 443 }, PathMethod::Tcp { dport: 80 }, udp]
-    } else {
-        Vec::new()
-    };
-    Means { raw, method, sides }
-}
-
-fn request(
-    args: &TraceArgs,
-    global: &Global,
-    host: &str,
-    dst: IpAddr,
-    via: Option<String>,
-    method: PathMethod,
-) -> anyhow::Result<TraceRequest> {
-    let src = match args.source {
-        Some(source) if source.is_ipv6() != dst.is_ipv6() => {
-            return Err(Failure::usage(format!("{source} cannot send to {dst}: they are of different families"), None));
-        }
-        Some(source) => source,
-        None => probe::source_address(dst, via.as_deref()).map_err(|errno| no_route(dst, &errno))?,
-    };
-    Ok(TraceRequest {
-        via,
-        first: args.first_ttl,
-        max: args.max_ttl,
-        queries: args.queries,
-        wait: global.timeout,
-        length: args.length.unwrap_or(if dst.is_ipv6() { 80 } else { 60 }),
-        tos: args.tos,
-        flow: args.flow,
-        ..TraceRequest::new(host, dst, src, method)
-    })
-}
-
-fn no_route(dst: IpAddr, errno: &str) -> anyhow::Error {
-    let why = match errno {
-        "ENETUNREACH" => "this host has no route to it",
-        "EHOSTUNREACH" => "this host's routes say it is unreachable",
-        "EACCES" => "this host's routes prohibit it",
-        "EINVAL" => "this host's routes throw it away (blackhole)",
-        "ENODEV" => "there is no such interface",
-        "EADDRNOTAVAIL" | "EAFNOSUPPORT" => "this host does not speak its address family",
-        _ => "this host cannot send to it",
-    };
-    let hint = format!("`reachwhy doctor {dst}` says which route is missing");
-    Failure::unknown(format!("cannot trace to {dst}: {why} ({errno})"), Some(&hint))
-}
-
-fn cannot(error: &ProbeError) -> anyhow::Error {
-    match error {
-        ProbeError::Privilege { hint, .. } => {
-            Failure::unknown(error, Some(&format!("{hint}  (or trace with --udp, which needs no privilege)")))
-        }
-        ProbeError::System { .. } => Failure::unknown(error, None),
     }
 }

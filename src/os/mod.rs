@@ -3,6 +3,7 @@
 //! What the pure rooms ask for (facts, packets, the time) is gathered here and handed to them as
 //! values. Called from `cli`, `lab` and `doctor::vantage` alone; `tests/architecture.rs` holds it so.
 
+pub mod asn;
 pub mod cable;
 pub mod capture;
 pub mod capture_file;

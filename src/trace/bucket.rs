@@ -37,13 +37,15 @@ pub fn fit(probes: &[(Duration, bool)]) -> Option<Bucket> {
     let first_lost = probes.iter().position(|(_, answered)| !*answered)?;
     let span = probes.last()?.0.saturating_sub(probes.first()?.0).as_secs_f64();
     let mut best: Option<Bucket> = None;
-    for burst in 1..=u32::try_from(first_lost).unwrap_or(u32::MAX).min(256) {
+    let first = u32::try_from(first_lost).unwrap_or(u32::MAX).min(256);
+    // Somebody may have emptied it before: then it begins with nothing.
+    for burst in 1..=first.max(1) {
         for rate in std::iter::once(None).chain(RATES.into_iter().map(Some)) {
             // A rate that could not have shown itself in the time there was is no finding.
             if rate.is_some_and(|rate| rate * span < 1.0) {
                 continue;
             }
-            let unexplained = mismatches(probes, burst, rate.unwrap_or(0.0));
+            let unexplained = mismatches(probes, (burst.min(first), burst), rate.unwrap_or(0.0));
             if best.is_none_or(|known| unexplained < known.unexplained) {
                 best = Some(Bucket { burst, rate, unexplained, probes: probes.len() });
             }
@@ -55,10 +57,10 @@ pub fn fit(probes: &[(Duration, bool)]) -> Option<Bucket> {
 /// How many probes a bucket of this size and rate would have treated otherwise, in halves: what is near the edge,
 /// where either fate would do, explains only half. It follows what was seen: a token
 /// is taken by each answer, so that one wrong guess does not make all later ones wrong.
-fn mismatches(probes: &[(Duration, bool)], burst: u32, rate: f64) -> usize {
+fn mismatches(probes: &[(Duration, bool)], (begin, burst): (u32, u32), rate: f64) -> usize {
     // Queues move arrivals by so much, seconds: near a token's edge either fate is right.
     const JITTER: f64 = 0.003;
-    let (mut tokens, mut last, mut wrong) = (f64::from(burst), None, 0);
+    let (mut tokens, mut last, mut wrong) = (f64::from(begin), None, 0);
     for (at, answered) in probes {
         let passed = last.map_or(0.0, |last| at.saturating_sub(last).as_secs_f64());
         let blur = if last.is_some() { JITTER.min(passed) * rate } else { 0.0 };
@@ -98,6 +100,14 @@ mod tests {
         assert_eq!((burst.burst, burst.rate), (6, None));
         let fast = fit(&limited(60, Duration::from_millis(37), 3.0, 10.0)).unwrap();
         assert_eq!((fast.burst, fast.rate), (3, Some(10.0)), "{fast:?}");
+    }
+
+    #[test]
+    fn a_bucket_that_was_empty_before_is_recognised() {
+        let mut probes = limited(40, Duration::from_millis(100), 6.0, 1.0);
+        probes.drain(..7);
+        let fitted = fit(&probes).unwrap();
+        assert_eq!(fitted.rate, Some(1.0), "{fitted:?}");
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! All of it is pure. [`Tracer`] decides what to send next from what came back; [`Session`] conducts tracers
 //! over the probe engine; [`Trace`] is the result, [`findings`] what it means. [`quote`] compares what was
 //! sent with what a router saw, [`bucket`] tells a rate limit from loss,
-//! [`mtu`] finds the largest packet that passes each hop, [`paths`] every equal way with a stated confidence.
+//! [`mtu`] finds the largest packet that passes each hop, [`paths`] every equal way with a stated confidence,
+//! [`monitor`] watches for longer.
 
 mod batch;
 pub mod bucket;
 mod findings;
 pub mod graph;
+pub mod monitor;
 pub mod mtu;
 pub mod paths;
 mod patience;

@@ -76,11 +76,12 @@ fn table(rows: &[(&str, &str)], style: Style) -> String {
     out
 }
 
-/// `lab list`.
-pub fn list(scenarios: &[Scenario], topologies: &[Topology], style: Style) -> String {
+/// `lab list`; `lessons`: exercises without a fault, each with what it is about.
+pub fn list(scenarios: &[Scenario], lessons: &[(&str, &str)], topologies: &[Topology], style: Style) -> String {
     let heading = |text: &str| style.paint(Paint::Bold, text);
     let mut out = format!("{}\n", heading("Exercises (reachwhy lab run NAME)"));
-    let rows: Vec<_> = scenarios.iter().map(|s| (s.name.as_str(), s.summary.as_str())).collect();
+    let rows = scenarios.iter().map(|s| (s.name.as_str(), s.summary.as_str()));
+    let rows: Vec<_> = rows.chain(lessons.iter().copied()).collect();
     out += &table(&rows, style);
     let _ = write!(out, "\n{}\n", heading("Topologies (reachwhy lab up NAME; any chain-N up to 30)"));
     let rows: Vec<_> = topologies.iter().map(|t| (t.name.as_str(), t.summary.as_str())).collect();
@@ -338,7 +339,7 @@ mod tests {
     fn nothing_is_wider_than_the_terminal() {
         for width in [40, 60, 80, 120] {
             let style = Style { color: false, width };
-            let mut text = list(&scenarios::all(), &topology::all(), style);
+            let mut text = list(&scenarios::all(), &[("trace", "a lesson")], &topology::all(), style);
             for scenario in scenarios::all() {
                 text += &drawing(&scenario.topology, style);
                 text += &paragraph(&scenario.summary, style);

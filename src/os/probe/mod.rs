@@ -107,10 +107,21 @@ pub struct Abilities {
 pub fn abilities() -> Abilities {
     use socket2::{Domain, Protocol, Type};
     let opens = |domain, kind, protocol| socket2::Socket::new(domain, kind, Some(protocol)).is_ok();
+    // Closing a packet socket waits until no processor looks at it any more (`packet_release`, `synchronize_net`).
+    Abilities {
+        packet: opens(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Protocol::from(0)),
+        ..path_abilities()
+    }
+}
+
+/// As [`abilities`], but for packet sockets, which take milliseconds to close: `packet` is false.
+pub fn path_abilities() -> Abilities {
+    use socket2::{Domain, Protocol, Type};
+    let opens = |domain, kind, protocol| socket2::Socket::new(domain, kind, Some(protocol)).is_ok();
     let raw = opens(Domain::IPV4, Type::from(libc::SOCK_RAW), Protocol::ICMPV4);
     Abilities {
         raw,
-        packet: opens(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Protocol::from(0)),
+        packet: false,
         echo4: raw || opens(Domain::IPV4, Type::DGRAM, Protocol::ICMPV4),
         echo6: raw || opens(Domain::IPV6, Type::DGRAM, Protocol::ICMPV6),
     }

@@ -1,6 +1,9 @@
 //! How a trace is shown.
 
+pub mod explain;
+pub mod live;
 pub mod paths;
+pub mod report;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
