@@ -80,6 +80,14 @@ fn word(answer: &Answer) -> String {
     }
 }
 
+/// The first few of a list.
+fn some(list: &[String], most: usize) -> String {
+    match list.get(most..).map_or(0, <[String]>::len) {
+        0 => list.join(", "),
+        more => format!("{}, … ({more} more)", list[..most].join(", ")),
+    }
+}
+
 fn duration(ms: f64) -> String {
     if ms < 0.1 {
         format!("{:.0} µs", ms * 1e3)
@@ -142,11 +150,15 @@ fn answers(out: &mut dyn Write, report: &Report, style: Style) -> io::Result<()>
             };
             let ttl = answer.ttl.map(|ttl| format!("TTL {ttl}")).unwrap_or_default();
             let rtype = answer.rtype.map(|rtype| format!("{rtype} ")).unwrap_or_default();
-            let why = report.order.get(at).filter(|_| report.order.len() > 1).and_then(|order| {
-                Some(format!("rule {}: {}", order.rule?, order.because.as_deref()?))
-            });
-            let route = report.order.get(at).filter(|order| report.order.len() > 1 && order.from.is_none());
-            let why = why.or(route.map(|_| "there is no route to it".to_owned())).unwrap_or_default();
+            let place_in_order = report.order.get(at).filter(|_| report.order.len() > 1);
+            let why = match place_in_order {
+                Some(order) if order.from.is_none() => "there is no route to it".to_owned(),
+                Some(order) => match (order.rule, &order.because) {
+                    (Some(rule), Some(because)) => format!("rule {rule}: {because}"),
+                    _ => String::new(),
+                },
+                None => String::new(),
+            };
             vec![format!("{rtype}{}", word(answer)), place, ttl, why]
         })
         .collect();
@@ -238,7 +250,7 @@ fn server_row(view: &ServerView, details: bool) -> Vec<String> {
     };
     let mut text = match (&view.failure, view.answers.is_empty()) {
         (Some(failure), _) => failure.clone(),
-        (None, false) => view.answers.join(", "),
+        (None, false) => some(&view.answers, 8),
         (None, true) => match view.rcode.as_deref() {
             Some("NOERROR") => "NODATA".to_owned(),
             Some(code) => code.to_owned(),

@@ -19,7 +19,9 @@ fn folders() -> Vec<PathBuf> {
     for root in ["/lib", "/usr/lib", "/usr/local/lib"] {
         folders.push(Path::new(root).join(&triple));
     }
-    folders.extend(["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib", "/run/current-system/sw/lib"].map(PathBuf::from));
+    folders.extend(
+        ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib", "/run/current-system/sw/lib"].map(PathBuf::from),
+    );
     folders
 }
 
