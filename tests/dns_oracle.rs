@@ -216,7 +216,7 @@ fn nsswitch(dice: &mut Dice) -> String {
     }
     let mut words = Vec::new();
     for _ in 0..=dice.below(4) {
-        words.push(dice.pick(&["files", "dns", "files", "dns", "absent"]).to_owned());
+        words.push(dice.pick(&["files", "dns", "files", "dns", "absent", "compat"]).to_owned());
         if dice.one_in(3) {
             let not = if dice.one_in(4) { "!" } else { "" };
             let status = dice.pick(&["NOTFOUND", "SUCCESS", "unavail", "TRYAGAIN"]);

@@ -145,7 +145,17 @@ fn failure(report: &Report, gathered: &Gathered<'_>, extra: &Extra) -> Finding {
     let silent = of(&|outcome| matches!(outcome, Outcome::Timeout | Outcome::Net(_)));
     let answered = of(&|outcome| matches!(outcome, Outcome::Answer(_)));
     let malformed = of(&|outcome| matches!(outcome, Outcome::Malformed(_)));
-    let list = |exchanges: &[&Exchange]| exchanges.iter().take(6).map(|one| evidence(one)).collect::<Vec<_>>();
+    let list = |exchanges: &[&Exchange]| {
+        let mut said: Vec<String> = Vec::new();
+        for one in exchanges.iter().map(|one| evidence(one)) {
+            // Rounds repeat themselves.
+            if !said.contains(&one) {
+                said.push(one);
+            }
+        }
+        said.truncate(6);
+        said
+    };
     let with = |mut finding: Finding, exchanges: &[&Exchange], fix: Option<&str>| {
         finding.evidence.extend(list(exchanges));
         finding.fix = fix.map(str::to_owned);

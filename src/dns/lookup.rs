@@ -439,6 +439,10 @@ fn module<W: Wire>(
             run.says = format!("libnss_{service}.so.2 is not installed");
             (Status::Unavail, HostError::Internal)
         }
+        ModuleAnswer::NoHosts => {
+            run.says = format!("libnss_{service}.so.2 has nothing for hosts");
+            (Status::Unavail, HostError::Internal)
+        }
         ModuleAnswer::Found(list) => {
             let words: Vec<String> = list.iter().map(ToString::to_string).collect();
             run.says = words.join(", ");

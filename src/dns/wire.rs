@@ -140,6 +140,8 @@ impl NetError {
 pub enum ModuleAnswer {
     /// Its library is not installed.
     Missing,
+    /// Its library serves other databases, and no hosts.
+    NoHosts,
     /// It knows these.
     Found(Vec<IpAddr>),
     /// It works, and does not know the name.

@@ -11,6 +11,9 @@ use crate::os::process::{Guarded, die_with_parent};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Libraries of glibc's own without a function for hosts.
+const WITHOUT_HOSTS: [&str; 3] = ["compat", "db", "hesiod"];
+
 /// Where the dynamic linker looks, for the architectures there are; `LD_LIBRARY_PATH` comes first.
 fn folders() -> Vec<PathBuf> {
     let triple = format!("{}-linux-gnu", std::env::consts::ARCH);
@@ -35,6 +38,9 @@ pub(super) fn installed(service: &str) -> bool {
 pub(super) fn ask(service: &str, name: &str, wanted: Option<RType>, stop: &Stop) -> ModuleAnswer {
     if !installed(service) {
         return ModuleAnswer::Missing;
+    }
+    if WITHOUT_HOSTS.contains(&service) {
+        return ModuleAnswer::NoHosts;
     }
     let database = match wanted {
         Some(RType::A) => "ahostsv4",
