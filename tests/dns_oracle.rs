@@ -17,7 +17,7 @@ use dns_support::server::{AA, Asked, Build, Reply, TC, TO_QUESTION, serve, wire}
 use dns_support::{Dice, Etc, dns};
 use probe_support::{Sandbox, sandboxed};
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "localhost",
     "api",
     "api.lab",
@@ -30,6 +30,7 @@ const NAMES: [&str; 16] = [
     "under_score.lab",
     "x",
     "deep.x.lab",
+    "printer.local",
     "no.such",
     "x.",
     "a..b",
@@ -216,7 +217,10 @@ fn nsswitch(dice: &mut Dice) -> String {
     }
     let mut words = Vec::new();
     for _ in 0..=dice.below(4) {
-        words.push(dice.pick(&["files", "dns", "files", "dns", "absent", "compat"]).to_owned());
+        words.push(
+            dice.pick(&["files", "dns", "files", "dns", "files", "dns", "absent", "compat", "mdns4_minimal"])
+                .to_owned(),
+        );
         if dice.one_in(3) {
             let not = if dice.one_in(4) { "!" } else { "" };
             let status = dice.pick(&["NOTFOUND", "SUCCESS", "unavail", "TRYAGAIN"]);

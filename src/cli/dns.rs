@@ -74,6 +74,18 @@ pub(super) fn run(args: &DnsArgs, global: &Global, style: Style) -> anyhow::Resu
     }
 }
 
+/// What `reachwhy nss-module` prints for the one who started it.
+pub(super) fn module(service: &str, family: u8, name: &str) -> anyhow::Result<u8> {
+    let family = match family {
+        4 => Family::V4,
+        6 => Family::V6,
+        _ => Family::Any,
+    };
+    let line = crate::os::dns::module::answer(service, family, name).unwrap_or_default();
+    std::io::stdout().write_all(line.as_bytes())?;
+    Ok(0)
+}
+
 /// What is asked for.
 enum Wanted {
     Addresses(Family),

@@ -65,6 +65,16 @@ enum Command {
     },
     /// Print the manual page
     Man,
+    /// Ask the C library about one service of nsswitch.conf
+    #[command(hide = true)]
+    NssModule {
+        /// The service
+        service: String,
+        /// 0, 4 or 6
+        family: u8,
+        /// The name
+        name: String,
+    },
     /// Answer a doctor's questions on standard input
     #[command(hide = true)]
     Agent(agent::AgentArgs),
@@ -101,6 +111,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
         Command::Dns(args) => dns::run(&args, &global, style),
         Command::Facts(args) => facts::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),
+        Command::NssModule { service, family, name } => dns::module(&service, family, &name),
         Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

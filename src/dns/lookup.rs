@@ -439,23 +439,25 @@ fn module<W: Wire>(
             run.says = format!("libnss_{service}.so.2 is not installed");
             (Status::Unavail, HostError::Internal)
         }
-        ModuleAnswer::NoHosts => {
-            run.says = format!("libnss_{service}.so.2 has nothing for hosts");
-            (Status::Unavail, HostError::Internal)
-        }
         ModuleAnswer::Found(list) => {
             let words: Vec<String> = list.iter().map(ToString::to_string).collect();
             run.says = words.join(", ");
             run.found = list.into_iter().map(|address| Found { address, origin: Origin::Module }).collect();
             (Status::Success, HostError::None)
         }
-        ModuleAnswer::NotFound => {
-            "does not know the name".clone_into(&mut run.says);
-            (Status::NotFound, HostError::HostNotFound)
-        }
-        ModuleAnswer::TryAgain => {
-            "failed for now".clone_into(&mut run.says);
-            (Status::TryAgain, HostError::TryAgain)
+        ModuleAnswer::Failed(status, eai) => {
+            run.says = match status {
+                Status::NotFound => "does not know the name".to_owned(),
+                Status::TryAgain => "failed for now".to_owned(),
+                _ => "does not serve this name, or not now".to_owned(),
+            };
+            let host_error = match eai {
+                Eai::Again => HostError::TryAgain,
+                Eai::NoData => HostError::NoData,
+                Eai::System => HostError::Internal,
+                _ => HostError::HostNotFound,
+            };
+            (status, host_error)
         }
         ModuleAnswer::Unknown(why) => {
             run.says = format!("could not be asked: {why}");
