@@ -347,6 +347,15 @@ impl Asked<'_> {
         let eai = answer.eai.or(system.then_some(Eai::System.name()));
         let mine: Vec<IpAddr> =
             placed.iter().filter_map(|placed| Some(lookup.found.get(placed.index)?.address)).collect();
+        if lookup.interrupted {
+            return Checked {
+                by: "getaddrinfo",
+                addresses: answer.addresses,
+                error: None,
+                agrees: None,
+                ms: Some(answer.ms),
+            };
+        }
         let agrees = match (&answer.error, lookup.error) {
             (Some(_), Some(error)) => eai.is_none_or(|eai| eai == error.name()),
             (None, None) => same_order(&mine, &answer.addresses, self.conf),

@@ -347,7 +347,7 @@ fn differences(report: &Report, gathered: &Gathered<'_>, findings: &mut Vec<Find
 
 /// Servers that cost something although the name resolves.
 fn servers(report: &Report, lookup: &Lookup, findings: &mut Vec<Finding>) {
-    if report.error.is_some() {
+    if report.answers.is_empty() {
         return;
     }
     let mut told = BTreeSet::new();

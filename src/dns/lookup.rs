@@ -271,7 +271,8 @@ fn walk<W: Wire>(wire: &mut W, conf: &Conf, name: &str, family: Family, done: &m
         }
         done.found = if at + 1 == conf.services.len() && status == Status::Success { found } else { Vec::new() };
     }
-    if done.found.is_empty() {
+    // Who was interrupted knows of no error.
+    if done.found.is_empty() && !done.interrupted {
         done.error = Some(error(family, status, host_error));
     }
 }
@@ -479,6 +480,7 @@ pub fn records<W: Wire>(wire: &mut W, conf: &Conf, name: &str, rtype: RType) -> 
     run.alias = searched.alias;
     done.interrupted = searched.interrupted;
     settle(&mut done, &mut run, searched.replies.and_then(|replies| replies.first), rtype, searched.host_error);
+    done.error = done.error.filter(|_| !done.interrupted);
     run.took = wire.now().saturating_sub(start);
     done.took = run.took;
     done.runs.push(run);
@@ -560,7 +562,7 @@ pub fn reverse<W: Wire>(wire: &mut W, conf: &Conf, address: IpAddr) -> Lookup {
         }
     }
     if done.records.is_empty() {
-        done.error = Some(error(Family::Any, status, host_error));
+        done.error = (!done.interrupted).then(|| error(Family::Any, status, host_error));
     }
     done.took = wire.now().saturating_sub(start);
     done
