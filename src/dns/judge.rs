@@ -330,7 +330,8 @@ fn differences(report: &Report, gathered: &Gathered<'_>, findings: &mut Vec<Find
             "hosts" => {
                 let line = report.answers.iter().find_map(|answer| answer.line);
                 let place = line.map_or(conf.paths.hosts.clone(), |line| format!("{}:{line}", conf.paths.hosts));
-                let fix = line.map(|line| format!("take line {line} out of {}, if the DNS is right", conf.paths.hosts));
+                let fix = format!("if the DNS is right: reachwhy dns hosts --remove {}", report.name);
+                let fix = line.map(|_| fix);
                 (code::HOSTS_OVERRIDE, Severity::Fault, place, fix)
             }
             "getaddrinfo" => (code::REPLAY_DIFFERS, Severity::Warning, report.name.clone(), None),

@@ -112,7 +112,7 @@ fn table(out: &mut dyn Write, rows: &[Vec<String>], style: Style) -> io::Result<
         .collect();
     let before: usize = widths.iter().take(columns.saturating_sub(1)).map(|width| width + 2).sum();
     for row in rows {
-        if style.width < NARROW || before + 24 > style.width {
+        if style.width < NARROW || before + 18 > style.width {
             let text: Vec<&str> = row.iter().map(String::as_str).filter(|cell| !cell.is_empty()).collect();
             write!(out, "{}", hang("  ", &text.join(" · "), style.width))?;
             continue;
@@ -199,12 +199,11 @@ fn steps(out: &mut dyn Write, report: &Report, style: Style, details: bool) -> i
 }
 
 fn step_row(step: &Step, details: bool) -> Vec<String> {
-    let server = match (&step.server, step.line) {
-        (Some(server), Some(line)) => format!("{server} (line {line})"),
+    let server = match (&step.server, step.transport) {
+        (Some(server), Some(transport)) => format!("{server} {transport}"),
         (Some(server), None) => server.clone(),
         (None, _) => String::new(),
     };
-    let how = step.transport.map(|transport| transport.to_string()).unwrap_or_default();
     let mut text = step.result.clone();
     if let Some(action) = &step.action {
         text = format!("{text} {action}");
@@ -222,11 +221,9 @@ fn step_row(step: &Step, details: bool) -> Vec<String> {
             text = format!("{text} ({})", extra.join("; "));
         }
     }
-    if step.server.is_some() {
-        vec![String::new(), step.query.clone(), server, how, duration(step.ms), text]
-    } else {
-        vec![step.source.clone(), step.query.clone(), server, how, duration(step.ms), text]
-    }
+    // What one service sent stands above its outcome, without its name.
+    let source = if step.server.is_some() { String::new() } else { step.source.clone() };
+    vec![source, step.query.clone(), server, duration(step.ms), text]
 }
 
 fn servers(out: &mut dyn Write, report: &Report, style: Style, details: bool) -> io::Result<()> {
