@@ -36,7 +36,9 @@ fn zone(asked: &Asked, records: &[(&str, &str)]) -> Vec<Reply> {
     }
     let own = records.iter().filter(|(name, _)| *name == asked.name).map(|(_, value)| value.parse::<IpAddr>().unwrap());
     let kind = |address: &IpAddr| if address.is_ipv4() { 1 } else { 28 };
-    now(own.filter(|address| kind(address) == asked.rtype).fold(Build::reply(asked, 0), |build, address| build.address(TO_QUESTION, address)))
+    now(own
+        .filter(|address| kind(address) == asked.rtype)
+        .fold(Build::reply(asked, 0), |build, address| build.address(TO_QUESTION, address)))
 }
 
 fn serve_zone(address: IpAddr, records: &'static [(&'static str, &'static str)]) {
@@ -266,7 +268,9 @@ fn records_of_all_kinds_and_names_of_addresses() {
             now(match (asked.name.as_str(), asked.rtype) {
                 ("lab.", 15) => reply.record(TO_QUESTION, 15, &[&[0, 10][..], &wire("mail.lab")].concat()),
                 ("lab.", 16) => reply.record(TO_QUESTION, 16, b"\x06v=spf1"),
-                ("_x._tcp.lab.", 33) => reply.record(TO_QUESTION, 33, &[&[0, 1, 0, 2, 1, 187][..], &wire("api.lab")].concat()),
+                ("_x._tcp.lab.", 33) => {
+                    reply.record(TO_QUESTION, 33, &[&[0, 1, 0, 2, 1, 187][..], &wire("api.lab")].concat())
+                }
                 ("lab.", 257) => reply.record(TO_QUESTION, 257, b"\x00\x05issueca.lab"),
                 ("lab.", 65280) => reply.record(TO_QUESTION, 65280, &[1, 2, 255]),
                 ("1.0.0.10.in-addr.arpa.", 12) => reply.record(TO_QUESTION, 12, &wire("ten.lab")),
@@ -327,7 +331,9 @@ fn from_the_root_down() {
         });
         serve(at(THREE), |asked| {
             let mut reply = match asked.name.as_str() {
-                "api.corp.lab." if asked.rtype == 1 => Build::reply(asked, 0).address(TO_QUESTION, [10, 0, 0, 9].into()),
+                "api.corp.lab." if asked.rtype == 1 => {
+                    Build::reply(asked, 0).address(TO_QUESTION, [10, 0, 0, 9].into())
+                }
                 name if name.ends_with("lame.lab.") => return now(Build::reply(asked, 5)),
                 _ => Build::reply(asked, 0),
             };
@@ -335,9 +341,12 @@ fn from_the_root_down() {
             now(reply)
         });
         // What this host is told is old.
-        serve(at([127, 0, 0, 4].into()), |asked| zone(asked, &[("api.corp.lab.", "10.0.0.8"), ("x.lame.lab.", "10.0.0.8")]));
+        serve(at([127, 0, 0, 4].into()), |asked| {
+            zone(asked, &[("api.corp.lab.", "10.0.0.8"), ("x.lame.lab.", "10.0.0.8")])
+        });
         etc.set("resolv.conf", "nameserver 127.0.0.4\n");
-        let report = expect(&dns(&["api.corp.lab", "--json", "--trace", "--root", "127.0.0.1"]), 1, "dns.servers_disagree");
+        let report =
+            expect(&dns(&["api.corp.lab", "--json", "--trace", "--root", "127.0.0.1"]), 1, "dns.servers_disagree");
         assert_eq!(report["trace"]["answers"], serde_json::json!(["10.0.0.9"]));
         assert_eq!(report["trace"]["zone"], "corp.lab");
         assert_eq!(report["trace"]["steps"].as_array().unwrap().len(), 3);
@@ -358,7 +367,9 @@ fn dnssec_as_the_servers_see_it() {
             // The CD bit is the fifth of the fourth octet, which is not in what the test server keeps: a bogus
             // name is told by its number of questions instead.
             let mut reply = match asked.name.as_str() {
-                "signed.lab." | "plain.lab." if asked.rtype == 1 => Build::reply(asked, 0).address(TO_QUESTION, [10, 0, 0, 1].into()),
+                "signed.lab." | "plain.lab." if asked.rtype == 1 => {
+                    Build::reply(asked, 0).address(TO_QUESTION, [10, 0, 0, 1].into())
+                }
                 _ => Build::reply(asked, 0),
             };
             if checked {
@@ -469,7 +480,11 @@ fn the_first_address_that_does_not_work() {
         let other = sandbox.pair();
         serve_zone(ONE, &[("both.lab.", "10.9.0.2"), ("both.lab.", "fd09::99")]);
         let listener = other.run(|| TcpListener::bind("10.9.0.2:8080").unwrap()).unwrap();
-        let report = expect(&dns(&["both.lab", "--json", "--connect", "8080", "--timeout", "0.3"]), 1, "dns.v6_preferred_broken");
+        let report = expect(
+            &dns(&["both.lab", "--json", "--connect", "8080", "--timeout", "0.3"]),
+            1,
+            "dns.v6_preferred_broken",
+        );
         assert_eq!(report["answers"][0]["address"], "fd09::99");
         assert_eq!(report["order"][0]["rule"], 6);
         assert!(report["connects"][1]["error"].is_null(), "{report:#}");
@@ -495,8 +510,9 @@ fn a_batch_in_the_order_of_its_lines() {
         etc.set("hosts", "10.0.0.7 known.lab\n");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("names");
-        let many: String = (0..500).map(|n| format!("h{n}.lab\n")).collect();
-        std::fs::write(&file, format!("# names\nknown.lab\n10.1.2.3\nhuge.lab\nn.lab\na..b\n\n{many}lost.lab\n")).unwrap();
+        let many = (0..500).map(|n| format!("h{n}.lab\n")).collect::<Vec<_>>().concat();
+        std::fs::write(&file, format!("# names\nknown.lab\n10.1.2.3\nhuge.lab\nn.lab\na..b\n\n{many}lost.lab\n"))
+            .unwrap();
         let ran = dns(&["--batch", file.to_str().unwrap(), "--json", "--timeout", "0.3"]);
         assert_eq!(ran.code, 1, "{}", ran.err);
         let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -17,9 +17,24 @@ use dns_support::server::{AA, Asked, Build, Reply, TC, TO_QUESTION, serve, wire}
 use dns_support::{Dice, Etc, dns};
 use probe_support::{Sandbox, sandboxed};
 
-const NAMES: [&str; 16] = [
-    "localhost", "api", "api.lab", "www.api.lab", "a.b.c.lab", "dup", "API.Lab", "api.lab.", "-bad", "under_score.lab",
-    "x", "deep.x.lab", "no.such", "x.", "a..b", "*.lab",
+const NAMES: [&str; 17] = [
+    "localhost",
+    "api",
+    "api.lab",
+    "www.api.lab",
+    "a.b.c.lab",
+    "dup",
+    "API.Lab",
+    "api.lab.",
+    "-bad",
+    "under_score.lab",
+    "x",
+    "deep.x.lab",
+    "printer.local",
+    "no.such",
+    "x.",
+    "a..b",
+    "*.lab",
 ];
 
 /// What the servers do, so that both who ask see the same.
@@ -66,11 +81,10 @@ fn answer(mood: Mood, server: u8, asked: &Asked) -> Vec<Reply> {
     let kind = dice.below(if mood.patient { 27 } else { 25 });
     let ok = || Build::reply(asked, 0);
     let mut full = |build: Build, owner: &[u8]| {
-        (0..1 + dice.below(4)).fold(build, |build, _| build.address(owner, address(&mut dice, asked.rtype)))
+        (0..=dice.below(4)).fold(build, |build, _| build.address(owner, address(&mut dice, asked.rtype)))
     };
     let now = |build: Build| vec![(Duration::ZERO, build.octets())];
     match kind {
-        0..=8 => now(full(ok(), TO_QUESTION)),
         9 | 10 => now(Build::reply(asked, 3)),
         11 => now(ok()),
         12 => now(Build::reply(asked, 2)),
@@ -87,7 +101,6 @@ fn answer(mood: Mood, server: u8, asked: &Asked) -> Vec<Reply> {
             build.flags |= TC;
             now(build)
         }
-        16 | 17 => now(full(ok(), TO_QUESTION)),
         // Neither an answer nor an authority nor one who asks.
         18 => {
             let mut build = ok();
@@ -103,7 +116,9 @@ fn answer(mood: Mood, server: u8, asked: &Asked) -> Vec<Reply> {
         }
         // Records of others, of other types, and of odd lengths among the right ones.
         20 => now(full(ok().address(&wire("other.lab"), address(&mut Dice::new(1), asked.rtype)), TO_QUESTION)),
-        21 => now(full(ok().record(TO_QUESTION, 16, b"\x02hi").record(TO_QUESTION, asked.rtype, &[1, 2, 3]), TO_QUESTION)),
+        21 => {
+            now(full(ok().record(TO_QUESTION, 16, b"\x02hi").record(TO_QUESTION, asked.rtype, &[1, 2, 3]), TO_QUESTION))
+        }
         // A record that leads to itself; an answer that ends too early.
         22 => now(full(ok().record(&[0xc0, 0x40], asked.rtype, &[1; 4]), TO_QUESTION)),
         23 => {
@@ -118,7 +133,8 @@ fn answer(mood: Mood, server: u8, asked: &Asked) -> Vec<Reply> {
             now(build)
         }
         25 => vec![(Duration::ZERO, vec![0; 5])],
-        _ => Vec::new(),
+        26 => Vec::new(),
+        _ => now(full(ok(), TO_QUESTION)),
     }
 }
 
@@ -132,7 +148,7 @@ fn hosts(dice: &mut Dice) -> String {
             2 => dice.pick(&["010.0.0.1", "1.2.3", "x", "fe80::1%lo", "#10.0.0.1"]).to_owned(),
             _ => address(dice, rtype).to_string(),
         }];
-        for _ in 0..1 + dice.below(3) {
+        for _ in 0..=dice.below(3) {
             words.push(dice.pick(&NAMES).to_owned());
         }
         if dice.one_in(6) {
@@ -150,11 +166,14 @@ fn hosts(dice: &mut Dice) -> String {
 fn resolv(dice: &mut Dice, patient: bool) -> (String, bool) {
     let mut lines = Vec::new();
     for _ in 0..dice.below(5) {
-        lines.push(format!("nameserver {}", dice.pick(&["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.9", "127.2", "::1", "bad"])));
+        lines.push(format!(
+            "nameserver {}",
+            dice.pick(&["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.9", "127.2", "::1", "bad"])
+        ));
     }
     if !dice.one_in(3) {
         let mut list: Vec<&str> = Vec::new();
-        for _ in 0..1 + dice.below(3) {
+        for _ in 0..=dice.below(3) {
             list.push(dice.pick(&["lab", "x.lab", "example", ".", ".lab", "c.lab."]));
         }
         lines.push(format!("{} {}", dice.pick(&["search", "domain"]), list.join(" ")));
@@ -164,9 +183,17 @@ fn resolv(dice: &mut Dice, patient: bool) -> (String, bool) {
         options.push(format!("ndots:{}", dice.below(4)));
     }
     let mut rotate = false;
-    for option in
-        ["rotate", "edns0", "single-request", "single-request-reopen", "use-vc", "trust-ad", "no-aaaa", "no-tld-query", "junk"]
-    {
+    for option in [
+        "rotate",
+        "edns0",
+        "single-request",
+        "single-request-reopen",
+        "use-vc",
+        "trust-ad",
+        "no-aaaa",
+        "no-tld-query",
+        "junk",
+    ] {
         if dice.one_in(7) {
             rotate |= option == "rotate";
             options.push(option.to_owned());
@@ -175,7 +202,10 @@ fn resolv(dice: &mut Dice, patient: bool) -> (String, bool) {
     lines.push(format!("options {}", options.join(" ")));
     if dice.one_in(4) {
         let at = dice.below(lines.len());
-        lines.insert(at, dice.pick(&["# comment", "; other", " nameserver 127.0.0.2", "nameserver", "foo bar", ""]).to_string());
+        lines.insert(
+            at,
+            dice.pick(&["# comment", "; other", " nameserver 127.0.0.2", "nameserver", "foo bar", ""]).to_string(),
+        );
     }
     let _ = patient;
     (lines.join("\n") + "\n", rotate)
@@ -186,8 +216,11 @@ fn nsswitch(dice: &mut Dice) -> String {
         return "hosts: files dns\n".to_owned();
     }
     let mut words = Vec::new();
-    for _ in 0..1 + dice.below(4) {
-        words.push(dice.pick(&["files", "dns", "files", "dns", "absent"]).to_owned());
+    for _ in 0..=dice.below(4) {
+        words.push(
+            dice.pick(&["files", "dns", "files", "dns", "files", "dns", "absent", "compat", "mdns4_minimal"])
+                .to_owned(),
+        );
         if dice.one_in(3) {
             let not = if dice.one_in(4) { "!" } else { "" };
             let status = dice.pick(&["NOTFOUND", "SUCCESS", "unavail", "TRYAGAIN"]);
@@ -228,7 +261,7 @@ impl Bench {
         let etc = Etc::own(sandbox);
         let mood = Arc::new(Mutex::new(Mood::default()));
         let servers: [(IpAddr, u8); 4] = [
-            (Ipv4Addr::new(127, 0, 0, 1).into(), 1),
+            (Ipv4Addr::LOCALHOST.into(), 1),
             (Ipv4Addr::new(127, 0, 0, 2).into(), 2),
             (Ipv4Addr::new(127, 0, 0, 3).into(), 3),
             (Ipv6Addr::LOCALHOST.into(), 4),

@@ -14,7 +14,7 @@ use crate::dns::{
     SourceFact, TraceOptions, View, judge, literal, lookup, order, records, reverse, trace,
 };
 use crate::os::dns::check::{self, Check};
-use crate::os::dns::{Stop, SocketWire, compare, facts, source};
+use crate::os::dns::{SocketWire, Stop, compare, facts, source};
 use crate::view::{self, Progress, Style};
 
 /// What a host resolves a name to, and who says otherwise.
@@ -72,6 +72,18 @@ pub(super) fn run(args: &DnsArgs, global: &Global, style: Style) -> anyhow::Resu
         Some(DnsCommand::Hosts(args)) => hosts::run(args, global, style),
         None => query(&args.query, global, style),
     }
+}
+
+/// What `reachwhy nss-module` prints for the one who started it.
+pub(super) fn module(service: &str, family: u8, name: &str) -> anyhow::Result<u8> {
+    let family = match family {
+        4 => Family::V4,
+        6 => Family::V6,
+        _ => Family::Any,
+    };
+    let line = crate::os::dns::module::answer(service, family, name).unwrap_or_default();
+    std::io::stdout().write_all(line.as_bytes())?;
+    Ok(0)
 }
 
 /// What is asked for.
@@ -139,7 +151,8 @@ fn query(args: &QueryArgs, global: &Global, style: Style) -> anyhow::Result<u8> 
     let word = if matches!(wanted, Wanted::Names(_)) { None } else { Some(name.as_str()) };
     let conf = Conf::read(&facts, word);
     let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !global.json);
-    let asked = Asked { name, wanted, conf: &conf, facts: &facts, given, roots, args, stop, patience: patience(global) };
+    let asked =
+        Asked { name, wanted, conf: &conf, facts: &facts, given, roots, args, stop, patience: patience(global) };
     let report = asked.report(&mut progress);
     progress.clear();
     if global.json {
@@ -158,19 +171,19 @@ fn patience(global: &Global) -> Duration {
 
 /// Reads the servers; one that is given by name is looked up as any other name.
 fn servers(given: &[String]) -> anyhow::Result<Vec<Server>> {
-    let hint = Some("192.168.1.53, [fd00::53]:53, tcp://192.168.1.53, tls://dns.example, https://dns.example/dns-query");
+    let hint =
+        Some("192.168.1.53, [fd00::53]:53, tcp://192.168.1.53, tls://dns.example, https://dns.example/dns-query");
     let mut servers = Vec::new();
     for text in given {
         let server: GivenServer =
             text.parse().map_err(|error| Failure::usage(format!("--server {text}: {error}"), hint))?;
-        let (address, name) = match server.address() {
-            Some(address) => (address, None),
-            None => {
-                let found = check::addresses(&server.host).map_err(|error| {
-                    Failure::unknown(format!("--server {text}: {}: {error}", server.host), Some("give its address"))
-                })?;
-                (found[0], Some(server.host.clone()))
-            }
+        let (address, name) = if let Some(address) = server.address() {
+            (address, None)
+        } else {
+            let found = check::addresses(&server.host).map_err(|error| {
+                Failure::unknown(format!("--server {text}: {}: {error}", server.host), Some("give its address"))
+            })?;
+            (found[0], Some(server.host.clone()))
         };
         servers.push(Server {
             transport: server.transport,
@@ -223,7 +236,7 @@ impl Asked<'_> {
         let addresses: Vec<IpAddr> = lookup.found.iter().map(|found| found.address).collect();
         let sources = if addresses.len() > 1 { source::sources(&addresses) } else { Vec::new() };
         let placed = order(&addresses, &sources, &self.conf.gai);
-        let mut extra = Extra::default();
+        let mut extra = Extra { nscd: self.facts.nscd, ..Extra::default() };
         let views = if lookup.interrupted { Vec::new() } else { self.views(&lookup, progress, &mut extra) };
         let gathered = Gathered {
             name: self.name,
@@ -257,7 +270,8 @@ impl Asked<'_> {
         let mut servers = if own { self.conf.servers.clone() } else { Vec::new() };
         // One that was silent to the replay is silent still.
         let silent = |server: &Server| {
-            let mut asked = lookup.runs.iter().flat_map(|run| &run.exchanges).filter(|one| one.server == *server).peekable();
+            let mut asked =
+                lookup.runs.iter().flat_map(|run| &run.exchanges).filter(|one| one.server == *server).peekable();
             asked.peek().is_some() && asked.all(|one| matches!(one.outcome, Outcome::Timeout))
         };
         servers.retain(|server| !silent(server));
@@ -283,7 +297,9 @@ impl Asked<'_> {
         }
         let candidates = lookup.runs.iter().rfind(|run| !run.candidates.is_empty()).map(|run| &run.candidates);
         let best = candidates.and_then(|list| list.iter().find(|one| one.answered).or(list.first()));
-        DomainName::parse(best.map_or(self.name, |one| one.name.as_str())).ok().filter(|name| !name.is_root() || self.name == ".")
+        DomainName::parse(best.map_or(self.name, |one| one.name.as_str()))
+            .ok()
+            .filter(|name| !name.is_root() || self.name == ".")
     }
 
     /// Where the search list is in doubt: do its domains exist, and what is the name without them?
@@ -331,6 +347,15 @@ impl Asked<'_> {
         let eai = answer.eai.or(system.then_some(Eai::System.name()));
         let mine: Vec<IpAddr> =
             placed.iter().filter_map(|placed| Some(lookup.found.get(placed.index)?.address)).collect();
+        if lookup.interrupted {
+            return Checked {
+                by: "getaddrinfo",
+                addresses: answer.addresses,
+                error: None,
+                agrees: None,
+                ms: Some(answer.ms),
+            };
+        }
         let agrees = match (&answer.error, lookup.error) {
             (Some(_), Some(error)) => eai.is_none_or(|eai| eai == error.name()),
             (None, None) => same_order(&mine, &answer.addresses, self.conf),

@@ -83,6 +83,16 @@ enum Command {
     },
     /// Print the manual page
     Man,
+    /// Ask the C library about one service of nsswitch.conf
+    #[command(hide = true)]
+    NssModule {
+        /// The service
+        service: String,
+        /// 0, 4 or 6
+        family: u8,
+        /// The name
+        name: String,
+    },
     /// Answer a doctor's questions on standard input
     #[command(hide = true)]
     Agent(agent::AgentArgs),
@@ -125,6 +135,7 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
         Command::Tcp(args) => tcp::run(&args, &global, style),
         Command::Lab(args) => lab::run(&args, style, global.json),
         Command::Port(args) => port::run(&args, &global, style),
+        Command::NssModule { service, family, name } => dns::module(&service, family, &name),
         Command::Agent(args) => agent::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

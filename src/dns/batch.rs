@@ -3,7 +3,8 @@
 //! The engine has no socket and no clock: it says what to send and is told what came. Answers come in the
 //! order of the servers, not in that of RFC 6724, and modules other than `files` and `dns` are not asked.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const WINDOW: usize = 200;
 const LARGEST_WINDOW: usize = 2000;
 /// A round trip that makes more questions worth while.
 const LONG_WAY: Duration = Duration::from_millis(5);
+/// A question is not repeated sooner.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// How a name ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,9 +108,10 @@ pub struct Batch<'a> {
     free: Vec<usize>,
     flights: Vec<Vec<Option<Box<Flight>>>>,
     under_way: usize,
-    deadlines: VecDeque<(Duration, usize, u16, Duration)>,
+    deadlines: BinaryHeap<Reverse<(Duration, usize, u16, Duration)>>,
     window: usize,
-    round_trip: Option<Duration>,
+    /// Smoothed, and the shortest seen: a queue makes the one long, the way the other.
+    round_trip: Option<(Duration, Duration)>,
     dice: u64,
     outbox: Vec<Datagram>,
     done: Vec<BatchResult>,
@@ -117,7 +121,8 @@ impl<'a> Batch<'a> {
     /// An engine for `servers` servers. `seed` makes the question numbers, which must not be guessed.
     pub fn new(conf: &'a Conf, servers: usize, types: Vec<RType>, patience: Duration, seed: u64) -> Self {
         let mut hosts: HashMap<String, Vec<(usize, IpAddr)>> = HashMap::new();
-        let files_first = conf.services.iter().take_while(|service| service.name != "dns").any(|one| one.name == "files");
+        let files_first =
+            conf.services.iter().take_while(|service| service.name != "dns").any(|one| one.name == "files");
         let wanted = |address: IpAddr| types.contains(&if address.is_ipv4() { RType::A } else { RType::AAAA });
         for entry in conf.hosts.iter().filter(|_| files_first).flat_map(|file| &file.entries) {
             for name in std::iter::once(&entry.name).chain(&entry.aliases).filter(|_| wanted(entry.address)) {
@@ -132,13 +137,13 @@ impl<'a> Batch<'a> {
             servers,
             types,
             patience,
-            tries: servers.max(1) * 3,
+            tries: servers.max(1) * 4,
             hosts,
             jobs: Vec::new(),
             free: Vec::new(),
             flights: (0..servers).map(|_| std::iter::repeat_with(|| None).take(1 << 16).collect()).collect(),
             under_way: 0,
-            deadlines: VecDeque::new(),
+            deadlines: BinaryHeap::new(),
             window: WINDOW,
             round_trip: None,
             dice: seed | 1,
@@ -174,8 +179,10 @@ impl<'a> Batch<'a> {
             return;
         }
         if let Some(lines) = self.hosts.get(&name.to_ascii_lowercase()) {
-            let answer = |(line, address): &(usize, IpAddr)| {
-                BatchAnswer { data: Data::Address(*address), ttl: None, line: Some(*line) }
+            let answer = |(line, address): &(usize, IpAddr)| BatchAnswer {
+                data: Data::Address(*address),
+                ttl: None,
+                line: Some(*line),
             };
             let answers = lines.iter().map(answer).collect();
             self.done.push(result(Ending::Found, answers));
@@ -220,7 +227,7 @@ impl<'a> Batch<'a> {
 
     /// When something is given up next.
     pub fn deadline(&self) -> Option<Duration> {
-        self.deadlines.front().map(|(deadline, ..)| *deadline)
+        self.deadlines.peek().map(|Reverse((deadline, ..))| *deadline)
     }
 
     /// A datagram came from a server.
@@ -240,8 +247,10 @@ impl<'a> Batch<'a> {
         let Some(flight) = slot.take() else { return };
         self.under_way -= 1;
         let took = now.saturating_sub(flight.sent);
-        self.round_trip = Some(self.round_trip.map_or(took, |before| (before * 7 + took) / 8));
-        if self.round_trip > Some(LONG_WAY) && self.window < LARGEST_WINDOW {
+        let (smooth, shortest) = self.round_trip.unwrap_or((took, took));
+        let shortest = shortest.min(took);
+        self.round_trip = Some(((smooth * 7 + took) / 8, shortest));
+        if shortest > LONG_WAY && self.window < LARGEST_WINDOW {
             self.window += 1;
         }
         self.settle(*flight, server, &message, now);
@@ -249,11 +258,11 @@ impl<'a> Batch<'a> {
 
     /// The time is `now`: gives up what has waited too long.
     pub fn tick(&mut self, now: Duration) {
-        while let Some((deadline, server, id, sent)) = self.deadlines.front().copied() {
+        while let Some(Reverse((deadline, server, id, sent))) = self.deadlines.peek().copied() {
             if deadline > now {
                 return;
             }
-            self.deadlines.pop_front();
+            self.deadlines.pop();
             let slot = &mut self.flights[server][usize::from(id)];
             // The number may have been used again since.
             if slot.as_ref().is_none_or(|flight| flight.sent != sent) {
@@ -298,9 +307,17 @@ impl<'a> Batch<'a> {
         flight.sent = now;
         let manner = Manner { recurse: true, edns: self.conf.options().edns0.then_some(1232), ..Manner::default() };
         self.outbox.push(Datagram { server, octets: flight.question.encode(id, manner) });
-        self.deadlines.push_back((now + self.patience, server, id, now));
+        self.deadlines.push(Reverse((now + self.wait(flight.tries), server, id, now)));
         self.flights[server][usize::from(id)] = Some(Box::new(flight));
         self.under_way += 1;
+    }
+
+    /// Most of what is lost is lost on the way, so that the first repetition need not wait for long.
+    fn wait(&self, tries: usize) -> Duration {
+        match self.round_trip {
+            Some((smooth, _)) if tries == 0 => (smooth * 8).clamp(SHORTEST_WAIT.min(self.patience), self.patience),
+            _ => self.patience,
+        }
     }
 
     /// xorshift64*.
@@ -313,8 +330,10 @@ impl<'a> Batch<'a> {
 
     fn again(&mut self, mut flight: Flight, server: usize, why: Ending, now: Duration) {
         flight.tries += 1;
+        // Each server has two chances to be heard; one that answers with an error has had its say.
+        let same = why == Ending::Timeout && flight.tries % 2 == 1;
         if flight.tries < self.tries {
-            self.fly(flight, (server + 1) % self.servers, now);
+            self.fly(flight, if same { server } else { (server + 1) % self.servers }, now);
         } else {
             self.close(flight.job, Some(why), server, now);
         }
@@ -456,8 +475,11 @@ mod tests {
         assert_eq!(Message::parse(&sent[0].octets).unwrap().questions[0].name.to_string(), "api");
         batch.tick(at(102));
         let sent = batch.take_outbox();
-        assert_eq!(sent[0].server, 1, "and after silence");
-        batch.receive(1, &reply(&sent[0], 0, Some([10, 0, 0, 9])), at(103));
+        assert_eq!(sent[0].server, 0, "and the same one again after silence");
+        batch.tick(at(203));
+        let sent = batch.take_outbox();
+        assert_eq!(sent[0].server, 1, "but not for ever");
+        batch.receive(1, &reply(&sent[0], 0, Some([10, 0, 0, 9])), at(204));
         let done = batch.take_done();
         assert_eq!((done[0].ending.clone(), done[0].server), (Ending::Found, Some(1)));
         assert!(batch.is_idle());

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::lookup::{Lookup, Origin};
+use super::lookup::{Lookup, Origin, in_short};
 use super::report::{Difference, Party, Report, ServerView};
 
 /// What a server says, for comparison.
@@ -39,9 +39,9 @@ pub(super) fn differences(report: &Report, lookup: &Lookup) -> Vec<Difference> {
             "The configured servers disagree about {}: {} says {}, {} says {}.",
             report.name,
             parties[0].who,
-            parties[0].answer.join(", "),
+            in_short(&parties[0].answer),
             other.who,
-            other.answer.join(", ")
+            in_short(&other.answer)
         );
         found.push(Difference { between: "servers", says, parties: parties.clone() });
     }
@@ -52,10 +52,10 @@ pub(super) fn differences(report: &Report, lookup: &Lookup) -> Vec<Difference> {
             let says = format!(
                 "{} says {} to {}, {} says {}.",
                 asked.who,
-                asked.answer.join(", "),
+                in_short(&asked.answer),
                 view.query,
                 reference.who,
-                reference.answer.join(", ")
+                in_short(&reference.answer)
             );
             found.push(Difference { between: "asked", says, parties: vec![asked, reference.clone()] });
         }
@@ -85,7 +85,7 @@ fn hosts(report: &Report, lookup: &Lookup) -> Option<Difference> {
     let known: Vec<&str> = known.into_iter().collect();
     let says = format!(
         "Line {line} of the hosts file says {} for {}; the DNS says {}.",
-        own.answer.join(", "),
+        in_short(&own.answer),
         report.name,
         known.join(", ")
     );
@@ -105,7 +105,13 @@ fn authority(report: &Report, reference: Option<&Party>) -> Option<Difference> {
     let answer: Vec<String> = match traced.answers.is_empty() {
         true if code == "NOERROR" => vec!["NODATA".to_owned()],
         true => vec![code],
-        false => traced.answers.iter().map(|answer| answer.to_ascii_lowercase()).collect::<BTreeSet<_>>().into_iter().collect(),
+        false => traced
+            .answers
+            .iter()
+            .map(|answer| answer.to_ascii_lowercase())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
     };
     // Iteration asks for one type; only what is of its kind can be compared.
     let of_kind = |text: &&String| match text.parse::<IpAddr>() {
@@ -127,7 +133,7 @@ fn authority(report: &Report, reference: Option<&Party>) -> Option<Difference> {
         report.name,
         answer.join(", "),
         reference.who,
-        theirs.join(", ")
+        in_short(&theirs)
     );
     let in_charge = Party { who: format!("the servers of `{}`", traced.zone.clone().unwrap_or_default()), answer };
     Some(Difference { between: "authority", says, parties: vec![in_charge, reference.clone()] })
@@ -140,18 +146,15 @@ pub(super) fn with_check(report: &Report, lookup: &Lookup) -> Option<Difference>
         (true, Some(error)) => vec![error],
         _ => list,
     };
-    let ours: Vec<String> =
-        report.answers.iter().filter_map(|answer| Some(answer.address?.to_string())).collect();
+    let ours: Vec<String> = report.answers.iter().filter_map(|answer| Some(answer.address?.to_string())).collect();
     let ours = text(ours, lookup.error.map(|error| error.says().to_owned()));
     let theirs = text(check.addresses.iter().map(ToString::to_string).collect(), check.error.clone());
     let says = format!(
         "The C library's own getaddrinfo says {}, the replay {}: what was asked may have changed in between; believe getaddrinfo.",
-        theirs.join(", "),
-        ours.join(", ")
+        in_short(&theirs),
+        in_short(&ours)
     );
-    let parties = vec![
-        Party { who: check.by.to_owned(), answer: theirs },
-        Party { who: "the replay".to_owned(), answer: ours },
-    ];
+    let parties =
+        vec![Party { who: check.by.to_owned(), answer: theirs }, Party { who: "the replay".to_owned(), answer: ours }];
     Some(Difference { between: "getaddrinfo", says, parties })
 }

@@ -100,7 +100,8 @@ impl Conf {
                 Server { line: server.line, ..Server::udp(address) }
             })
             .collect();
-        let path = |file: &TextFile, usual: &str| if file.path.is_empty() { usual.to_owned() } else { file.path.clone() };
+        let path =
+            |file: &TextFile, usual: &str| if file.path.is_empty() { usual.to_owned() } else { file.path.clone() };
         let paths = Paths {
             hosts: path(&names.hosts, "/etc/hosts"),
             resolv: path(&names.resolv_conf, "/etc/resolv.conf"),
@@ -108,7 +109,8 @@ impl Conf {
         };
         let gai = GaiConf::parse(&text(&names.gai_conf));
         let mut issues = Vec::new();
-        let mut note = |path: &str, list: &[Issue]| issues.extend(list.iter().map(|one| (path.to_owned(), one.clone())));
+        let mut note =
+            |path: &str, list: &[Issue]| issues.extend(list.iter().map(|one| (path.to_owned(), one.clone())));
         note(&paths.resolv, &resolv.issues);
         note(&paths.nsswitch, &nsswitch.issues);
         note("/etc/gai.conf", &gai.issues);

@@ -202,10 +202,8 @@ impl<W: Wire> Asking<'_, W> {
         // A handshake takes its time too.
         let allowed = if transport == Transport::Udp { self.patience } else { self.patience * 2 };
         let until = self.wire.now() + allowed;
-        let sent = self
-            .wire
-            .open(self.server, transport, until)
-            .and_then(|()| self.wire.send(self.server, transport, octets));
+        let sent =
+            self.wire.open(self.server, transport, until).and_then(|()| self.wire.send(self.server, transport, octets));
         if let Err(error) = sent {
             return Outcome::Net(error);
         }

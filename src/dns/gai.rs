@@ -61,9 +61,9 @@ impl GaiConf {
             let (prefix, value) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
             let value = value.parse().ok().filter(|value| (0..=i64::from(i32::MAX)).contains(value));
             let read = match keyword {
-                "label" => value.and_then(|value| Some(labels.push(v6_entry(prefix, value)?))),
-                "precedence" => value.and_then(|value| Some(precedences.push(v6_entry(prefix, value)?))),
-                "scopev4" => value.and_then(|value| Some(scopes.push(v4_entry(prefix, value)?))),
+                "label" => value.and_then(|value| v6_entry(prefix, value)).map(|entry| labels.push(entry)),
+                "precedence" => value.and_then(|value| v6_entry(prefix, value)).map(|entry| precedences.push(entry)),
+                "scopev4" => value.and_then(|value| v4_entry(prefix, value)).map(|entry| scopes.push(entry)),
                 "reload" => Some(()),
                 _ => None,
             };
@@ -143,7 +143,9 @@ mod tests {
         assert_eq!(default.label(ip("fd00::1")), 6);
         assert_eq!(default.precedence(ip("10.0.0.1")), 10);
         assert_eq!(default.scope(Ipv4Addr::LOCALHOST), 2);
-        let file = GaiConf::parse("# x\nprecedence ::ffff:0:0/96  100 # IPv4 first\nscopev4 ::ffff:10.0.0.0/104 5\nlabel x 1\nfoo\n");
+        let file = GaiConf::parse(
+            "# x\nprecedence ::ffff:0:0/96  100 # IPv4 first\nscopev4 ::ffff:10.0.0.0/104 5\nlabel x 1\nfoo\n",
+        );
         assert_eq!(file.precedence(ip("10.0.0.1")), 100);
         assert_eq!(file.precedence(ip("::1")), 40);
         assert_eq!(file.label(ip("fd00::1")), 6);

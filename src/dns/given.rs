@@ -108,7 +108,20 @@ mod tests {
         assert_eq!(read("https://dns.example"), ok("https", "dns.example", 443));
         let doh: GivenServer = "https://dns.example:8443/q".parse().unwrap();
         assert_eq!((doh.port, doh.path.as_deref()), (8443, Some("/q")));
-        for bad in ["", "ftp://x", "1.2.3.4:0", "1.2.3.4:x", "[::1", "[x]:1", "[::1]x", "a:b:c", "udp://a/b", "a#", "a b", "https://a/b c"] {
+        for bad in [
+            "",
+            "ftp://x",
+            "1.2.3.4:0",
+            "1.2.3.4:x",
+            "[::1",
+            "[x]:1",
+            "[::1]x",
+            "a:b:c",
+            "udp://a/b",
+            "a#",
+            "a b",
+            "https://a/b c",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

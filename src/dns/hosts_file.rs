@@ -33,7 +33,12 @@ pub fn lint(text: &str, hostname: Option<&str>) -> Vec<LineFinding> {
     }
     if let Some(at) = text.lines().position(|_| text.contains("\r\n")) {
         let line = text.split('\n').position(|line| line.ends_with('\r')).unwrap_or(at) + 1;
-        note("crlf", Severity::Info, Some(line), "lines end with a carriage return, which glibc takes as a blank".to_owned());
+        note(
+            "crlf",
+            Severity::Info,
+            Some(line),
+            "lines end with a carriage return, which glibc takes as a blank".to_owned(),
+        );
     }
     let mut seen: BTreeMap<(String, bool), Vec<(usize, IpAddr)>> = BTreeMap::new();
     for entry in &file.entries {
@@ -169,14 +174,22 @@ pub fn edit(text: &str, add: &[Addition], remove: &[String]) -> Edited {
     let after = HostsFile::parse(&kept);
     let mut added = Vec::new();
     for addition in add {
-        let missing: Vec<&String> = addition.names.iter().filter(|name| {
-            let same = |entry: &&HostsEntry| entry.address == addition.address;
-            let there = after.lookup(name).find(same);
-            if let Some(entry) = there {
-                notes.push(format!("`{name}` is {} already, on line {}", addition.address, line_of(&lines, entry.line)));
-            }
-            there.is_none()
-        }).collect();
+        let missing: Vec<&String> = addition
+            .names
+            .iter()
+            .filter(|name| {
+                let same = |entry: &&HostsEntry| entry.address == addition.address;
+                let there = after.lookup(name).find(same);
+                if let Some(entry) = there {
+                    notes.push(format!(
+                        "`{name}` is {} already, on line {}",
+                        addition.address,
+                        line_of(&lines, entry.line)
+                    ));
+                }
+                there.is_none()
+            })
+            .collect();
         for name in &missing {
             let family = |entry: &&HostsEntry| entry.address.is_ipv4() == addition.address.is_ipv4();
             for entry in after.lookup(name).filter(family) {
@@ -265,9 +278,9 @@ impl Edited {
         // A last line without an end gets one when something follows it.
         let open = self.lines.last().filter(|(old, new)| !old.ends_with('\n') && new.as_ref() == Some(old));
         let ended = open.map(|(old, _)| format!("{old}\n")).filter(|_| !self.added.is_empty());
-        if let (Some(ended), Some(last)) = (&ended, rows.pop()) {
-            rows.push(('-', last.1));
-            rows.push(('+', ended));
+        if let Some(ended) = &ended {
+            let last = rows.pop().map_or("", |row| row.1);
+            rows.extend([('-', last), ('+', ended.as_str())]);
         }
         rows.extend(self.added.iter().map(|line| ('+', line.as_str())));
         unified(&rows, path)
@@ -326,7 +339,10 @@ mod tests {
         assert_eq!(kinds, [("conflict", Some(4)), ("syntax", Some(5)), ("missing-hostname", None)]);
         let kinds = |text: &str| lint(text, None).iter().map(|finding| finding.code).collect::<Vec<_>>();
         assert_eq!(kinds("10.0.0.1 localhost\n"), ["loopback"]);
-        assert_eq!(kinds("127.0.0.1 localhost a a b.\r\n127.0.0.1 A\n"), ["bad-name", "crlf", "duplicate", "duplicate"]);
+        assert_eq!(
+            kinds("127.0.0.1 localhost a a b.\r\n127.0.0.1 A\n"),
+            ["bad-name", "crlf", "duplicate", "duplicate"]
+        );
         assert_eq!(kinds(""), ["missing-localhost"]);
     }
 
@@ -340,7 +356,11 @@ mod tests {
              10.0.0.2 api.lab\n 1.2.3 bad\n+127.0.0.1\twww.163.com\n"
         );
         let edited = edit(FILE, &[], &["api.lab".to_owned(), "none".to_owned()]);
-        assert!(edited.text.contains("10.0.0.1  API web.lab # both\n") && !edited.text.contains("10.0.0.2"), "{}", edited.text);
+        assert!(
+            edited.text.contains("10.0.0.1  API web.lab # both\n") && !edited.text.contains("10.0.0.2"),
+            "{}",
+            edited.text
+        );
         assert_eq!(edited.notes, ["no line has `none`"]);
         let same = edit(FILE, &[add("10.0.0.1=api.lab")], &[]);
         assert!(!same.changes() && same.diff("x").is_empty() && same.text == FILE);

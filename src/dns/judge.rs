@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::compare;
 use super::conf::Conf;
 use super::direct::Dnssec;
-use super::lookup::{Eai, Lookup, Origin, ServiceRun};
+use super::lookup::{Eai, Lookup, Origin, ServiceRun, in_short};
 use super::message::Rcode;
 use super::report::{Finding, Gathered, Report, ServerView, Severity, Verdict, ms, result, server_with_line};
 use super::send::{Exchange, Outcome};
@@ -64,6 +64,8 @@ pub struct Extra {
     pub as_is: Option<ServerView>,
     /// Whether servers were compared.
     pub compared: bool,
+    /// Whether nscd keeps a cache before all this.
+    pub nscd: bool,
 }
 
 /// Judges: fills in the disagreements, the findings and the verdict.
@@ -85,7 +87,7 @@ pub fn judge(report: &mut Report, gathered: &Gathered<'_>, extra: &Extra) {
     slowness(report, lookup, &mut findings);
     connections(report, &mut findings);
     odd_answers(report, lookup, &mut findings);
-    files(gathered, &mut findings);
+    files(gathered, extra, &mut findings);
     findings.sort_by_key(|finding| finding.severity);
     let mut seen = BTreeSet::new();
     findings.retain(|finding| seen.insert((finding.code, finding.object.clone(), finding.message.clone())));
@@ -131,16 +133,29 @@ fn failure(report: &Report, gathered: &Gathered<'_>, extra: &Extra) -> Finding {
         let services = report.nsswitch.services.join(" ");
         let message = match lookup.error {
             Some(Eai::AddrFamily) => format!("{name} is an address of the other family."),
-            _ => format!("No source that nsswitch.conf names ({services}) knows {name}, and the DNS is not one of them."),
+            _ => {
+                format!("No source that nsswitch.conf names ({services}) knows {name}, and the DNS is not one of them.")
+            }
         };
         return finding(code::NXDOMAIN, Severity::Fault, name, message);
     };
-    let of = |want: &dyn Fn(&Outcome) -> bool| run.exchanges.iter().filter(|one| want(&one.outcome)).collect::<Vec<_>>();
+    let of =
+        |want: &dyn Fn(&Outcome) -> bool| run.exchanges.iter().filter(|one| want(&one.outcome)).collect::<Vec<_>>();
     let passed = |why: &'static str| of(&|outcome| matches!(outcome, Outcome::PassedOver(_, own) if *own == why));
     let silent = of(&|outcome| matches!(outcome, Outcome::Timeout | Outcome::Net(_)));
     let answered = of(&|outcome| matches!(outcome, Outcome::Answer(_)));
     let malformed = of(&|outcome| matches!(outcome, Outcome::Malformed(_)));
-    let list = |exchanges: &[&Exchange]| exchanges.iter().take(6).map(|one| evidence(one)).collect::<Vec<_>>();
+    let list = |exchanges: &[&Exchange]| {
+        let mut said: Vec<String> = Vec::new();
+        for one in exchanges.iter().map(|one| evidence(one)) {
+            // Rounds repeat themselves.
+            if !said.contains(&one) {
+                said.push(one);
+            }
+        }
+        said.truncate(6);
+        said
+    };
     let with = |mut finding: Finding, exchanges: &[&Exchange], fix: Option<&str>| {
         finding.evidence.extend(list(exchanges));
         finding.fix = fix.map(str::to_owned);
@@ -172,7 +187,8 @@ fn failure(report: &Report, gathered: &Gathered<'_>, extra: &Extra) -> Finding {
             if conf.search.is_empty() && !name.contains('.') {
                 found.fix = Some("give the whole name, or set a search domain in resolv.conf".to_owned());
             } else {
-                found.fix = Some("check the name for a typing error; else the record is missing in its zone".to_owned());
+                found.fix =
+                    Some("check the name for a typing error; else the record is missing in its zone".to_owned());
             }
             with_ttl(with(found.clone(), &answered, found.fix.as_deref()), report)
         }
@@ -192,10 +208,25 @@ fn failure(report: &Report, gathered: &Gathered<'_>, extra: &Extra) -> Finding {
         }
         None => {
             for (why, code, message, fix) in [
-                ("SERVFAIL", code::SERVFAIL, "fails to answer", "see the log of that server; its own way to the zone's servers is broken, or DNSSEC is"),
+                (
+                    "SERVFAIL",
+                    code::SERVFAIL,
+                    "fails to answer",
+                    "see the log of that server; its own way to the zone's servers is broken, or DNSSEC is",
+                ),
                 ("NOTIMP", code::SERVFAIL, "says that it does not do such questions", "use another server"),
-                ("REFUSED", code::REFUSED, "refuses to answer this host", "allow this host on that server, or use one that serves it"),
-                ("lame", code::LAME, "neither knows the name nor asks others for it", "use a server that resolves for its clients"),
+                (
+                    "REFUSED",
+                    code::REFUSED,
+                    "refuses to answer this host",
+                    "allow this host on that server, or use one that serves it",
+                ),
+                (
+                    "lame",
+                    code::LAME,
+                    "neither knows the name nor asks others for it",
+                    "use a server that resolves for its clients",
+                ),
             ] {
                 let those = passed(why);
                 if !those.is_empty() {
@@ -226,8 +257,7 @@ fn no_answer(
     });
     if none {
         let what = if refused { "and nothing answers there" } else { "which does not answer" };
-        let message =
-            format!("{} names no server, so 127.0.0.1 is asked, {what}.", conf.paths.resolv);
+        let message = format!("{} names no server, so 127.0.0.1 is asked, {what}.", conf.paths.resolv);
         let found = finding(code::NO_RESOLVER, Severity::Fault, conf.paths.resolv.clone(), message);
         return with(found, silent, Some("put a line `nameserver ADDRESS` into resolv.conf"));
     }
@@ -238,7 +268,10 @@ fn no_answer(
         format!("None of the name servers answers: {}.", servers.join(", "))
     };
     let found = finding(code::SERVER_UNREACHABLE, Severity::Fault, conf.paths.resolv.clone(), message);
-    let fix = format!("reachwhy doctor udp://{}", conf.servers.first().map_or_else(String::new, |one| one.address.to_string()));
+    let fix = format!(
+        "reachwhy doctor udp://{}",
+        conf.servers.first().map_or_else(String::new, |one| one.address.to_string())
+    );
     with(found, silent, Some(&fix))
 }
 
@@ -266,7 +299,9 @@ fn not_asked(report: &Report, gathered: &Gathered<'_>, known: Option<&ServerView
                 "nsswitch.conf ends the lookup at `{}` ({}), before `dns`, which knows {name}.",
                 run.service, run.says
             ),
-            None => format!("nsswitch.conf has no `dns` for hosts (`{line}`), so the DNS, which knows {name}, is never asked."),
+            None => format!(
+                "nsswitch.conf has no `dns` for hosts (`{line}`), so the DNS, which knows {name}, is never asked."
+            ),
         };
         let mut found = finding(code::NSSWITCH, Severity::Fault, place, message);
         found.evidence.push(format!("{} says {}", view.server, view.answers.join(", ")));
@@ -279,7 +314,8 @@ fn not_asked(report: &Report, gathered: &Gathered<'_>, known: Option<&ServerView
     let in_hosts = conf.hosts.as_ref().and_then(|hosts| hosts.lookup(name).next());
     let files_asked = lookup.runs.iter().any(|run| run.service.name == "files");
     let entry = in_hosts.filter(|_| !files_asked && !lookup.runs.is_empty())?;
-    let message = format!("nsswitch.conf (`{line}`) never asks the hosts file, whose line {} knows {name}.", entry.line);
+    let message =
+        format!("nsswitch.conf (`{line}`) never asks the hosts file, whose line {} knows {name}.", entry.line);
     let mut found = finding(code::NSSWITCH, Severity::Fault, place, message);
     found.evidence.push(format!("{}:{}: {} {}", conf.paths.hosts, entry.line, entry.address, entry.name));
     found.fix = Some(format!("write `hosts: files {}`", line.trim()));
@@ -289,12 +325,13 @@ fn not_asked(report: &Report, gathered: &Gathered<'_>, known: Option<&ServerView
 fn differences(report: &Report, gathered: &Gathered<'_>, findings: &mut Vec<Finding>) {
     let conf = gathered.conf;
     for difference in report.disagreement.iter().flatten() {
-        let parties = difference.parties.iter().map(|party| format!("{}: {}", party.who, party.answer.join(", ")));
+        let parties = difference.parties.iter().map(|party| format!("{}: {}", party.who, in_short(&party.answer)));
         let (code, severity, object, fix) = match difference.between {
             "hosts" => {
                 let line = report.answers.iter().find_map(|answer| answer.line);
                 let place = line.map_or(conf.paths.hosts.clone(), |line| format!("{}:{line}", conf.paths.hosts));
-                let fix = line.map(|line| format!("take line {line} out of {}, if the DNS is right", conf.paths.hosts));
+                let fix = format!("if the DNS is right: reachwhy dns hosts --remove {}", report.name);
+                let fix = line.map(|_| fix);
                 (code::HOSTS_OVERRIDE, Severity::Fault, place, fix)
             }
             "getaddrinfo" => (code::REPLAY_DIFFERS, Severity::Warning, report.name.clone(), None),
@@ -311,7 +348,7 @@ fn differences(report: &Report, gathered: &Gathered<'_>, findings: &mut Vec<Find
 
 /// Servers that cost something although the name resolves.
 fn servers(report: &Report, lookup: &Lookup, findings: &mut Vec<Finding>) {
-    if report.error.is_some() {
+    if report.answers.is_empty() {
         return;
     }
     let mut told = BTreeSet::new();
@@ -355,13 +392,16 @@ fn search_list(report: &Report, gathered: &Gathered<'_>, extra: &Extra, findings
     }
     let other = extra.as_is.as_ref().filter(|view| !view.answers.is_empty());
     let severity = if other.is_some() { Severity::Fault } else { Severity::Warning };
-    let message = format!("The search domain `{suffix}` turns {name} into {}, and that is what answers.", candidate.name);
+    let message =
+        format!("The search domain `{suffix}` turns {name} into {}, and that is what answers.", candidate.name);
     let mut found = finding(code::SEARCH_DOMAIN, severity, search_place(conf), message);
     if let Some(view) = other {
         found.evidence.push(format!("{} itself is {} ({})", name, view.answers.join(", "), view.server));
     }
     if conf.options().ndots > 1 {
-        found.evidence.push(format!("ndots:{} has names with fewer dots tried with a suffix first", conf.options().ndots));
+        found
+            .evidence
+            .push(format!("ndots:{} has names with fewer dots tried with a suffix first", conf.options().ndots));
     }
     found.fix = Some(format!("ask for `{name}.` with a dot at the end, or lower ndots"));
     findings.push(found);
@@ -380,7 +420,8 @@ fn slowness(report: &Report, lookup: &Lookup, findings: &mut Vec<Finding>) {
     let dead = lookup.runs.iter().flat_map(|run| &run.exchanges).find(|one| matches!(one.outcome, Outcome::Timeout));
     if let Some(dead) = dead {
         let server = server_with_line(&dead.server);
-        found.fix = Some(format!("take {server} out of resolv.conf, or put it last; `options timeout:1` shortens the wait"));
+        found.fix =
+            Some(format!("take {server} out of resolv.conf, or put it last; `options timeout:1` shortens the wait"));
     }
     findings.push(found);
 }
@@ -391,15 +432,14 @@ fn connections(report: &Report, findings: &mut Vec<Finding>) {
     let works = report.connects.iter().find(|one| one.error.is_none());
     let v4_works = works.filter(|one| one.address.is_ipv4() && first.address.is_ipv6());
     let Some(other) = v4_works else { return };
-    let message = format!(
-        "{} is tried first and does not work ({error}); {} does.",
-        first.address, other.address
-    );
+    let message = format!("{} is tried first and does not work ({error}); {} does.", first.address, other.address);
     let mut found = finding(code::V6_PREFERRED_BROKEN, Severity::Fault, report.name.clone(), message);
     let rule = report.order.first().and_then(|place| Some(format!("rule {}: {}", place.rule?, place.because.clone()?)));
     found.evidence.extend(rule);
     found.evidence.push(format!("port {}: {error} after {:.0} ms", first.port, first.ms));
-    found.fix = Some("repair IPv6 to it; until then `precedence ::ffff:0:0/96 100` in /etc/gai.conf puts IPv4 first".to_owned());
+    found.fix = Some(
+        "repair IPv6 to it; until then `precedence ::ffff:0:0/96 100` in /etc/gai.conf puts IPv4 first".to_owned(),
+    );
     findings.push(found);
 }
 
@@ -422,7 +462,8 @@ fn odd_answers(report: &Report, lookup: &Lookup, findings: &mut Vec<Finding>) {
             findings.push(finding(code::MALFORMED, Severity::Warning, view.server.clone(), message));
         }
         if view.dnssec == Some(Dnssec::Bogus) {
-            let message = format!("{} finds the DNSSEC signatures of {} wrong, and refuses to answer.", view.server, view.query);
+            let message =
+                format!("{} finds the DNSSEC signatures of {} wrong, and refuses to answer.", view.server, view.query);
             let mut found = finding(code::DNSSEC_BOGUS, Severity::Fault, view.query.clone(), message);
             found.evidence.push("asked with CD (checking disabled) it does answer".to_owned());
             found.evidence.extend(view.extended_errors.clone());
@@ -442,7 +483,7 @@ fn spoofed(server: &str, first: &str, count: usize, findings: &mut Vec<Finding>)
 }
 
 /// What the files' readers do not take as it was meant, and several lines for one name.
-fn files(gathered: &Gathered<'_>, findings: &mut Vec<Finding>) {
+fn files(gathered: &Gathered<'_>, extra: &Extra, findings: &mut Vec<Finding>) {
     let (conf, lookup) = (gathered.conf, gathered.lookup);
     let dns_used = dns_run(lookup).is_some();
     for (path, issue) in &conf.issues {
@@ -451,6 +492,16 @@ fn files(gathered: &Gathered<'_>, findings: &mut Vec<Finding>) {
         }
         let place = format!("{path}:{}", issue.line);
         findings.push(finding(code::CONFIG, Severity::Info, place, issue.message.clone()));
+    }
+    if extra.nscd {
+        let message =
+            "nscd runs: what it has in its cache, applications get without any of this; `nscd -i hosts` empties it";
+        findings.push(finding(code::CONFIG, Severity::Info, "nscd", message));
+    }
+    let local = gathered.name.trim_end_matches('.').to_ascii_lowercase().ends_with(".local");
+    if local && dns_used && !lookup.runs.iter().any(|run| run.service.name.starts_with("mdns")) {
+        let message = "`.local` belongs to multicast DNS (RFC 6762), which nsswitch.conf does not name; servers were asked for it";
+        findings.push(finding(code::NSSWITCH, Severity::Info, conf.paths.nsswitch.clone(), message));
     }
     let used: Vec<(usize, IpAddr)> = lookup
         .found
@@ -464,7 +515,8 @@ fn files(gathered: &Gathered<'_>, findings: &mut Vec<Finding>) {
         let own: Vec<&(usize, IpAddr)> = used.iter().filter(|(_, address)| family(address)).collect();
         if own.len() > 1 {
             let lines: Vec<String> = own.iter().map(|(line, address)| format!("{line} ({address})")).collect();
-            let message = format!("{} has {} lines for {}: {}.", conf.paths.hosts, own.len(), gathered.name, lines.join(", "));
+            let message =
+                format!("{} has {} lines for {}: {}.", conf.paths.hosts, own.len(), gathered.name, lines.join(", "));
             findings.push(finding(code::CONFIG, Severity::Info, conf.paths.hosts.clone(), message));
         }
     }

@@ -239,7 +239,8 @@ fn digits_and_dots(name: &str) -> bool {
 
 fn walk<W: Wire>(wire: &mut W, conf: &Conf, name: &str, family: Family, done: &mut Lookup) {
     // What the errors of the last service leave behind: `no_data`, `h_errno`.
-    let (mut status, mut host_error) = (Status::Unavail, if conf.services.is_empty() { HostError::Internal } else { HostError::None });
+    let (mut status, mut host_error) =
+        (Status::Unavail, if conf.services.is_empty() { HostError::Internal } else { HostError::None });
     for (at, service) in conf.services.iter().enumerate() {
         let begun = wire.now();
         let mut run = ServiceRun::new(service.clone());
@@ -270,7 +271,8 @@ fn walk<W: Wire>(wire: &mut W, conf: &Conf, name: &str, family: Family, done: &m
         }
         done.found = if at + 1 == conf.services.len() && status == Status::Success { found } else { Vec::new() };
     }
-    if done.found.is_empty() {
+    // Who was interrupted knows of no error.
+    if done.found.is_empty() && !done.interrupted {
         done.error = Some(error(family, status, host_error));
     }
 }
@@ -336,7 +338,8 @@ fn dns<W: Wire>(
 ) -> (Status, HostError) {
     // `check_name`: such a name is not even asked for.
     if !DomainName::parse(name).is_ok_and(|domain| domain.is_host()) || !name.is_ascii() {
-        run.says = "this is no host name (letters, digits, - and _ in labels of up to 63): nothing is asked".to_owned();
+        "this is no host name (letters, digits, - and _ in labels of up to 63): nothing is asked"
+            .clone_into(&mut run.says);
         return (Status::NotFound, HostError::HostNotFound);
     }
     let searched = search(wire, conf, name, family.types());
@@ -373,7 +376,7 @@ fn dns<W: Wire>(
     run.says = match status {
         Status::Success => {
             let list: Vec<String> = run.found.iter().map(|one| one.address.to_string()).collect();
-            list.join(", ")
+            in_short(&list)
         }
         Status::Unavail => "the answer is damaged, and glibc throws it away".to_owned(),
         _ => "the answer has an alias, and no address for it".to_owned(),
@@ -384,13 +387,20 @@ fn dns<W: Wire>(
     (status, host_error)
 }
 
+/// A list of which only the beginning is said, where it is long.
+pub(super) fn in_short(list: &[String]) -> String {
+    if list.len() > 8 { format!("{}, … ({} in all)", list[..8].join(", "), list.len()) } else { list.join(", ") }
+}
+
 /// `gaih_getanswer_slice` (and `getanswer_r`): addresses of the name, or of the last alias before them.
 fn slice(reply: &Message, family: Family, exchange: usize, found: &mut Vec<Found>) -> (Status, HostError) {
     let Some(question) = reply.questions.first().filter(|_| reply.counts[0] == 1) else {
         return (Status::Unavail, HostError::NoRecovery);
     };
     let nothing = (Status::NotFound, HostError::HostNotFound);
-    if reply.counts[1] == 0 || !question.name.is_host() || reply.header_rcode() == Rcode::NXDOMAIN && family != Family::Any
+    if reply.counts[1] == 0
+        || !question.name.is_host()
+        || reply.header_rcode() == Rcode::NXDOMAIN && family != Family::Any
     {
         return nothing;
     }
@@ -436,13 +446,19 @@ fn module<W: Wire>(
             run.found = list.into_iter().map(|address| Found { address, origin: Origin::Module }).collect();
             (Status::Success, HostError::None)
         }
-        ModuleAnswer::NotFound => {
-            "does not know the name".clone_into(&mut run.says);
-            (Status::NotFound, HostError::HostNotFound)
-        }
-        ModuleAnswer::TryAgain => {
-            "failed for now".clone_into(&mut run.says);
-            (Status::TryAgain, HostError::TryAgain)
+        ModuleAnswer::Failed(status, eai) => {
+            run.says = match status {
+                Status::NotFound => "does not know the name".to_owned(),
+                Status::TryAgain => "failed for now".to_owned(),
+                _ => "does not serve this name, or not now".to_owned(),
+            };
+            let host_error = match eai {
+                Eai::Again => HostError::TryAgain,
+                Eai::NoData => HostError::NoData,
+                Eai::System => HostError::Internal,
+                _ => HostError::HostNotFound,
+            };
+            (status, host_error)
         }
         ModuleAnswer::Unknown(why) => {
             run.says = format!("could not be asked: {why}");
@@ -464,6 +480,7 @@ pub fn records<W: Wire>(wire: &mut W, conf: &Conf, name: &str, rtype: RType) -> 
     run.alias = searched.alias;
     done.interrupted = searched.interrupted;
     settle(&mut done, &mut run, searched.replies.and_then(|replies| replies.first), rtype, searched.host_error);
+    done.error = done.error.filter(|_| !done.interrupted);
     run.took = wire.now().saturating_sub(start);
     done.took = run.took;
     done.runs.push(run);
@@ -495,11 +512,11 @@ fn settle(
         done.records.push(FoundRecord { record: record.clone(), origin });
     }
     if done.records.is_empty() {
-        run.says = "the answer has an alias, and nothing of this type for it".to_owned();
+        "the answer has an alias, and nothing of this type for it".clone_into(&mut run.says);
         done.error = Some(Eai::NoData);
         return (Status::NotFound, HostError::NoData);
     }
-    run.says = done.records.iter().map(|found| found.record.data.to_string()).collect::<Vec<_>>().join(", ");
+    run.says = in_short(&done.records.iter().map(|found| found.record.data.to_string()).collect::<Vec<_>>());
     run.status = Status::Success;
     run.action = Action::Return;
     (Status::Success, HostError::None)
@@ -545,7 +562,7 @@ pub fn reverse<W: Wire>(wire: &mut W, conf: &Conf, address: IpAddr) -> Lookup {
         }
     }
     if done.records.is_empty() {
-        done.error = Some(error(Family::Any, status, host_error));
+        done.error = (!done.interrupted).then(|| error(Family::Any, status, host_error));
     }
     done.took = wire.now().saturating_sub(start);
     done
@@ -568,7 +585,7 @@ fn reverse_files(
     };
     run.lines = hosts.entries.iter().filter(same).cloned().collect();
     let Some(entry) = run.lines.first() else {
-        run.says = "no line has the address".to_owned();
+        "no line has the address".clone_into(&mut run.says);
         return (Status::NotFound, HostError::HostNotFound);
     };
     let data = DomainName::parse(&entry.name).map_or_else(|_| Data::Text(entry.name.clone()), Data::Name);

@@ -137,7 +137,8 @@ impl Question {
     /// The octets of the question.
     pub fn encode(&self, id: u16, manner: Manner) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER + self.name.wire().len() + 15);
-        let flags = u16::from(manner.recurse) << 8 | u16::from(manner.authentic) << 5 | u16::from(manner.unchecked) << 4;
+        let flags =
+            u16::from(manner.recurse) << 8 | u16::from(manner.authentic) << 5 | u16::from(manner.unchecked) << 4;
         for word in [id, flags, 1, 0, 0, u16::from(manner.edns.is_some())] {
             out.extend_from_slice(&word.to_be_bytes());
         }
@@ -629,7 +630,7 @@ mod tests {
         fn no_octets_make_it_panic(octets: Vec<u8>, counts in any::<[u8; 4]>(), tail: Vec<u8>) {
             let _ = Message::parse(&octets);
             let mut message = vec![0, 0, 0x80, 0];
-            counts.iter().for_each(|count| message.extend([0, *count]));
+            message.extend(counts.iter().flat_map(|count| [0, *count]));
             message.extend(tail);
             let _ = Message::parse(&message);
         }

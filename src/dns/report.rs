@@ -383,11 +383,7 @@ impl Report {
 fn answers(gathered: &Gathered<'_>) -> Vec<Answer> {
     let lookup = gathered.lookup;
     let Some(run) = lookup.runs.last() else {
-        return lookup
-            .found
-            .iter()
-            .map(|found| Answer { address: Some(found.address), ..blank("literal") })
-            .collect();
+        return lookup.found.iter().map(|found| Answer { address: Some(found.address), ..blank("literal") }).collect();
     };
     let asked = DomainName::parse(gathered.name).ok();
     let whole = |origin: &Origin| {
@@ -466,8 +462,7 @@ fn steps(name: &str, run: &ServiceRun) -> Vec<Step> {
         suffix: None,
     };
     for (at, exchange) in run.exchanges.iter().enumerate() {
-        let suffix =
-            run.candidates.iter().find(|one| one.exchanges.contains(&at)).and_then(|one| one.suffix.clone());
+        let suffix = run.candidates.iter().find(|one| one.exchanges.contains(&at)).and_then(|one| one.suffix.clone());
         let query = format!("{} {}", exchange.question.name, exchange.question.rtype);
         let reply = exchange.outcome.message();
         steps.push(Step {

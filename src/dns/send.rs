@@ -271,7 +271,8 @@ impl<'a, W: Wire> Sender<'a, W> {
                 if to_first {
                     self.buffer_rcode = message.header_rcode();
                 }
-                let Some(which) = (0..asked.len()).rfind(|which| !got[*which] && asked[*which].matched_by(&message)) else {
+                let Some(which) = (0..asked.len()).rfind(|which| !got[*which] && asked[*which].matched_by(&message))
+                else {
                     self.ignore(&open, &message, asked);
                     continue;
                 };

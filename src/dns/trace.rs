@@ -144,23 +144,22 @@ impl<W: Wire> Tracer<'_, W> {
             let referral = (!reply.authoritative() || reply.answers.is_empty() && reply.rcode() == Rcode::NOERROR)
                 .then(|| next_cut(&reply, &cut.zone, name))
                 .flatten();
-            match referral {
-                Some(next) => cut = next,
-                None => {
-                    if depth == 0 {
-                        self.done.zone = Some(cut.zone.to_string());
-                        self.done.authority = cut
-                            .servers
-                            .iter()
-                            .map(|(name, address)| match address {
-                                Some(address) if *name != address.to_string() => format!("{name} ({})", address.ip()),
-                                _ => name.clone(),
-                            })
-                            .collect();
-                    }
-                    return Some(reply);
-                }
+            if let Some(next) = referral {
+                cut = next;
+                continue;
             }
+            if depth == 0 {
+                self.done.zone = Some(cut.zone.to_string());
+                self.done.authority = cut
+                    .servers
+                    .iter()
+                    .map(|(name, address)| match address {
+                        Some(address) if *name != address.to_string() => format!("{name} ({})", address.ip()),
+                        _ => name.clone(),
+                    })
+                    .collect();
+            }
+            return Some(reply);
         }
     }
 
@@ -223,9 +222,9 @@ impl<W: Wire> Tracer<'_, W> {
         let (reply, log) = ask_once(self.wire, &server, question, manner, self.options.patience, 2);
         let took: Duration = log.iter().map(|exchange| exchange.took).sum();
         let why = log.last().map_or_else(|| "not asked".to_owned(), super::report::result);
-        self.interrupted |= log.last().is_some_and(|exchange| {
-            matches!(&exchange.outcome, Outcome::Net(error) if error.kind == NetErrorKind::Interrupted)
-        });
+        self.interrupted |= log.last().is_some_and(
+            |exchange| matches!(&exchange.outcome, Outcome::Net(error) if error.kind == NetErrorKind::Interrupted),
+        );
         let result = match &reply {
             Some(reply) => match next_cut(reply, zone, &question.name) {
                 Some(next) if reply.answers.is_empty() => {

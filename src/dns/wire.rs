@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::lookup::Eai;
 use super::message::RType;
+use crate::host::nsswitch::Status;
 
 /// How a server is talked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -140,12 +142,11 @@ impl NetError {
 pub enum ModuleAnswer {
     /// Its library is not installed.
     Missing,
+
     /// It knows these.
     Found(Vec<IpAddr>),
-    /// It works, and does not know the name.
-    NotFound,
-    /// It failed in a way that may pass.
-    TryAgain,
+    /// It ended so, and an application that asks nobody else gets this error.
+    Failed(Status, Eai),
     /// Nobody could be asked about it: why.
     Unknown(String),
 }

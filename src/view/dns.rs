@@ -80,6 +80,14 @@ fn word(answer: &Answer) -> String {
     }
 }
 
+/// The first few of a list.
+fn some(list: &[String], most: usize) -> String {
+    match list.get(most..).map_or(0, <[String]>::len) {
+        0 => list.join(", "),
+        more => format!("{}, … ({more} more)", list[..most].join(", ")),
+    }
+}
+
 fn duration(ms: f64) -> String {
     if ms < 0.1 {
         format!("{:.0} µs", ms * 1e3)
@@ -104,7 +112,7 @@ fn table(out: &mut dyn Write, rows: &[Vec<String>], style: Style) -> io::Result<
         .collect();
     let before: usize = widths.iter().take(columns.saturating_sub(1)).map(|width| width + 2).sum();
     for row in rows {
-        if style.width < NARROW || before + 24 > style.width {
+        if style.width < NARROW || before + 18 > style.width {
             let text: Vec<&str> = row.iter().map(String::as_str).filter(|cell| !cell.is_empty()).collect();
             write!(out, "{}", hang("  ", &text.join(" · "), style.width))?;
             continue;
@@ -142,11 +150,15 @@ fn answers(out: &mut dyn Write, report: &Report, style: Style) -> io::Result<()>
             };
             let ttl = answer.ttl.map(|ttl| format!("TTL {ttl}")).unwrap_or_default();
             let rtype = answer.rtype.map(|rtype| format!("{rtype} ")).unwrap_or_default();
-            let why = report.order.get(at).filter(|_| report.order.len() > 1).and_then(|order| {
-                Some(format!("rule {}: {}", order.rule?, order.because.as_deref()?))
-            });
-            let route = report.order.get(at).filter(|order| report.order.len() > 1 && order.from.is_none());
-            let why = why.or(route.map(|_| "there is no route to it".to_owned())).unwrap_or_default();
+            let place_in_order = report.order.get(at).filter(|_| report.order.len() > 1);
+            let why = match place_in_order {
+                Some(order) if order.from.is_none() => "there is no route to it".to_owned(),
+                Some(order) => match (order.rule, &order.because) {
+                    (Some(rule), Some(because)) => format!("rule {rule}: {because}"),
+                    _ => String::new(),
+                },
+                None => String::new(),
+            };
             vec![format!("{rtype}{}", word(answer)), place, ttl, why]
         })
         .collect();
@@ -187,12 +199,11 @@ fn steps(out: &mut dyn Write, report: &Report, style: Style, details: bool) -> i
 }
 
 fn step_row(step: &Step, details: bool) -> Vec<String> {
-    let server = match (&step.server, step.line) {
-        (Some(server), Some(line)) => format!("{server} (line {line})"),
+    let server = match (&step.server, step.transport) {
+        (Some(server), Some(transport)) => format!("{server} {transport}"),
         (Some(server), None) => server.clone(),
         (None, _) => String::new(),
     };
-    let how = step.transport.map(|transport| transport.to_string()).unwrap_or_default();
     let mut text = step.result.clone();
     if let Some(action) = &step.action {
         text = format!("{text} {action}");
@@ -210,11 +221,9 @@ fn step_row(step: &Step, details: bool) -> Vec<String> {
             text = format!("{text} ({})", extra.join("; "));
         }
     }
-    if step.server.is_some() {
-        vec![String::new(), step.query.clone(), server, how, duration(step.ms), text]
-    } else {
-        vec![step.source.clone(), step.query.clone(), server, how, duration(step.ms), text]
-    }
+    // What one service sent stands above its outcome, without its name.
+    let source = if step.server.is_some() { String::new() } else { step.source.clone() };
+    vec![source, step.query.clone(), server, duration(step.ms), text]
 }
 
 fn servers(out: &mut dyn Write, report: &Report, style: Style, details: bool) -> io::Result<()> {
@@ -238,7 +247,7 @@ fn server_row(view: &ServerView, details: bool) -> Vec<String> {
     };
     let mut text = match (&view.failure, view.answers.is_empty()) {
         (Some(failure), _) => failure.clone(),
-        (None, false) => view.answers.join(", "),
+        (None, false) => some(&view.answers, 8),
         (None, true) => match view.rcode.as_deref() {
             Some("NOERROR") => "NODATA".to_owned(),
             Some(code) => code.to_owned(),

@@ -54,7 +54,8 @@ impl Etc {
 
     /// All of them, to be shown when a test fails.
     pub fn show(&self) -> String {
-        FILES.iter().map(|name| format!("--- {name}\n{}", fs::read_to_string(self.path(name)).unwrap())).collect()
+        let show = |name: &&str| format!("--- {name}\n{}", fs::read_to_string(self.path(name)).unwrap());
+        FILES.iter().map(show).collect::<Vec<_>>().concat()
     }
 }
 

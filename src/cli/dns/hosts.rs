@@ -13,7 +13,9 @@ use crate::view::{self, Style};
 
 /// The hosts file: without arguments, all of it, and what is wrong with it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit: 0 fine, 1 a finding, or the name is not there, 2 bad usage or input, 3 it cannot be read or written")]
+#[command(
+    after_help = "Exit: 0 fine, 1 a finding, or the name is not there, 2 bad usage or input, 3 it cannot be read or written"
+)]
 pub(in crate::cli) struct HostsArgs {
     /// Only the lines with this name or address
     #[arg(conflicts_with_all = ["add", "remove"])]
@@ -36,9 +38,8 @@ pub(in crate::cli) struct HostsArgs {
 }
 
 pub(super) fn run(args: &HostsArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
-    let octets = files::read_whole(&args.file).map_err(|error| {
-        Failure::unknown(format!("cannot read {}: {error}", args.file.display()), None)
-    })?;
+    let octets = files::read_whole(&args.file)
+        .map_err(|error| Failure::unknown(format!("cannot read {}: {error}", args.file.display()), None))?;
     if !args.add.is_empty() || !args.remove.is_empty() {
         return change(args, global, style, &octets);
     }

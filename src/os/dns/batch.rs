@@ -10,9 +10,7 @@ use nix::poll::PollFlags;
 
 use super::stop::{Stop, Waited};
 use super::wire::SocketWire;
-use crate::dns::{
-    Batch, BatchAnswer, BatchResult, Conf, Datagram, Ending, RType, Server, Transport, Wire, view,
-};
+use crate::dns::{Batch, BatchAnswer, BatchResult, Conf, Datagram, Ending, RType, Server, Transport, Wire, view};
 
 /// How a batch is run.
 pub struct BatchOptions {

@@ -50,5 +50,9 @@ impl Check {
 /// The addresses of a host by the system's resolver, for a `--server` that is given by name.
 pub fn addresses(host: &str) -> Result<Vec<IpAddr>, String> {
     let found = resolve(host);
-    if found.addresses.is_empty() { Err(found.error.unwrap_or_else(|| "no address".to_owned())) } else { Ok(found.addresses) }
+    if found.addresses.is_empty() {
+        Err(found.error.unwrap_or_else(|| "no address".to_owned()))
+    } else {
+        Ok(found.addresses)
+    }
 }

@@ -9,7 +9,12 @@ use crate::dns::{NetError, NetErrorKind};
 const LARGEST: usize = 1 << 17;
 
 /// Posts `message` and reads the answer.
-pub(super) fn ask(stream: &mut (impl Read + Write), host: &str, path: &str, message: &[u8]) -> Result<Vec<u8>, NetError> {
+pub(super) fn ask(
+    stream: &mut (impl Read + Write),
+    host: &str,
+    path: &str,
+    message: &[u8],
+) -> Result<Vec<u8>, NetError> {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/dns-message\r\n\
          Content-Type: application/dns-message\r\nContent-Length: {}\r\n\r\n",

@@ -5,7 +5,7 @@ pub mod check;
 pub mod compare;
 mod doh;
 pub mod facts;
-mod module;
+pub mod module;
 pub mod save;
 pub mod source;
 mod stop;

@@ -1,12 +1,19 @@
-//! Services of nsswitch.conf that live in libraries of their own: `getent -s` asks one of them alone.
+//! Services of nsswitch.conf that live in libraries of their own (mdns4_minimal, resolve, sss, …): the C
+//! library is asked about one of them alone, in a process of its own, because what `__nss_configure_lookup`
+//! changes stays changed.
+#![allow(unsafe_code, reason = "getaddrinfo with hints and __nss_configure_lookup have no safe form")]
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::stop::{Stop, Waited};
-use crate::dns::{ModuleAnswer, RType};
+use crate::dns::{Eai, Family, ModuleAnswer, RType};
+use crate::host::nsswitch::Status;
 use crate::os::process::{Guarded, die_with_parent};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -19,39 +26,50 @@ fn folders() -> Vec<PathBuf> {
     for root in ["/lib", "/usr/lib", "/usr/local/lib"] {
         folders.push(Path::new(root).join(&triple));
     }
-    folders.extend(["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib", "/run/current-system/sw/lib"].map(PathBuf::from));
+    let others = ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib", "/run/current-system/sw/lib"];
+    folders.extend(others.map(PathBuf::from));
     folders
 }
 
 /// Whether a service's library is installed.
-pub(super) fn installed(service: &str) -> bool {
+fn installed(service: &str) -> bool {
     // A path in the name would lead out of the folders.
     !service.contains('/') && folders().iter().any(|folder| folder.join(format!("libnss_{service}.so.2")).exists())
 }
 
-/// Asks one service about a name.
+/// What the process that asks prints.
+#[derive(Debug, Serialize, Deserialize)]
+struct Said {
+    addresses: Vec<IpAddr>,
+    status: Status,
+    eai: Option<String>,
+}
+
+/// Asks one service about a name, in a child.
 pub(super) fn ask(service: &str, name: &str, wanted: Option<RType>, stop: &Stop) -> ModuleAnswer {
     if !installed(service) {
         return ModuleAnswer::Missing;
     }
-    let database = match wanted {
-        Some(RType::A) => "ahostsv4",
-        Some(_) => "ahostsv6",
-        None => "ahosts",
+    let family = match wanted {
+        Some(RType::A) => "4",
+        Some(_) => "6",
+        None => "0",
     };
-    let mut command = Command::new("getent");
-    command.args(["-s", &format!("hosts:{service}"), database, "--", name]);
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["nss-module", "--", service, family, name]);
     command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
     die_with_parent(&mut command);
     let mut child = match command.spawn() {
         Ok(child) => Guarded::new(child),
-        Err(error) => return ModuleAnswer::Unknown(format!("getent, which would ask it, cannot be run: {error}")),
+        Err(error) => return ModuleAnswer::Unknown(format!("the process that would ask it cannot be run: {error}")),
     };
     let until = Instant::now() + PATIENCE;
-    let code = loop {
+    loop {
         match child.child().try_wait() {
-            Ok(Some(status)) => break status.code(),
-            Ok(None) if Instant::now() >= until => return ModuleAnswer::TryAgain,
+            Ok(Some(_)) => break,
+            Ok(None) if Instant::now() >= until => {
+                return ModuleAnswer::Unknown(format!("it has not answered in {} s", PATIENCE.as_secs()));
+            }
             Ok(None) => {
                 if stop.wait(&[], nix::poll::PollFlags::empty(), Some(Duration::from_millis(2))) == Waited::Stopped {
                     return ModuleAnswer::Unknown("interrupted".to_owned());
@@ -59,21 +77,102 @@ pub(super) fn ask(service: &str, name: &str, wanted: Option<RType>, stop: &Stop)
             }
             Err(error) => return ModuleAnswer::Unknown(error.to_string()),
         }
-    };
+    }
     let mut text = String::new();
     if let Some(out) = child.child().stdout.take() {
         let _ = out.take(1 << 20).read_to_string(&mut text);
     }
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let address = line.split(' ').next().and_then(|word| word.split('%').next()?.parse().ok());
-        if let Some(address) = address.filter(|address| !found.contains(address)) {
-            found.push(address);
+    match serde_json::from_str::<Said>(&text) {
+        Ok(said) if said.status == Status::Success => ModuleAnswer::Found(said.addresses),
+        Ok(said) => {
+            let known = [Eai::NoName, Eai::Again, Eai::NoData, Eai::System];
+            let eai = known.into_iter().find(|eai| Some(eai.name()) == said.eai.as_deref());
+            ModuleAnswer::Failed(said.status, eai.unwrap_or(Eai::NoName))
         }
+        Err(_) => ModuleAnswer::Unknown("this C library has no modules, or the one asked has crashed".to_owned()),
     }
-    match code {
-        Some(0) if !found.is_empty() => ModuleAnswer::Found(found),
-        Some(0 | 2) => ModuleAnswer::NotFound,
-        other => ModuleAnswer::Unknown(format!("getent ended with {other:?}")),
+}
+
+/// What the child does: asks, and gives the line to print; `None` where the C library has no nsswitch.
+///
+/// The status is told by what glibc does next: a service that is not there follows, which ends in
+/// `EAI_SYSTEM`, unless an action ends the lookup first.
+pub fn answer(service: &str, family: Family, name: &str) -> Option<String> {
+    let ask = |line: String| configure(&line).then(|| getaddrinfo(name, family));
+    let absent = "reachwhy_absent";
+    let said = match ask(format!("{service} [NOTFOUND=return] {absent}"))? {
+        Ok(addresses) => Said { addresses, status: Status::Success, eai: None },
+        Err(eai) if eai != libc::EAI_SYSTEM => failed(Status::NotFound, eai),
+        Err(_) => {
+            let again = ask(format!("{service} [TRYAGAIN=return] {absent}"))?.err();
+            let status = if again == Some(libc::EAI_AGAIN) { Status::TryAgain } else { Status::Unavail };
+            failed(status, ask(service.to_owned())?.err().unwrap_or(libc::EAI_NONAME))
+        }
+    };
+    serde_json::to_string(&said).ok()
+}
+
+fn failed(status: Status, eai: i32) -> Said {
+    let eai = match eai {
+        libc::EAI_AGAIN => Eai::Again,
+        libc::EAI_NODATA => Eai::NoData,
+        libc::EAI_SYSTEM => Eai::System,
+        _ => Eai::NoName,
+    };
+    Said { addresses: Vec::new(), status, eai: Some(eai.name().to_owned()) }
+}
+
+#[cfg(target_env = "gnu")]
+fn configure(line: &str) -> bool {
+    unsafe extern "C" {
+        fn __nss_configure_lookup(database: *const libc::c_char, line: *const libc::c_char) -> libc::c_int;
     }
+    let Ok(line) = std::ffi::CString::new(line) else { return false };
+    // SAFETY: both are NUL-terminated strings that outlive the call, which copies what it keeps; no other
+    // thread of this process resolves names.
+    unsafe { __nss_configure_lookup(c"hosts".as_ptr(), line.as_ptr()) == 0 }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn configure(_line: &str) -> bool {
+    false
+}
+
+fn getaddrinfo(name: &str, family: Family) -> Result<Vec<IpAddr>, i32> {
+    let name = std::ffi::CString::new(name).map_err(|_| libc::EAI_NONAME)?;
+    // SAFETY: addrinfo is a plain C structure for which all zeroes is a valid value (no hints).
+    let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
+    hints.ai_socktype = libc::SOCK_STREAM;
+    hints.ai_family = match family {
+        Family::Any => libc::AF_UNSPEC,
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
+    let mut list: *mut libc::addrinfo = std::ptr::null_mut();
+    // SAFETY: the name is NUL-terminated, the hints are initialised, and `list` is a place for the result.
+    let code = unsafe { libc::getaddrinfo(name.as_ptr(), std::ptr::null(), &raw const hints, &raw mut list) };
+    if code != 0 {
+        return Err(code);
+    }
+    let mut found = Vec::new();
+    let mut next = list;
+    // SAFETY: getaddrinfo gave a list of valid entries ended by NULL, whose addresses are of the size that
+    // their family says; it is freed once, after the last use.
+    unsafe {
+        while let Some(entry) = next.as_ref() {
+            let address = match entry.ai_family {
+                libc::AF_INET => {
+                    let v4 = entry.ai_addr.cast::<libc::sockaddr_in>().read_unaligned();
+                    IpAddr::from(v4.sin_addr.s_addr.to_ne_bytes())
+                }
+                _ => IpAddr::from(entry.ai_addr.cast::<libc::sockaddr_in6>().read_unaligned().sin6_addr.s6_addr),
+            };
+            if !found.contains(&address) {
+                found.push(address);
+            }
+            next = entry.ai_next;
+        }
+        libc::freeaddrinfo(list);
+    }
+    Ok(found)
 }

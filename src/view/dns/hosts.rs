@@ -22,7 +22,7 @@ pub fn hosts(
     style: Style,
 ) -> io::Result<()> {
     match name {
-        Some(name) if entries.is_empty() => writeln!(out, "{} has no line with {name}", path)?,
+        Some(name) if entries.is_empty() => writeln!(out, "{path} has no line with {name}")?,
         _ => {}
     }
     let rows: Vec<Vec<String>> = entries
