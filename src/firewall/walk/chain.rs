@@ -2,7 +2,8 @@
 //! `ipt_do_table`; `net/netfilter/nf_tables_core.c`, `nft_do_chain`).
 
 use crate::firewall::ruleset::{
-    Base, ChainKind, ConnmarkOp, CtStates, Family, Hook, Match, Policy, Rule, Target, Test, TtlOp, VerdictMap,
+    Base, ChainKind, ConnmarkOp, CtStates, Family, Hook, Match, Policy, RejectWith, Rule, Target, Test, TtlOp,
+    VerdictMap,
 };
 use crate::host::Backend;
 
@@ -274,6 +275,10 @@ impl Run<'_> {
                 let with = with.for_packet(self.live.v6);
                 let mut end = end(Verdict::Reject, Some(with.name()), place);
                 end.reply = self.answer(with).map(Box::new);
+                if let (true, Some(session)) = (with == RejectWith::TcpReset && end.reply.is_some(), &mut self.session)
+                {
+                    session.close();
+                }
                 Next::End(end)
             }
             Target::Queue { .. } => Self::end(Verdict::Queue, None, place),
