@@ -22,6 +22,10 @@ use crate::packets::{hex, unhex};
 use crate::random::Random;
 use crate::rules::{Focus, Kind, Rules};
 
+/// The kernel counts connections by jiffies (`net/netfilter/nf_conncount.c`); so long after a packet it has
+/// the right number.
+const SETTLED: Duration = Duration::from_millis(9);
+
 /// One packet of a history.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Event {
@@ -320,7 +324,7 @@ fn replay(line: &Line, kernel: &mut Kernel, rules: &Rules, events: &[Event]) -> 
     for event in events {
         let event = Event { at_ms: u64::try_from(begun.elapsed().as_millis()).unwrap(), ..event.clone() };
         let mut a = ours(&stack, &mut history, &event, &line.facts)?;
-        let mut b = theirs(line, kernel, rules, &event, Duration::from_millis(2));
+        let mut b = theirs(line, kernel, rules, &event, SETTLED);
         done.push(Event { kernel: Some(b.clone()), ..event });
         level(&mut a, &mut b);
         if a != b {

@@ -33,6 +33,7 @@ mod rare;
 mod rules;
 mod shrink;
 mod stateful;
+mod text;
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -264,6 +265,32 @@ fn asked(read: &cases::Read, facts: &reachwhy::host::HostFacts, kernel: Fate) ->
     let mut kernel = kernel;
     check::level(&read.rules, &read.shot(), &mut ours, &mut kernel);
     (ours, kernel)
+}
+
+/// REACHWHY_ORACLE_SPOILED: texts with one word changed, for each ruleset (default 0): what only one of
+/// the reader and the tool takes is printed.
+#[test]
+fn texts_are_read_and_written_as_the_tools_do() {
+    if let Some(why) = missing() {
+        return skip(&why);
+    }
+    let seed = from_env("REACHWHY_ORACLE_SEED", 1);
+    let (rulesets, spoiled) = (from_env("REACHWHY_ORACLE_TEXTS", 60), from_env("REACHWHY_ORACLE_SPOILED", 0));
+    let done = std::thread::spawn(move || text::run(seed, rulesets, spoiled)).join();
+    match done {
+        Ok(Ok(seen)) => {
+            println!(
+                "{} rulesets, {} spoiled texts, {} refused by the tools",
+                seen.rulesets, seen.mutated, seen.refused
+            );
+            for differ in &seen.differ {
+                println!("{differ}");
+            }
+            assert!(seen.bad.is_empty(), "{}", seen.bad.join("\n\n"));
+        }
+        Ok(Err(why)) => skip(&why),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 #[test]

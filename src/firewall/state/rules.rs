@@ -17,6 +17,8 @@ use super::tuple::Tuple;
 pub(crate) enum Ask {
     Yes,
     No,
+    /// The packet is dropped here.
+    Drop,
     /// Not known even with the history, and why.
     Maybe(String),
 }
@@ -262,22 +264,31 @@ impl Session<'_> {
             None => Tuple { src: look.src, dst: look.dst, proto: look.proto, sport: look.sport, dport: look.dport },
         };
         let key = Key::Hash(format!("connlimit {at:?} {rule} {index}"), addr.is_ipv6(), mask(addr, bits).to_string());
-        let mut flows = match self.get(&key) {
-            Some(Value::Flows(flows)) => flows.clone(),
-            _ => Vec::new(),
-        };
-        // Those that are over no longer count, its own among them; one that is confirmed is not added.
+        // Those that are over no longer count, the packet's own among them. A flow that is confirmed is
+        // not added, but for the first of the list (6.18, count_tree).
         let current = self.current.as_ref();
         let known = current.is_some_and(|current| current.id.is_some());
         let over = current.is_some_and(|current| closed(&current.flow));
-        flows.retain(|tuple| {
-            if *tuple == own && known { !over } else { self.find(tuple).is_some_and(|(_, _, flow)| !closed(flow)) }
-        });
-        if !known && !flows.contains(&own) && flows.len() < FLOWS {
-            flows.push(own);
-        }
+        let flows = match self.get(&key) {
+            Some(Value::Flows(flows)) => {
+                let mut flows = flows.clone();
+                flows.retain(|tuple| {
+                    let open = || self.find(tuple).is_some_and(|(_, _, flow)| !closed(flow));
+                    if *tuple == own && known { !over } else { open() }
+                });
+                if !known && !flows.contains(&own) && flows.len() < FLOWS {
+                    flows.push(own);
+                }
+                flows
+            }
+            _ => vec![own],
+        };
         let count = flows.len() as u64;
         self.put(key, Value::Flows(flows));
+        if count == 0 {
+            // Taken for a failure to allocate (xt_connlimit.c).
+            return Some(Ask::Drop);
+        }
         Some(Ask::of((count > limit) == above))
     }
 

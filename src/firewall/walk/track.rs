@@ -11,7 +11,7 @@ use crate::wire::{HexBytes, IcmpFamily, Quoted};
 
 use super::flow::Run;
 use super::live::Truth;
-use super::nat::{best_address, mapped};
+use super::nat::{best_address, has_ports, mapped};
 use super::stack::ChainAt;
 
 /// At which priority a hook translates (`NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`), and which end.
@@ -288,7 +288,8 @@ impl Run<'_> {
         let look = Look {
             src: self.live.packet.src,
             dst: self.live.packet.dst,
-            sport: self.live.packet.sport.unwrap_or(40_000),
+            // Of other protocols they count as 0 (xt_hashlimit.c, hashlimit_init_dst).
+            sport: self.live.packet.sport.unwrap_or(if has_ports(self.live.proto) { 40_000 } else { 0 }),
             dport: self.live.packet.dport.unwrap_or(0),
             proto: self.live.proto,
             ttl: self.live.ttl,
@@ -304,6 +305,7 @@ impl Run<'_> {
         match session.ask((at, rule, index), module, options, &look) {
             Ask::Yes => Truth::Yes,
             Ask::No => Truth::No,
+            Ask::Drop => self.live.hot(),
             Ask::Maybe(why) => Truth::Maybe(why),
         }
     }
