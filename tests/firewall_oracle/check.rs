@@ -98,10 +98,15 @@ pub(crate) fn asked(shot: &Shot, id: u32) -> Packet {
 pub(crate) fn ours(stack: &Stack, packet: &Packet, facts: &HostFacts) -> (Option<Fate>, Outcome) {
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let outcome = walk(stack, packet, &Facts::of(facts).at(clock));
+    (fate(&outcome, packet), outcome)
+}
+
+/// What an answer says that can be compared; `None` where it is open.
+pub(crate) fn fate(outcome: &Outcome, packet: &Packet) -> Option<Fate> {
     let guessed = |what: &String| what.starts_with("a packet of") || what.contains("the first is taken");
     let maybe = outcome.path.iter().any(|step| step.action == "maybe") || outcome.assumed.iter().any(guessed);
     if maybe || !outcome.branches.is_empty() || outcome.verdict == Verdict::Unknown {
-        return (None, outcome);
+        return None;
     }
     let mut path: Vec<String> =
         outcome.path.iter().map(|step| place(&step.at.table, &step.at.chain, step.at.rule)).collect();
@@ -129,9 +134,14 @@ pub(crate) fn ours(stack: &Stack, packet: &Packet, facts: &HostFacts) -> (Option
             )
         }
     });
-    let answer = answer.filter(|_| outcome.reply.as_ref().is_some_and(|r| r.verdict == Some(Verdict::Accept)));
+    let leaves = outcome.reply.as_ref().and_then(|reply| reply.verdict);
+    let answer = match leaves {
+        Some(Verdict::Accept) => answer,
+        Some(Verdict::Unknown) => Some("?".to_owned()),
+        _ => None,
+    };
     let whole = left.as_ref().and_then(|_| out.octets.clone());
-    (Some(Fate { path, left, whole, answer }), outcome)
+    Some(Fate { path, left, whole, answer })
 }
 
 fn said<T: std::fmt::Display>(value: Option<T>) -> String {
@@ -177,6 +187,11 @@ pub(crate) fn theirs(
         }
     }
     std::thread::sleep(patience);
+    observed(line, kernel, rules, packet, id)
+}
+
+/// What became of the packet with this number, as far as both can say it.
+pub(crate) fn observed(line: &Line, kernel: &mut Kernel, rules: &Rules, packet: &Packet, id: u32) -> Fate {
     let met = kernel.drain(id);
     let (client, server) = line.drain();
     let mut fate = Fate { path: met.iter().map(written).collect(), left: None, whole: None, answer: None };
@@ -240,7 +255,8 @@ pub(crate) fn level(rules: &Rules, shot: &Shot, ours: &mut Fate, theirs: &mut Fa
         || packet.more_fragments == Some(true);
     // A first fragment's checksum is that of all of them.
     let odd = packet.proto == Some(reachwhy::firewall::packet::Proto(33));
-    if later || odd || rules.focus == Focus::Output {
+    let open = ours.answer.as_deref() == Some("?");
+    if later || odd || open || rules.focus == Focus::Output {
         (ours.answer, theirs.answer) = (None, None);
     }
     // What a closed port of the host's own says is no reject of the rules.

@@ -5,9 +5,10 @@ use crate::random::Random;
 use crate::rules::{ChainDef, Focus, Kind, RuleDef, Rules, TableDef, builtin, tables};
 
 /// A random ruleset.
-pub(crate) fn ruleset(r: &mut Random, kind: Kind, nat: bool) -> Rules {
+pub(crate) fn ruleset(r: &mut Random, kind: Kind, nat: bool, history: bool) -> Rules {
     let v6 = r.chance(35);
     let focus = r.pick(&[Focus::Input, Focus::Forward, Focus::Forward, Focus::Output]);
+    let focus = if history { Focus::Forward } else { focus };
     let mut sets = Vec::new();
     let mut commands = Vec::new();
     if r.chance(30) {
@@ -19,7 +20,7 @@ pub(crate) fn ruleset(r: &mut Random, kind: Kind, nat: bool) -> Rules {
     }
     let mut all = Vec::new();
     for name in tables(nat) {
-        all.push(table(r, name, v6, focus, nat, &sets));
+        all.push(table(r, name, Place { v6, focus, nat, history, hook: "", sets: &sets }));
     }
     if nat {
         // Where no rule asks for conntrack it does not run, and nat chains see no packet.
@@ -88,8 +89,8 @@ fn busy(table: &str, focus: Focus) -> Vec<&'static str> {
     builtin(table).iter().filter(|name| way.contains(name)).copied().collect()
 }
 
-fn table(r: &mut Random, name: &str, v6: bool, focus: Focus, nat: bool, sets: &[(String, &'static str)]) -> TableDef {
-    let busy = busy(name, focus);
+fn table(r: &mut Random, name: &str, given: Place<'_>) -> TableDef {
+    let busy = busy(name, given.focus);
     let (most, users) = match name {
         "filter" => (9, 3),
         "mangle" => (3, 1),
@@ -104,7 +105,7 @@ fn table(r: &mut Random, name: &str, v6: bool, focus: Focus, nat: bool, sets: &[
         // nat has no dropping policy.
         let drops = at_work && name != "nat" && (name == "filter" && r.chance(45) || r.chance(4));
         let rules = if at_work && most > 0 { r.below(most + 1) } else { 0 };
-        let place = Place { v6, focus, nat, hook: chain, sets };
+        let place = Place { hook: chain, ..given };
         let rules = (0..rules).map(|_| rule(r, name, place, 0, users)).collect();
         chains.push(ChainDef {
             name: (*chain).to_owned(),
@@ -115,7 +116,7 @@ fn table(r: &mut Random, name: &str, v6: bool, focus: Focus, nat: bool, sets: &[
     for n in 0..users {
         // Called from any of the table's busy chains: what only one of them may say is left out.
         let hook = if busy.len() == 1 { busy[0] } else { "" };
-        let place = Place { v6, focus, nat, hook: if hook.is_empty() { "POSTROUTING" } else { hook }, sets };
+        let place = Place { hook: if hook.is_empty() { "POSTROUTING" } else { hook }, ..given };
         let rules = (0..=r.below(4)).map(|_| rule(r, name, place, n + 1, users)).collect();
         chains.push(ChainDef { name: format!("c{}", n + 1), decl: "-".to_owned(), rules });
     }
@@ -147,7 +148,14 @@ fn rule(r: &mut Random, table: &str, place: Place<'_>, own: usize, users: usize)
     for _ in 0..r.below(3) {
         // rpfilter is for raw and mangle.
         let there = if table == "nat" && there.hook == "PREROUTING" { Place { hook: "", ..there } } else { there };
-        let part = if r.chance(45) { crate::rare::any(r, there) } else { matches::any(r, place) };
+        let remembers = place.history && matches!(there.hook, "PREROUTING" | "FORWARD");
+        let part = if remembers && r.chance(45) {
+            Some(crate::stateful::any(r, place))
+        } else if r.chance(if place.history { 10 } else { 45 }) {
+            crate::rare::any(r, there)
+        } else {
+            matches::any(r, place)
+        };
         if let Some(part) = part {
             // iptables takes a module twice, and merges the options of some.
             let module = |text: &str| text.trim_start_matches("! ").split(' ').take(2).collect::<Vec<_>>().join(" ");
@@ -396,6 +404,7 @@ fn nat(r: &mut Random, place: Place<'_>, own: usize, ported: bool) -> String {
                 (true, _) => r.pick(&["fd00:2::5", "fd00:2::6", "2001:db8::9"]),
             };
             match r.below(6) {
+                0 if place.history => plain,
                 0 if place.hook == "PREROUTING" && ported => "-j REDIRECT --to-ports 8081".to_owned(),
                 0 if place.hook == "PREROUTING" => "-j REDIRECT".to_owned(),
                 1 if place.v6 => "-j NETMAP --to fd00:2::8/125".to_owned(),

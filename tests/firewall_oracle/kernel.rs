@@ -43,6 +43,7 @@ pub(crate) struct Kernel {
     /// Rules in each chain of an x_tables table.
     lengths: HashMap<(String, String), u32>,
     sets: bool,
+    named: bool,
 }
 
 /// Runs a tool with text on its standard input; what it says if it refuses.
@@ -87,7 +88,7 @@ impl Kernel {
                 .map_err(|e| e.to_string())?;
             socket.set_non_blocking(true).map_err(|e| e.to_string())?;
         }
-        Ok(Self { notices, log, orders, numbers: HashMap::new(), lengths: HashMap::new(), sets: false })
+        Ok(Self { notices, log, orders, numbers: HashMap::new(), lengths: HashMap::new(), sets: false, named: false })
     }
 
     /// Puts a ruleset in force in place of what there was.
@@ -103,7 +104,10 @@ impl Kernel {
         self.numbers.clear();
         if rules.kind == Kind::Legacy {
             self.lengths = rules.lengths();
-            if self.sets || !rules.sets.is_empty() {
+            // What has a name lives on from one ruleset to the next: lists of recent, tables of hashlimit.
+            let named = self.named || ["-m recent", "-m hashlimit"].iter().any(|module| rules.text().contains(module));
+            self.named = named;
+            if self.sets || !rules.sets.is_empty() || named {
                 // Sets in use cannot go; every table that the texts know is emptied first.
                 debug_assert!(!empty.is_empty());
                 for tool in ["iptables-legacy-restore", "ip6tables-legacy-restore"] {

@@ -15,8 +15,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 pub(crate) const ROUTER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 1, 1]);
 pub(crate) const CLIENT_MAC: MacAddr = MacAddr([2, 0, 0, 0, 1, 2]);
-const SERVER_SIDE_MAC: MacAddr = MacAddr([2, 0, 0, 0, 2, 1]);
-const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 2, 2]);
+pub(crate) const SERVER_SIDE_MAC: MacAddr = MacAddr([2, 0, 0, 0, 2, 1]);
+pub(crate) const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 2, 2]);
 
 const ADDRESSES: [(&str, &str); 5] = [
     ("eth0", "10.1.0.1/24"),
@@ -185,6 +185,12 @@ impl Line {
         frame.extend(if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [0x08, 0x00] });
         frame.extend(packet);
         self.client.send(&frame);
+    }
+
+    /// Sends an IP packet to the router over the server's cable.
+    pub(crate) fn arrive_from_server(&self, packet: &[u8]) {
+        let kind: [u8; 2] = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [0x08, 0x00] };
+        self.server.send(&[&SERVER_SIDE_MAC.0[..], &SERVER_MAC.0, &kind, packet].concat());
     }
 
     /// Sends an IP packet as the router's own.

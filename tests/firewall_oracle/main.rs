@@ -22,6 +22,7 @@
 mod cases;
 mod check;
 mod generate;
+mod history;
 mod kernel;
 mod line;
 mod matches;
@@ -31,6 +32,8 @@ mod random;
 mod rare;
 mod rules;
 mod shrink;
+mod stateful;
+mod text;
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -103,18 +106,21 @@ fn the_walk_goes_where_the_kernel_goes() {
     let begun = Instant::now();
     let (seed, rulesets) = (from_env("REACHWHY_ORACLE_SEED", 1), from_env("REACHWHY_ORACLE_RULESETS", 100));
     println!("seed {seed}, {rulesets} rulesets of each kind");
-    let jobs: Vec<_> =
+    let mut jobs: Vec<_> =
         JOBS.iter().map(|(kind, nat)| std::thread::spawn(move || job(*kind, *nat, seed, rulesets))).collect();
+    let told = [Kind::Nft, Kind::Legacy];
+    jobs.extend(told.map(|kind| std::thread::spawn(move || histories(kind, seed, rulesets))));
+    let names = JOBS.iter().map(|(kind, nat)| format!("{kind:?}{}", if *nat { " with flows" } else { "" }));
+    let names: Vec<String> = names.chain(told.map(|kind| format!("{kind:?} histories"))).collect();
     let mut failed = Vec::new();
     let (mut all, mut compared) = (0, 0);
-    for (job, (kind, nat)) in jobs.into_iter().zip(JOBS) {
+    for (job, name) in jobs.into_iter().zip(names) {
         match job.join() {
             Ok(Ok(tally)) => {
                 all += tally.rulesets;
                 compared += tally.packets.values().sum::<u64>();
                 println!(
-                    "{kind:?}{}: {} rulesets, {} refused, packets {:?}, {} left open, {} looked at again, {} mismatches",
-                    if nat { " with flows" } else { "" },
+                    "{name}: {} rulesets, {} refused, packets {:?}, {} left open, {} looked at again, {} mismatches",
                     tally.rulesets,
                     tally.refused.len(),
                     tally.packets,
@@ -153,8 +159,11 @@ fn job(kind: Kind, nat: bool, seed: u64, rulesets: u64) -> Result<Tally, String>
     for n in 0..rulesets {
         let seed = seed.wrapping_add(n);
         let mut r = Random(seed ^ (kind as u64) << 60 ^ u64::from(nat) << 59);
-        let rules =
-            if kind == Kind::Native { native::ruleset(&mut r, nat) } else { generate::ruleset(&mut r, kind, nat) };
+        let rules = if kind == Kind::Native {
+            native::ruleset(&mut r, nat)
+        } else {
+            generate::ruleset(&mut r, kind, nat, false)
+        };
         let shots: Vec<Shot> = (0..packets).map(|_| packets::shot(&mut r, &rules)).collect();
         one(&line, &mut kernel, &rules, &shots, seed, &mut tally);
         tally.rulesets += 1;
@@ -206,6 +215,48 @@ fn one(line: &Line, kernel: &mut Kernel, rules: &Rules, shots: &[Shot], seed: u6
     }
 }
 
+/// Histories of both backends; an error is a reason to skip.
+fn histories(kind: Kind, seed: u64, rulesets: u64) -> Result<Tally, String> {
+    let line = Line::new()?;
+    let mut kernel = Kernel::listen()?;
+    let mut tally = Tally::default();
+    let packets = from_env("REACHWHY_ORACLE_PACKETS", 80);
+    for n in 0..rulesets {
+        let seed = seed.wrapping_add(n);
+        let mut r = Random(seed ^ (kind as u64) << 60 ^ 3 << 57);
+        let rules = generate::ruleset(&mut r, kind, true, true);
+        tally.rulesets += 1;
+        if let Err(why) = kernel.load(&rules) {
+            tally.refused.push(format!("{why}\n{}{}", rules.sets_text(), rules.text()));
+            continue;
+        }
+        let read = check::dumps(&rules).and_then(|dumps| check::stack(&dumps));
+        let stack = match read {
+            Ok(stack) => stack,
+            Err(why) => {
+                tally.mismatches.push(format!("{why}\n{}{}", rules.sets_text(), rules.text()));
+                continue;
+            }
+        };
+        match history::run(&line, &mut kernel, &rules, &stack, &mut r, packets) {
+            history::End::Agreed(count, open) => {
+                let family = if rules.v6 { "IPv6" } else { "IPv4" };
+                *tally.packets.entry(format!("{family} histories")).or_default() += count;
+                tally.open += u64::from(open);
+            }
+            history::End::Differs(case) => {
+                let found = history::told(&line, &mut kernel, &rules, &case, seed);
+                tally.again += u64::from(found.is_none());
+                tally.mismatches.extend(found);
+            }
+        }
+        if tally.mismatches.len() >= 5 {
+            break;
+        }
+    }
+    Ok(tally)
+}
+
 /// What the walk makes of a case, and what both can say of it.
 fn asked(read: &cases::Read, facts: &reachwhy::host::HostFacts, kernel: Fate) -> (Fate, Fate) {
     let stack = check::stack(&read.dumps).unwrap_or_else(|why| panic!("{}: {why}", read.name));
@@ -214,6 +265,32 @@ fn asked(read: &cases::Read, facts: &reachwhy::host::HostFacts, kernel: Fate) ->
     let mut kernel = kernel;
     check::level(&read.rules, &read.shot(), &mut ours, &mut kernel);
     (ours, kernel)
+}
+
+/// REACHWHY_ORACLE_SPOILED: texts with one word changed, for each ruleset (default 0): what only one of
+/// the reader and the tool takes is printed.
+#[test]
+fn texts_are_read_and_written_as_the_tools_do() {
+    if let Some(why) = missing() {
+        return skip(&why);
+    }
+    let seed = from_env("REACHWHY_ORACLE_SEED", 1);
+    let (rulesets, spoiled) = (from_env("REACHWHY_ORACLE_TEXTS", 60), from_env("REACHWHY_ORACLE_SPOILED", 0));
+    let done = std::thread::spawn(move || text::run(seed, rulesets, spoiled)).join();
+    match done {
+        Ok(Ok(seen)) => {
+            println!(
+                "{} rulesets, {} spoiled texts, {} refused by the tools",
+                seen.rulesets, seen.mutated, seen.refused
+            );
+            for differ in &seen.differ {
+                println!("{differ}");
+            }
+            assert!(seen.bad.is_empty(), "{}", seen.bad.join("\n\n"));
+        }
+        Ok(Err(why)) => skip(&why),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 #[test]

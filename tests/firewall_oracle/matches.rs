@@ -23,6 +23,8 @@ pub(crate) struct Place<'a> {
     pub v6: bool,
     pub focus: Focus,
     pub nat: bool,
+    /// Packets are one history.
+    pub history: bool,
     /// The base chain that leads to it.
     pub hook: &'a str,
     pub sets: &'a [(String, &'static str)],

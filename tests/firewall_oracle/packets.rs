@@ -118,7 +118,9 @@ pub(crate) fn shot(r: &mut Random, rules: &Rules) -> Shot {
     // Put together again before the rules see it.
     let joined = rules.joins();
     let body = shot.packet.length.unwrap_or(0).saturating_sub(if v6 { 40 } else { 20 });
-    if joined && shot.plan.headers.is_empty() && shot.packet.frag_offset.is_none() && body > 8 && r.chance(10) {
+    let whole = shot.packet.protocol().0 != 6 || body >= 20;
+    if joined && whole && shot.plan.headers.is_empty() && shot.packet.frag_offset.is_none() && body > 8 && r.chance(10)
+    {
         let last = usize::try_from((body - 1) / 8).unwrap();
         // Over IPv6 a first fragment without the whole transport header is left alone
         // (net/ipv6/netfilter/nf_conntrack_reasm.c, nf_ct_frag6_gather).
@@ -345,7 +347,7 @@ fn expected_state(packet: &Packet) -> CtStates {
         // SYN, or an ACK that is let in late; with URG allowed, and PSH, ECE and CWR ignored.
         6 => matches!(packet.tcp_flags.unwrap().0 & 0x37, 0x02 | 0x22 | 0x10 | 0x30),
         1 => matches!(packet.icmp_type.unwrap(), 8 | 13 | 15 | 17),
-        58 if (130..=137).contains(&packet.icmp_type.unwrap()) || packet.icmp_type == Some(143) => {
+        58 if (130..=136).contains(&packet.icmp_type.unwrap()) || packet.icmp_type == Some(143) => {
             return CtStates::UNTRACKED;
         }
         58 => matches!(packet.icmp_type.unwrap(), 128 | 139),

@@ -27,7 +27,7 @@ fn differ(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot) -> Optio
 }
 
 /// Everything that can be left out of a ruleset in one step, the large pieces first.
-fn smaller(rules: &Rules) -> Vec<Rules> {
+pub(crate) fn smaller(rules: &Rules) -> Vec<Rules> {
     let mut out = Vec::new();
     let mut with = |change: &dyn Fn(&mut Rules)| {
         let mut copy = rules.clone();
@@ -105,9 +105,9 @@ pub(crate) fn told(line: &Line, kernel: &mut Kernel, rules: &Rules, shot: &Shot,
     let Some(mut fates) = differ(line, kernel, &rules, &shot) else {
         return format!("a mismatch that does not come again; seed {seed}\n{}", rules.text());
     };
-    let begun = std::time::Instant::now();
+    let (begun, joins) = (std::time::Instant::now(), rules.joins());
     'again: loop {
-        for smaller in smaller(&rules) {
+        for smaller in smaller(&rules).into_iter().filter(|smaller| smaller.joins() == joins) {
             if begun.elapsed() > LONGEST {
                 break 'again;
             }

@@ -84,6 +84,10 @@ impl Session<'_> {
             }
         }
         let free = |tuple: Tuple| tuple.invert().is_some_and(|reply| !self.taken(&reply));
+        if new.is_icmp_query() && matches!(new.proto, 1 | 58) && !free(new) {
+            // Another identifier is looked for.
+            return (new, Chosen::OneOf(PortRange { from: 0, to: u16::MAX }));
+        }
         if !new.has_ports() {
             return (new, Chosen::Sure);
         }

@@ -17,6 +17,8 @@ use super::tuple::Tuple;
 pub(crate) enum Ask {
     Yes,
     No,
+    /// The packet is dropped here.
+    Drop,
     /// Not known even with the history, and why.
     Maybe(String),
 }
@@ -37,6 +39,10 @@ pub(crate) struct Look {
     pub(crate) proto: u8,
     pub(crate) ttl: u8,
     pub(crate) length: u64,
+    /// x_tables' own code runs the rule.
+    pub(crate) legacy: bool,
+    /// The mask of the list of `recent` that is asked.
+    pub(crate) recent_mask: Option<IpAddr>,
 }
 
 /// Which match asks: chain, rule from 1, match from 0.
@@ -56,7 +62,7 @@ impl Session<'_> {
         let options = Options::read(text);
         let answer = match module {
             "limit" if text.trim_start().starts_with("limit") => self.nft_limit(place, text),
-            "limit" => self.limit(place, &options),
+            "limit" => self.limit(place, &options, look.legacy),
             "hashlimit" => self.hashlimit(&options, look),
             "recent" => Some(self.recent(&options, look)),
             "statistic" => self.statistic(place, &options),
@@ -84,10 +90,14 @@ impl Session<'_> {
     }
 
     /// `net/netfilter/xt_limit.c`
-    fn limit(&mut self, (at, rule, index): Place, options: &Options<'_>) -> Option<Ask> {
+    fn limit(&mut self, (at, rule, index): Place, options: &Options<'_>, legacy: bool) -> Option<Ask> {
         let (cost, _) = rate(options.value("--limit").unwrap_or("3/hour"))?;
         let burst = options.number("--limit-burst").unwrap_or(5).min(u64::from(u32::MAX));
-        Some(Ask::of(self.bucket(Key::Rule(at, rule, index), cost, cost * u128::from(burst), None)))
+        let mut most = cost * u128::from(burst);
+        if legacy {
+            most = limit_cap(cost, burst);
+        }
+        Some(Ask::of(self.bucket(Key::Rule(at, rule, index), cost, most, None)))
     }
 
     /// `net/netfilter/nft_limit.c`: `limit rate [over] 10/second [burst 5 packets]`.
@@ -139,7 +149,7 @@ impl Session<'_> {
         let (verb, verbs) = (|name: &str| options.has(name), ["--set", "--rcheck", "--update", "--remove"]);
         let invert = verbs.iter().any(|name| options.negated(name));
         let addr = if options.has("--rdest") { look.dst } else { look.src };
-        let addr = match (addr, options.value("--mask").and_then(|text| text.parse().ok())) {
+        let addr = match (addr, look.recent_mask) {
             (IpAddr::V4(a), Some(IpAddr::V4(m))) => IpAddr::V4(Ipv4Addr::from(a.to_bits() & m.to_bits())),
             (IpAddr::V6(a), Some(IpAddr::V6(m))) => IpAddr::V6(Ipv6Addr::from(a.to_bits() & m.to_bits())),
             (addr, _) => addr,
@@ -254,17 +264,31 @@ impl Session<'_> {
             None => Tuple { src: look.src, dst: look.dst, proto: look.proto, sport: look.sport, dport: look.dport },
         };
         let key = Key::Hash(format!("connlimit {at:?} {rule} {index}"), addr.is_ipv6(), mask(addr, bits).to_string());
-        let mut flows = match self.get(&key) {
-            Some(Value::Flows(flows)) => flows.clone(),
-            _ => Vec::new(),
+        // Those that are over no longer count, the packet's own among them. A flow that is confirmed is
+        // not added, but for the first of the list (6.18, count_tree).
+        let current = self.current.as_ref();
+        let known = current.is_some_and(|current| current.id.is_some());
+        let over = current.is_some_and(|current| closed(&current.flow));
+        let flows = match self.get(&key) {
+            Some(Value::Flows(flows)) => {
+                let mut flows = flows.clone();
+                flows.retain(|tuple| {
+                    let open = || self.find(tuple).is_some_and(|(_, _, flow)| !closed(flow));
+                    if *tuple == own && known { !over } else { open() }
+                });
+                if !known && !flows.contains(&own) && flows.len() < FLOWS {
+                    flows.push(own);
+                }
+                flows
+            }
+            _ => vec![own],
         };
-        // Those that are over no longer count.
-        flows.retain(|tuple| *tuple == own || self.find(tuple).is_some_and(|(_, _, flow)| !closed(flow)));
-        if !flows.contains(&own) && flows.len() < FLOWS {
-            flows.push(own);
-        }
         let count = flows.len() as u64;
         self.put(key, Value::Flows(flows));
+        if count == 0 {
+            // Taken for a failure to allocate (xt_connlimit.c).
+            return Some(Ask::Drop);
+        }
         Some(Ask::of((count > limit) == above))
     }
 
@@ -290,6 +314,19 @@ impl Session<'_> {
         let to = if to.is_empty() { u64::MAX } else { number(to)? };
         Some(Ask::of((from..=to).contains(&what) != options.negated("--connbytes")))
     }
+}
+
+/// The most that x_tables' limit saves up, in nanoseconds: its credits, 32,000 a second with the usual
+/// timer frequencies, are counted in 32 bits (`net/netfilter/xt_limit.c`, `user2credits`); of more than
+/// 37 hours the rest is left.
+fn limit_cap(cost: u128, burst: u64) -> u128 {
+    const A_SECOND: u32 = 32_000;
+    // XT_LIMIT_SCALE: ten thousandths of a second a packet.
+    let average = u32::try_from(cost / 100_000).unwrap_or(u32::MAX);
+    let user = average.wrapping_mul(u32::try_from(burst).unwrap_or(u32::MAX));
+    let credits =
+        if user > u32::MAX / A_SECOND { (user / 10_000).wrapping_mul(A_SECOND) } else { user * A_SECOND / 10_000 };
+    u128::from(credits) * 1_000_000_000 / u128::from(A_SECOND)
 }
 
 fn closed(flow: &Flow) -> bool {

@@ -23,6 +23,9 @@ pub(crate) struct Current {
     pub(crate) error: bool,
     /// The flow ends with this packet.
     pub(crate) killed: bool,
+    /// The packet changes nothing, and is not counted (`nf_conntrack_tcp_packet` returns before
+    /// `nf_ct_refresh_acct`).
+    pub(crate) idle: bool,
 }
 
 impl Current {
@@ -138,7 +141,7 @@ impl<'h> Session<'h> {
             return Tracked::Invalid;
         }
         let mut current = if let Some((id, dir, flow)) = self.find(&tuple) {
-            let current = Current { id: Some(id), flow: flow.clone(), dir, error: false, killed: false };
+            let current = Current { id: Some(id), flow: flow.clone(), dir, error: false, killed: false, idle: false };
             if seen.by_lo && flow.by_lo {
                 // It was looked at when it was sent.
                 let tracked = current.tracked();
@@ -174,7 +177,7 @@ impl<'h> Session<'h> {
             }
         }
         let flow = &mut current.flow;
-        if !current.killed {
+        if !current.killed && !current.idle {
             flow.packets[current.dir.index()] += 1;
             flow.bytes[current.dir.index()] += seen.length;
         }
@@ -209,7 +212,7 @@ impl<'h> Session<'h> {
             flow.status.set(bits);
             flow.tcp.state = TcpState::Established;
         }
-        Some(Current { id: None, flow, dir: Dir::Original, error: false, killed: false })
+        Some(Current { id: None, flow, dir: Dir::Original, error: false, killed: false, idle: false })
     }
 
     /// Lets the flow see the packet; `Some(false)` where it is no part of it, `None` where the flow
@@ -232,6 +235,7 @@ impl<'h> Session<'h> {
                             flow.status.set(Status::ASSURED);
                         }
                         current.killed = killed;
+                        current.idle = timeout.is_none();
                         return Some(true);
                     }
                 }
@@ -264,8 +268,27 @@ impl<'h> Session<'h> {
         if flow.tuple(dir).dst != tuple.dst {
             return Tracked::Invalid;
         }
-        self.current = Some(Current { id: Some(id), flow: flow.clone(), dir, error: true, killed: false });
+        self.current = Some(Current { id: Some(id), flow: flow.clone(), dir, error: true, killed: false, idle: false });
         Tracked::Related
+    }
+
+    /// Whether the packet's new flow cannot be confirmed: another one holds one of its tuples
+    /// (`nf_conntrack_core.c`, `__nf_conntrack_confirm`). Of UDP the kernel settles some such clashes.
+    pub(crate) fn clashes(&self) -> bool {
+        let Some(current) = self.current.as_ref().filter(|current| current.id.is_none() && !current.error) else {
+            return false;
+        };
+        current.flow.tuples[0].proto != 17 && current.flow.tuples.iter().any(|tuple| self.taken(tuple))
+    }
+
+    /// REJECT answers with a reset: the flow is closed (`nf_ct_set_closing`).
+    pub(crate) fn close(&mut self) {
+        let now = self.now();
+        let Some(current) = self.current.as_mut().filter(|current| current.flow.tuples[0].proto == 6) else { return };
+        if current.flow.tcp.state != TcpState::Close {
+            current.flow.tcp.state = TcpState::Close;
+            current.flow.expires = now.saturating_add(TcpState::Close.timeout());
+        }
     }
 
     /// Whether another flow already has this tuple.

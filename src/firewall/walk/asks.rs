@@ -1,6 +1,9 @@
 //! What rules start in the kernel by being there: conntrack and the reassembly of fragments. Without a
 //! rule that asks for them neither runs (`nf_ct_netns_get`, `nf_defrag_ipv4_enable`).
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+
 use crate::firewall::ruleset::{Comparison, Ext, Field, Ruleset, Target, TargetExt, Test};
 
 /// Whether conntrack runs, and whether fragments are put together for another reason: for IPv4, for IPv6.
@@ -21,6 +24,33 @@ pub(super) fn conntrack(rulesets: &[Ruleset]) -> ([bool; 2], [bool; 2]) {
         }
     }
     (tracked, whole)
+}
+
+/// The mask of each list of `recent`, by name and family: that of the rule which names it first
+/// (`net/netfilter/xt_recent.c`, `recent_mt_check`).
+pub(super) fn recent_masks(rulesets: &[Ruleset]) -> HashMap<(String, bool), Option<IpAddr>> {
+    let mut masks = HashMap::new();
+    for table in rulesets.iter().flat_map(|ruleset| &ruleset.tables) {
+        for m in table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.matches) {
+            let Test::Stateful { module, options } = &m.test else { continue };
+            if module != "recent" {
+                continue;
+            }
+            let words: Vec<&str> = options.split_ascii_whitespace().collect();
+            let value = |name: &str| {
+                let at = words.iter().position(|word| *word == name)?;
+                words.get(at + 1).map(|word| word.trim_matches('"'))
+            };
+            let mask: Option<IpAddr> = value("--mask").and_then(|text| text.parse().ok());
+            let name = value("--name").unwrap_or("DEFAULT").to_owned();
+            for v6 in [false, true] {
+                if table.family.sees(v6) {
+                    masks.entry((name.clone(), v6)).or_insert(mask);
+                }
+            }
+        }
+    }
+    masks
 }
 
 fn test(test: &Test) -> bool {

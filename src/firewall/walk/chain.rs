@@ -3,7 +3,8 @@
 
 use crate::firewall::compile::Cursor;
 use crate::firewall::ruleset::{
-    AddrTypes, Base, ChainKind, ConnmarkOp, CtStates, Hook, Match, Policy, Rule, Side, Target, Test, TtlOp, VerdictMap,
+    AddrTypes, Base, ChainKind, ConnmarkOp, CtStates, Hook, Match, Policy, RejectWith, Rule, Side, Target, Test, TtlOp,
+    VerdictMap,
 };
 use crate::host::Backend;
 
@@ -266,6 +267,10 @@ impl<'a> Run<'a> {
                 let with = with.for_packet(self.live.v6);
                 let mut end = end(Verdict::Reject, Some(with.name()), place);
                 end.reply = self.answer(with).map(Box::new);
+                if let (true, Some(session)) = (with == RejectWith::TcpReset && end.reply.is_some(), &mut self.session)
+                {
+                    session.close();
+                }
                 Next::End(end)
             }
             Target::Queue { .. } => halt(Verdict::Queue, None, place),

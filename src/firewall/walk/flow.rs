@@ -280,6 +280,16 @@ impl Run<'_> {
                 reason: Some("a ruleset of this host could not be read".into()),
             };
         }
+        if self.session.as_ref().is_some_and(Session::clashes) {
+            let reason = "another flow has the same addresses and ports behind translation: it cannot be confirmed";
+            return End {
+                verdict: Verdict::Drop,
+                reject_with: None,
+                reply: None,
+                by: None,
+                reason: Some(reason.to_owned()),
+            };
+        }
         let by = self.accepted.take().map(|(_, by)| by);
         let reason = if by.is_none() { Some("no chain looks at this packet".into()) } else { None };
         End { verdict: Verdict::Accept, reject_with: None, reply: None, by, reason }

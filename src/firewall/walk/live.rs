@@ -207,6 +207,15 @@ impl Live {
         self.wire = None;
     }
 
+    /// The identifier of an ICMP query or its answer; 0 where it is not given.
+    pub(super) fn icmp_id(&self) -> u16 {
+        let wire = self.wire.as_ref().and_then(|(octets, layout)| {
+            let at = layout.transport + 4;
+            Some(u16::from_be_bytes([*octets.get(at)?, *octets.get(at + 1)?]))
+        });
+        wire.or(self.packet.sport).unwrap_or(0)
+    }
+
     /// Whether conntrack gave the packet a flow before this chain.
     pub(super) fn has_flow_now(&self) -> bool {
         let early = self.priority < -200 && matches!(self.hook, Hook::Prerouting | Hook::Output | Hook::Ingress);

@@ -331,6 +331,10 @@ impl Run<'_> {
         if let Some(found) = own.find(|a| a.address == addr || a.broadcast == Some(addr)) {
             return Some(if found.address == addr { LOCAL } else { BROADCAST });
         }
+        if addr.is_ipv6() && device.is_some() {
+            // net/netfilter/xt_addrtype.c, match_lookup_rt6: the device's own addresses alone are LOCAL.
+            return Some(UNICAST);
+        }
         Some(route_type(host, addr, device).unwrap_or(UNICAST))
     }
 }

@@ -138,7 +138,7 @@ impl Run<'_> {
 }
 
 /// Whether NAT has ports to change.
-fn has_ports(proto: u8) -> bool {
+pub(super) fn has_ports(proto: u8) -> bool {
     matches!(proto, 6 | 17 | 33 | 132 | 136)
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::firewall::parse::{self, ParseError, Warning};
 use crate::firewall::ruleset::{Base, Chain, ChainKind, Family, Hook, Ruleset, Set, Table};
@@ -25,6 +26,8 @@ pub struct Stack {
     translates: [bool; 2],
     /// ipset name → (ruleset, set).
     sets: HashMap<String, (usize, usize)>,
+    /// The masks of the lists of `recent`.
+    recent: HashMap<(String, bool), Option<IpAddr>>,
     /// Rulesets that are there and could not be read: no packet can be said to pass.
     unread: Vec<String>,
 }
@@ -121,7 +124,8 @@ impl Stack {
             }
         }
         let (tracked, whole) = super::asks::conntrack(&rulesets);
-        let mut stack = Self { rulesets, names, tracked, whole, ..Self::default() };
+        let recent = super::asks::recent_masks(&rulesets);
+        let mut stack = Self { rulesets, names, tracked, whole, recent, ..Self::default() };
         for (r, ruleset) in stack.rulesets.iter().enumerate() {
             for (s, set) in ruleset.sets.iter().enumerate() {
                 stack.sets.entry(set.name.clone()).or_insert((r, s));
@@ -212,6 +216,11 @@ impl Stack {
     /// Whether fragments are put together before any rule sees them (`nf_defrag_ipv4_enable`).
     pub(crate) fn defragments(&self, v6: bool) -> bool {
         self.tracks(v6) || self.whole[usize::from(v6)]
+    }
+
+    /// The mask of a list of `recent`.
+    pub(crate) fn recent_mask(&self, name: &str, v6: bool) -> Option<IpAddr> {
+        self.recent.get(&(name.to_owned(), v6)).copied().flatten()
     }
 
     /// Whether packets of a family are translated at all: there is a nat chain that sees them.

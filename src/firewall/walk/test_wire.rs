@@ -141,10 +141,9 @@ impl Run<'_> {
         let basic = 12 + if kind & 1 == 1 { 4 } else { 0 };
         let more = match kind >> 1 & 15 {
             0 => 4,
-            1 => 12,
-            7 => 12,
             2 => 0,
-            _ => 8,
+            3..=6 | 8 | 9 => 8,
+            _ => 12,
         };
         let (from, to) = (basic + more, usize::from(*doff) * 4);
         if to < from || upper.len() < to {

@@ -6,11 +6,12 @@ use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, NatRange
 use crate::firewall::state::{
     Ask, Chosen, Dir, Look, Manip, Seen, Session, Status, Tracked, Tuple, Wanted, is_icmp_error,
 };
+use crate::host::Backend;
 use crate::wire::{HexBytes, IcmpFamily, Quoted};
 
 use super::flow::Run;
 use super::live::Truth;
-use super::nat::{best_address, mapped};
+use super::nat::{best_address, has_ports, mapped};
 use super::stack::ChainAt;
 
 /// At which priority a hook translates (`NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`), and which end.
@@ -85,7 +86,7 @@ impl Run<'_> {
         let (sport, dport) = match proto {
             1 | 58 => {
                 let (kind, code) = self.live.icmp();
-                (self.live.packet.sport.unwrap_or(0), u16::from(kind) << 8 | u16::from(code))
+                (self.live.icmp_id(), u16::from(kind) << 8 | u16::from(code))
             }
             6 | 17 | 33 | 132 | 136 => {
                 if self.live.packet.dport.is_none() {
@@ -109,7 +110,10 @@ impl Run<'_> {
             let family = if self.live.v6 { IcmpFamily::V6 } else { IcmpFamily::V4 };
             let quoted = Quoted::parse(family, &bytes.0)?;
             let (sport, dport) = match (quoted.protocol, quoted.ports, quoted.upper.0.as_slice()) {
-                // Packets have no identifier here: it is 0 for all.
+                // A packet given by its fields has no identifier: it is 0 for all.
+                (1 | 58, _, [kind, code, _, _, high, low, ..]) if self.live.wire.is_some() => {
+                    (u16::from_be_bytes([*high, *low]), u16::from(*kind) << 8 | u16::from(*code))
+                }
                 (1 | 58, _, [kind, code, ..]) => (0, u16::from(*kind) << 8 | u16::from(*code)),
                 (_, Some(ports), _) => ports,
                 (_, None, [a, b, c, d, ..]) if matches!(quoted.protocol, 6 | 17 | 33 | 132 | 136) => {
@@ -284,11 +288,14 @@ impl Run<'_> {
         let look = Look {
             src: self.live.packet.src,
             dst: self.live.packet.dst,
-            sport: self.live.packet.sport.unwrap_or(40_000),
+            // Of other protocols they count as 0 (xt_hashlimit.c, hashlimit_init_dst).
+            sport: self.live.packet.sport.unwrap_or(if has_ports(self.live.proto) { 40_000 } else { 0 }),
             dport: self.live.packet.dport.unwrap_or(0),
             proto: self.live.proto,
             ttl: self.live.ttl,
             length: u64::from(self.live.length()),
+            legacy: self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Legacy),
+            recent_mask: self.recent_mask(module, options),
         };
         if !matches!(module, "quota" | "connbytes") {
             self.live.assumed.truncate(assumed);
@@ -298,8 +305,18 @@ impl Run<'_> {
         match session.ask((at, rule, index), module, options, &look) {
             Ask::Yes => Truth::Yes,
             Ask::No => Truth::No,
+            Ask::Drop => self.live.hot(),
             Ask::Maybe(why) => Truth::Maybe(why),
         }
+    }
+
+    fn recent_mask(&self, module: &str, options: &str) -> Option<IpAddr> {
+        if module != "recent" {
+            return None;
+        }
+        let mut words = options.split_ascii_whitespace().skip_while(|word| *word != "--name").skip(1);
+        let name = words.next().map_or("DEFAULT", |word| word.trim_matches('"'));
+        self.stack.recent_mask(name, self.live.v6)
     }
 
     /// The walk is over: what the packet's flow keeps.
