@@ -1,8 +1,8 @@
 //! All rulesets of one host.
 
-use std::collections::HashMap;
 use std::fmt;
 
+use crate::firewall::keyed::ByName;
 use crate::firewall::parse::{self, ParseError, Warning};
 use crate::firewall::ruleset::{Base, Chain, ChainKind, Family, Hook, Ruleset, Set, Table};
 use crate::host::{Backend, DumpFormat, RulesetDump};
@@ -13,14 +13,14 @@ use super::track::runs_at;
 #[derive(Debug, Clone, Default)]
 pub struct Stack {
     rulesets: Vec<Ruleset>,
-    /// (ruleset, table) → chain name → chain.
-    names: HashMap<(usize, usize), HashMap<String, usize>>,
+    /// Ruleset → table → chain name → chain.
+    names: Vec<Vec<ByName<String, usize>>>,
     /// For each hook, IPv4 and IPv6: the base chains in the kernel's order.
     bases: [[Vec<ChainAt>; 2]; 7],
     /// Whether there is a nat chain for IPv4, for IPv6.
     translates: [bool; 2],
     /// ipset name → (ruleset, set).
-    sets: HashMap<String, (usize, usize)>,
+    sets: ByName<String, (usize, usize)>,
     /// Rulesets that are there and could not be read: no packet can be said to pass.
     unread: Vec<String>,
 }
@@ -109,13 +109,9 @@ impl Stack {
     /// Puts rulesets that are read already together.
     pub fn from_rulesets(rulesets: impl IntoIterator<Item = Ruleset>) -> Self {
         let rulesets: Vec<_> = rulesets.into_iter().collect();
-        let mut names = HashMap::new();
-        for (r, ruleset) in rulesets.iter().enumerate() {
-            for (t, table) in ruleset.tables.iter().enumerate() {
-                let chains = table.chains.iter().enumerate().map(|(c, chain)| (chain.name.clone(), c)).collect();
-                names.insert((r, t), chains);
-            }
-        }
+        let chains =
+            |table: &Table| table.chains.iter().enumerate().map(|(index, chain)| (chain.name.clone(), index)).collect();
+        let names = rulesets.iter().map(|ruleset| ruleset.tables.iter().map(chains).collect()).collect();
         let mut stack = Self { rulesets, names, ..Self::default() };
         for (r, ruleset) in stack.rulesets.iter().enumerate() {
             for (s, set) in ruleset.sets.iter().enumerate() {
@@ -186,7 +182,7 @@ impl Stack {
 
     /// A chain of the same table by name.
     pub(crate) fn sibling(&self, at: ChainAt, name: &str) -> Option<ChainAt> {
-        let chain = *self.names.get(&(at.ruleset, at.table))?.get(name)?;
+        let chain = *self.names.get(at.ruleset)?.get(at.table)?.get(name)?;
         Some(ChainAt { chain, ..at })
     }
 
