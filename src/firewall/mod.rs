@@ -11,6 +11,7 @@ pub mod edit;
 pub mod explain;
 pub mod fix;
 pub mod flow;
+mod keyed;
 pub mod names;
 pub mod overview;
 pub mod packet;

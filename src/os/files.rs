@@ -64,8 +64,11 @@ const WHOLE: u64 = 256 << 20;
 /// When it cannot be read, or is larger.
 pub fn read_whole(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(WHOLE + 1).read_to_end(&mut text)?;
+    let file = std::fs::File::open(path)?;
+    // A hint only: what is no regular file says 0.
+    let size = file.metadata().map_or(0, |metadata| metadata.len()).min(WHOLE);
+    let mut text = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
+    file.take(WHOLE + 1).read_to_end(&mut text)?;
     if text.len() as u64 > WHOLE {
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, "it is larger than 256 MiB"));
     }

@@ -19,7 +19,7 @@ use crate::view::{Style, fw as view};
 /// Of so many packets the nearest miss is looked for without being asked for it, and in all of them
 /// together past so many rules: it is a walk past every rule.
 const NEAR_PACKETS: usize = 1000;
-const NEAR_RULES: usize = 500_000;
+const NEAR_RULES: usize = 200_000;
 /// A line of a stream is no longer.
 const LINE: u64 = 4 << 20;
 

@@ -18,6 +18,7 @@ mod variants;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::OnceLock;
 
 use super::packet::Packet;
 use super::ruleset::{Element, Operand, Side, Target, Test};
@@ -34,7 +35,7 @@ pub(in crate::firewall) use members::Known;
 /// Chains and sets that are not larger are quicker without an index.
 const SMALL: usize = 12;
 /// Walks after which an index is worth its making.
-const WARM_UP: u32 = 12;
+const WARM_UP: u32 = 8;
 
 /// A stack of rulesets, made ready for many packets. It answers as [`walk()`](super::walk::walk)
 /// does, but for the nearest miss, which is looked for only when asked.
@@ -99,8 +100,8 @@ pub(in crate::firewall) struct Index {
     /// Ruleset → table → chain → index into `large`; `u32::MAX` for small chains.
     chains: Vec<Vec<Vec<u32>>>,
     large: Vec<LargeChain>,
-    /// Large lists of keys, by where the stack has them.
-    keys: ByPlace<Keys>,
+    /// Large lists of keys, by where the stack has them; looked for when the first is met.
+    keys: OnceLock<ByPlace<Keys>>,
     /// Large ipsets, by where the stack has their elements.
     members: ByPlace<Members>,
     warm_up: u32,
@@ -135,14 +136,9 @@ impl Source for Rules<'_> {
 
 impl Index {
     fn new(stack: &Stack, warm_up: u32) -> Self {
-        let small = if warm_up == 0 { 1 } else { SMALL };
-        let mut index = Self {
-            chains: Vec::new(),
-            large: Vec::new(),
-            keys: ByPlace::default(),
-            members: ByPlace::default(),
-            warm_up,
-        };
+        let small = small(warm_up);
+        let mut index =
+            Self { chains: Vec::new(), large: Vec::new(), keys: OnceLock::new(), members: ByPlace::default(), warm_up };
         for ruleset in stack.rulesets() {
             let mut tables = Vec::with_capacity(ruleset.tables.len());
             for table in &ruleset.tables {
@@ -154,32 +150,8 @@ impl Index {
                     } else {
                         u32::MAX
                     });
-                    for rule in &chain.rules {
-                        for m in &rule.matches {
-                            if let Test::Compare(c) = &m.test
-                                && c.operands.len() > small
-                            {
-                                index.keys.insert(c.operands.as_ptr() as usize, Keys::default());
-                            }
-                        }
-                        for target in rule.statements.iter().chain(&rule.target) {
-                            if let Target::VerdictMap(map) = target
-                                && map.elements.len() > small
-                            {
-                                index.keys.insert(map.elements.as_ptr() as usize, Keys::default());
-                            }
-                        }
-                    }
                 }
                 tables.push(chains);
-                for set in &table.sets {
-                    if set.keys.len() > small {
-                        index.keys.insert(set.keys.as_ptr() as usize, Keys::default());
-                    }
-                    if set.verdicts.len() > small {
-                        index.keys.insert(set.verdicts.as_ptr() as usize, Keys::default());
-                    }
-                }
             }
             index.chains.push(tables);
             for set in ruleset.sets.iter().filter(|set| set.elements.len() > small) {
@@ -218,8 +190,8 @@ impl Index {
     }
 
     /// Whether these keys are many.
-    pub(in crate::firewall) fn has_keys(&self, place: usize) -> bool {
-        self.keys.contains_key(&place)
+    pub(in crate::firewall) fn has_keys(&self, stack: &Stack, place: usize) -> bool {
+        self.keys.get_or_init(|| many_keys(stack, small(self.warm_up))).contains_key(&place)
     }
 
     /// Aims at those of many keys that can equal the values.
@@ -231,7 +203,10 @@ impl Index {
         values: &[Option<Known>],
     ) {
         cursor.every = true;
-        let Some(list) = self.keys.get(&place).filter(|list| list.uses.warm(self.warm_up)) else { return };
+        let Some(list) = self.keys.get().and_then(|keys| keys.get(&place)).filter(|list| list.uses.warm(self.warm_up))
+        else {
+            return;
+        };
         list.find(cursor, keys, values);
     }
 
@@ -249,6 +224,40 @@ impl Index {
         let Some(list) = list.filter(|list| list.uses.warm(self.warm_up)) else { return };
         list.find(cursor, elements, first_only, sides, live);
     }
+}
+
+/// Lists that are not longer are not indexed.
+fn small(warm_up: u32) -> usize {
+    if warm_up == 0 { 1 } else { SMALL }
+}
+
+/// All lists of more than so many keys.
+fn many_keys(stack: &Stack, small: usize) -> ByPlace<Keys> {
+    let mut found = ByPlace::default();
+    let mut add = |place: usize, count: usize| {
+        if count > small {
+            found.insert(place, Keys::default());
+        }
+    };
+    for table in stack.rulesets().iter().flat_map(|ruleset| &ruleset.tables) {
+        for set in &table.sets {
+            add(set.keys.as_ptr() as usize, set.keys.len());
+            add(set.verdicts.as_ptr() as usize, set.verdicts.len());
+        }
+        for rule in table.chains.iter().flat_map(|chain| &chain.rules) {
+            for m in &rule.matches {
+                if let Test::Compare(c) = &m.test {
+                    add(c.operands.as_ptr() as usize, c.operands.len());
+                }
+            }
+            for target in rule.statements.iter().chain(&rule.target) {
+                if let Target::VerdictMap(map) = target {
+                    add(map.elements.as_ptr() as usize, map.elements.len());
+                }
+            }
+        }
+    }
+    found
 }
 
 /// What can be meant of a list, in its order.

@@ -338,7 +338,7 @@ fn translation(words: &mut Words<'_>, option: &str, family: Family) -> Option<Na
         None => None,
         Some(text) => Some(PortRange::one(port(text)?)),
     };
-    words.peek().is_none().then(|| NatRange { addrs: Some((addr, addr)), ports, base: None, flags: String::new() })
+    words.peek().is_none().then(|| NatRange { addrs: Some((addr, addr)), ports, ..NatRange::default() })
 }
 
 fn target(option: &str, words: &mut Words<'_>, family: Family) -> Option<Target> {

@@ -1,7 +1,6 @@
 //! Reading iptables-save and ip6tables-save.
 
-use std::collections::{HashMap, HashSet};
-
+use crate::firewall::keyed::{ByName, Names};
 use crate::firewall::ruleset::{Base, Chain, Counters, Family, Policy, Ruleset, Table, Target};
 use crate::host::Backend;
 
@@ -27,7 +26,9 @@ pub(super) struct Reader<'a> {
     /// Index of the table being read.
     pub(super) table: Option<usize>,
     /// Its chains by name: a table may have tens of thousands.
-    pub(super) names: HashMap<String, usize>,
+    pub(super) names: ByName<String, usize>,
+    /// The chain of the last plain rule; rules of a chain follow each other.
+    last: usize,
     source: &'a str,
     crlf: bool,
 }
@@ -45,7 +46,8 @@ impl<'a> Reader<'a> {
             warnings: Vec::new(),
             family,
             table: None,
-            names: HashMap::new(),
+            names: ByName::default(),
+            last: 0,
             source,
             crlf: false,
         }
@@ -93,7 +95,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn resolve_targets(&mut self, index: usize) {
         let Some(table) = self.ruleset.tables.get_mut(index) else { return };
-        let users: HashSet<&str> =
+        let users: Names<&str> =
             table.chains.iter().filter(|c| c.base.is_none()).map(|chain| chain.name.as_str()).collect();
         let mut lost = Vec::new();
         for (c, chain) in table.chains.iter().enumerate() {
@@ -261,11 +263,20 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn chain_named(&self, table: usize, name: &str) -> Option<usize> {
+        let last = self.ruleset.tables.get(table)?.chains.get(self.last);
+        if last.is_some_and(|chain| chain.name == name) {
+            return Some(self.last);
+        }
+        self.names.get(name).copied()
+    }
+
     pub(super) fn rule_line(&mut self, table: usize, number: u32, line: &str) -> Result<(), Fault> {
         if let Some((chain, mut rule)) = quick::read(line, self.family)
-            && let Some(index) = self.names.get(chain)
-            && let Some(chain) = self.ruleset.tables.get_mut(table).and_then(|t| t.chains.get_mut(*index))
+            && let Some(index) = self.chain_named(table, chain)
+            && let Some(chain) = self.ruleset.tables.get_mut(table).and_then(|t| t.chains.get_mut(index))
         {
+            self.last = index;
             rule.line = Some(number);
             line.trim().clone_into(&mut rule.text);
             chain.rules.push(rule);

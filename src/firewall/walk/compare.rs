@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
         fields: &[Field],
         mask: Option<u64>,
     ) {
-        let Some(index) = self.index.filter(|index| index.has_keys(place)) else { return };
+        let Some(index) = self.index.filter(|index| index.has_keys(self.stack, place)) else { return };
         let values: Vec<Option<Known>> = fields
             .iter()
             .map(|field| match self.value(field) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::firewall::keyed::ByName;
 use crate::firewall::parse::{self, ParseError, Warning};
 use crate::firewall::ruleset::{Base, Chain, ChainKind, Family, Hook, Ruleset, Set, Table};
 use crate::host::{Backend, DumpFormat, RulesetDump};
@@ -14,8 +15,8 @@ use super::track::runs_at;
 #[derive(Debug, Clone, Default)]
 pub struct Stack {
     rulesets: Vec<Ruleset>,
-    /// (ruleset, table) → chain name → chain.
-    names: HashMap<(usize, usize), HashMap<String, usize>>,
+    /// Ruleset → table → chain name → chain.
+    names: Vec<Vec<ByName<String, usize>>>,
     /// Whether a rule asks for conntrack, for IPv4 and for IPv6: else it does not run.
     tracked: [bool; 2],
     /// The same of what only puts fragments together.
@@ -25,7 +26,7 @@ pub struct Stack {
     /// Whether there is a nat chain for IPv4, for IPv6.
     translates: [bool; 2],
     /// ipset name → (ruleset, set).
-    sets: HashMap<String, (usize, usize)>,
+    sets: ByName<String, (usize, usize)>,
     /// The masks of the lists of `recent`.
     recent: HashMap<(String, bool), Option<IpAddr>>,
     /// Rulesets that are there and could not be read: no packet can be said to pass.
@@ -116,13 +117,9 @@ impl Stack {
     /// Puts rulesets that are read already together.
     pub fn from_rulesets(rulesets: impl IntoIterator<Item = Ruleset>) -> Self {
         let rulesets: Vec<_> = rulesets.into_iter().collect();
-        let mut names = HashMap::new();
-        for (r, ruleset) in rulesets.iter().enumerate() {
-            for (t, table) in ruleset.tables.iter().enumerate() {
-                let chains = table.chains.iter().enumerate().map(|(c, chain)| (chain.name.clone(), c)).collect();
-                names.insert((r, t), chains);
-            }
-        }
+        let chains =
+            |table: &Table| table.chains.iter().enumerate().map(|(index, chain)| (chain.name.clone(), index)).collect();
+        let names = rulesets.iter().map(|ruleset| ruleset.tables.iter().map(chains).collect()).collect();
         let (tracked, whole) = super::asks::conntrack(&rulesets);
         let recent = super::asks::recent_masks(&rulesets);
         let mut stack = Self { rulesets, names, tracked, whole, recent, ..Self::default() };
@@ -195,7 +192,7 @@ impl Stack {
 
     /// A chain of the same table by name.
     pub(crate) fn sibling(&self, at: ChainAt, name: &str) -> Option<ChainAt> {
-        let chain = *self.names.get(&(at.ruleset, at.table))?.get(name)?;
+        let chain = *self.names.get(at.ruleset)?.get(at.table)?.get(name)?;
         Some(ChainAt { chain, ..at })
     }
 
