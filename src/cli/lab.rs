@@ -5,7 +5,6 @@
 //! the first process of the lab's PID namespace, builds the lab and does the work; when it ends, for
 //! whatever reason, the kernel ends all the rest.
 
-use std::fmt::Write as _;
 mod doctor;
 mod handshake;
 mod hold;
@@ -107,16 +106,12 @@ enum ServiceCommand {
 pub(super) fn run(args: &LabArgs, style: Style, json: bool) -> anyhow::Result<u8> {
     match &args.command {
         LabCommand::List => list(style, json),
-<<<<<<< HEAD
-        LabCommand::Run { name } if name == handshake::NAME && stage::inside() => handshake::inside(style, json),
-        LabCommand::Run { name } if name == handshake::NAME => stage::enter(&["lab", "run", name], style, json),
-=======
+        LabCommand::Run { name } if stage::inside() && name == handshake::NAME => handshake::inside(style, json),
         LabCommand::Run { name } if stage::inside() && name == trace::NAME => trace::inside(style, json),
->>>>>>> trace
         LabCommand::Run { name } if stage::inside() => run::inside(name, style, json),
         LabCommand::Run { name } => {
             // Asked here so that a wrong name is told before anything is made.
-            if name != trace::NAME {
+            if ![trace::NAME, handshake::NAME].contains(&name.as_str()) {
                 scenario(name)?;
             }
             stage::enter(&["lab", "run", name], style, json)
@@ -154,13 +149,8 @@ fn list(style: Style, json: bool) -> anyhow::Result<u8> {
     let text = if json {
         view::lab::list_json(&scenarios, &topologies)
     } else {
-<<<<<<< HEAD
-        let mut text = view::lab::list(&scenarios, &topologies, style);
-        let _ = write!(text, "\nLessons (reachwhy lab run NAME)\n  {}  {}\n", handshake::NAME, handshake::SUMMARY);
-        text
-=======
-        view::lab::list(&scenarios, &[(trace::NAME, trace::SUMMARY)], &topologies, style)
->>>>>>> trace
+        let lessons = [(trace::NAME, trace::SUMMARY), (handshake::NAME, handshake::SUMMARY)];
+        view::lab::list(&scenarios, &lessons, &topologies, style)
     };
     print(&text)?;
     Ok(0)

@@ -287,7 +287,7 @@ impl Run<'_> {
                 reject_with: None,
                 reply: None,
                 by: None,
-                reason: Some(reason.to_owned()),
+                reason: Some(reason.into()),
             };
         }
         let by = self.accepted.take().map(|(_, by)| by);
