@@ -93,7 +93,8 @@ impl Lookup {
 
     /// What the echo requests showed.
     pub fn trials(&self) -> Vec<Trial> {
-        self.trials.clone()
+        // Without a source address none could be sent.
+        self.trials.iter().filter(|trial| trial.sent != Some(0)).cloned().collect()
     }
 
     /// The requests in order.

@@ -108,10 +108,28 @@ pub(super) fn run(args: &ScanArgs, global: &Global, style: Style) -> anyhow::Res
         seconds: found.outcome.as_ref().map(|outcome| report::millis(outcome.took) / 1000.0),
         coverage: found.outcome.as_ref().map(|outcome| Coverage::of(targets.describe(), outcome)),
         trials: found.trials,
+        notes: other_networks(args, &spot),
         ..ArpReport::default()
     };
     let exit = show(&report, global, |out| views::scan(out, &report, style))?;
     saved.map(|()| exit)
+}
+
+/// The interface's further networks, which were not asked for.
+fn other_networks(args: &ScanArgs, spot: &Spot) -> Vec<String> {
+    let mut networks: Vec<String> = spot
+        .networks(false)
+        .into_iter()
+        .filter_map(|network| IpNetwork::new(network.network(), network.prefix()).ok())
+        .filter(|network| network.prefix() < 32)
+        .map(|network| network.to_string())
+        .collect();
+    networks.dedup();
+    if !args.targets.is_empty() || networks.len() < 2 {
+        return Vec::new();
+    }
+    let others = networks[1..].join(" ");
+    vec![format!("{} is in other networks too, which were not asked for: reachwhy arp scan {others}", spot.link.name)]
 }
 
 /// Asks for every target.
