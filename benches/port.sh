@@ -37,7 +37,7 @@ for at in range(20):
     one = socket.socket(); one.bind(("0.0.0.0", 2000 + 13 * at)); one.listen(64); held.append(one)
 signal.pause()' &
 service=$!
-sleep 1
+in_pc "$reachwhy" port --connect --wait=30 $at 2000,2247 >/dev/null
 
 seconds() {
     start=$(date +%s.%N)

@@ -193,9 +193,11 @@ fn table(out: &mut dyn Write, report: &HostReport, ports: &[&PortReport], style:
     Ok(())
 }
 
-/// Milliseconds with three digits that count.
+/// A time with two or three digits that count.
 pub(super) fn time(ms: f64) -> String {
-    if ms < 10.0 {
+    if ms < 0.1 {
+        format!("{ms:.3} ms")
+    } else if ms < 10.0 {
         format!("{ms:.2} ms")
     } else if ms < 1000.0 {
         format!("{ms:.1} ms")
