@@ -12,6 +12,7 @@
 //!  ├─ lab                   private hosts, services, faults
 //!  ├─ doctor                facts of one or two hosts + probe results → the one root cause
 //!  │   └─ vantage           the doctor's agents; with cli and lab the only caller of os
+//!  ├─ dns                   how this host resolves a name: glibc's resolver replayed; pure
 //!  ├─ firewall              rulesets, the walk, explanations; pure
 //!  ├─ probe                 one engine for every probe, sans-IO; what a conversation is
 //!  ├─ host                  what a host is: serialisable facts, pure parsers of its files
