@@ -33,9 +33,9 @@
 
 #[cfg(target_os = "linux")]
 pub mod cli;
+pub mod dns;
 #[cfg(target_os = "linux")]
 pub mod doctor;
-pub mod dns;
 pub mod firewall;
 pub mod host;
 #[cfg(target_os = "linux")]
