@@ -18,6 +18,8 @@
 //!  ├─ port                  which ports answer, and who says no; pure
 //!  ├─ dns                   what this host resolves a name to, as the C library does; pure
 //!  ├─ tcp                   connections read from captures: states, findings, ladders; pure
+//!  ├─ dns                   how this host resolves a name: glibc's resolver replayed; pure
+//!  ├─ firewall              rulesets, the walk, explanations; pure
 //!  ├─ probe                 one engine for every probe, sans-IO; what a conversation is
 //!  ├─ host                  what a host is: serialisable facts, pure parsers of its files
 //!  └─ wire                  bytes ↔ typed headers; pure
@@ -38,9 +40,9 @@
 pub mod arp;
 #[cfg(target_os = "linux")]
 pub mod cli;
+pub mod dns;
 #[cfg(target_os = "linux")]
 pub mod doctor;
-pub mod dns;
 pub mod firewall;
 pub mod host;
 #[cfg(target_os = "linux")]

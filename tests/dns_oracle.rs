@@ -279,11 +279,16 @@ impl Bench {
         *self.mood.lock().unwrap() = Mood { seed, alike, patient };
         self.etc.set("hosts", &hosts(&mut dice));
         self.etc.set("resolv.conf", &resolv);
-        self.etc.set("nsswitch.conf", &nsswitch(&mut dice));
+        let nsswitch = nsswitch(&mut dice);
+        self.etc.set("nsswitch.conf", &nsswitch);
         self.etc.set("gai.conf", &gai(&mut dice));
         self.etc.set("host.conf", dice.pick(&["multi on\n", "multi on\n", "multi off\n", ""]));
         let name = dice.pick(&NAMES);
-        let ran = dns(&["--no-compare", "--json", "--", name]);
+        let mut arguments = vec!["--no-compare", "--json", "--", name];
+        // With "merge" the older functions, which serve IPv4 alone, give out memory nobody has written to.
+        let v4 = if nsswitch.contains("merge") { None } else { Some("A") };
+        arguments.extend(dice.pick(&[None, None, v4, Some("AAAA")]));
+        let ran = dns(&arguments);
         let report = ran.json();
         let list = |value: &serde_json::Value| -> Vec<String> {
             value.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
@@ -310,8 +315,9 @@ impl Bench {
             .map(|step| format!("{} {} {} → {}", step["source"], step["query"], step["server"], step["result"]))
             .collect();
         Err(format!(
-            "DNS_SEED={seed}{}: {name}: the replay says {ours:?} {}, getaddrinfo says {theirs:?} {}\n{}\n{}",
+            "DNS_SEED={seed}{}: {}: the replay says {ours:?} {}, getaddrinfo says {theirs:?} {}\n{}\n{}",
             if patient { " DNS_PATIENT=1" } else { "" },
+            arguments[3..].join(" "),
             errors.0,
             errors.1,
             steps.join("\n"),

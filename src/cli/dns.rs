@@ -225,7 +225,10 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn report(&self, progress: &mut Progress<std::io::Stderr>) -> Report {
-        let check = matches!(self.wanted, Wanted::Addresses(Family::Any)).then(|| Check::begin(self.name));
+        let check = match self.wanted {
+            Wanted::Addresses(family) => Some(Check::begin(self.name, family)),
+            _ => None,
+        };
         progress.say("resolving as an application does");
         let mut wire = SocketWire::new(self.stop.clone());
         let lookup = match &self.wanted {
@@ -342,9 +345,6 @@ impl Asked<'_> {
         let Some(answer) = check.wait(patience, &self.stop) else {
             return Checked { by: "getaddrinfo", addresses: Vec::new(), error: None, agrees: None, ms: None };
         };
-        // EAI_SYSTEM comes as what errno was.
-        let system = answer.error.as_deref().is_some_and(|error| error.contains("os error"));
-        let eai = answer.eai.or(system.then_some(Eai::System.name()));
         let mine: Vec<IpAddr> =
             placed.iter().filter_map(|placed| Some(lookup.found.get(placed.index)?.address)).collect();
         if lookup.interrupted {
@@ -357,14 +357,14 @@ impl Asked<'_> {
             };
         }
         let agrees = match (&answer.error, lookup.error) {
-            (Some(_), Some(error)) => eai.is_none_or(|eai| eai == error.name()),
+            (Some(eai), Some(error)) => eai == error.name(),
             (None, None) => same_order(&mine, &answer.addresses, self.conf),
             _ => false,
         };
         Checked {
             by: "getaddrinfo",
             addresses: answer.addresses,
-            error: eai.map(str::to_owned).or(answer.error),
+            error: answer.error,
             agrees: Some(agrees),
             ms: Some((answer.ms * 1e3).round() / 1e3),
         }

@@ -167,7 +167,13 @@ fn failure(report: &Report, gathered: &Gathered<'_>, extra: &Extra) -> Finding {
         names.join(", ")
     };
     if run.exchanges.is_empty() {
-        return finding(code::NXDOMAIN, Severity::Fault, name, format!("{name} is not asked for: {}.", run.says));
+        let mut found =
+            finding(code::NXDOMAIN, Severity::Fault, name, format!("{name} is not asked for: {}.", run.says));
+        if !name.is_ascii() {
+            found.fix =
+                Some("ask for its xn-- form: browsers do that by themselves (IDNA), getaddrinfo does not".to_owned());
+        }
+        return found;
     }
     let last = answered.last().and_then(|exchange| exchange.outcome.message());
     match last.map(|message| message.header_rcode()) {

@@ -239,6 +239,8 @@ fn digits_and_dots(name: &str) -> bool {
 
 fn walk<W: Wire>(wire: &mut W, conf: &Conf, name: &str, family: Family, done: &mut Lookup) {
     // What the errors of the last service leave behind: `no_data`, `h_errno`.
+    // The older functions, which serve AF_INET alone, pass over services that are not there.
+    let older = family == Family::V4;
     let (mut status, mut host_error) =
         (Status::Unavail, if conf.services.is_empty() { HostError::Internal } else { HostError::None });
     for (at, service) in conf.services.iter().enumerate() {
@@ -251,7 +253,9 @@ fn walk<W: Wire>(wire: &mut W, conf: &Conf, name: &str, family: Family, done: &m
         };
         run.status = said.0;
         // A service that found something leaves no error, whatever was there before.
-        (status, host_error) = said;
+        if !(older && said == (Status::Unavail, HostError::Internal)) {
+            (status, host_error) = said;
+        }
         run.action = service.action(run.status);
         run.took = wire.now().saturating_sub(begun);
         let (action, found) = (run.action, run.found.clone());
@@ -280,11 +284,13 @@ fn walk<W: Wire>(wire: &mut W, conf: &Conf, name: &str, family: Family, done: &m
 fn error(family: Family, status: Status, host_error: HostError) -> Eai {
     let failed = matches!(status, Status::TryAgain | Status::Unavail);
     match host_error {
+        HostError::NoData => Eai::NoData,
+        // `try_simple_gethostbyname`: what has failed without a better word is "no data".
+        HostError::None | HostError::Internal if family == Family::V4 => Eai::NoName,
+        HostError::TryAgain if family == Family::V4 && !failed => Eai::NoName,
+        HostError::HostNotFound | HostError::NoRecovery if family == Family::V4 && failed => Eai::NoData,
         HostError::Internal if failed => Eai::System,
         HostError::TryAgain => Eai::Again,
-        HostError::NoData => Eai::NoData,
-        // gethostbyname2_r, which serves AF_INET alone, knows no better word for other failures.
-        HostError::NoRecovery if family == Family::V4 && status == Status::TryAgain => Eai::NoData,
         _ => Eai::NoName,
     }
 }

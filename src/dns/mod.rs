@@ -1,5 +1,15 @@
 //! How this host really resolves a name: glibc's resolver replayed step by step, the source of every
-//! answer, and who disagrees.
+//! answer, and who disagrees. Pure: the files come as [`ResolverFacts`], servers are behind [`Wire`].
+//!
+//! - [`lookup()`] is `getaddrinfo`: nsswitch.conf's services with their actions (`lookup.rs`), the search
+//!   list (`search.rs`), the servers in turn (`send.rs`); [`records()`] and [`reverse()`] are its kin.
+//! - [`order()`] sorts as RFC 6724 and gai.conf(5) have it, with the rule for each place.
+//! - [`view()`] asks one server by itself, [`trace()`] from the roots down, [`Batch`] many names at once.
+//! - [`report`] holds all that is told; [`judge()`] names the causes ([`code`]).
+//! - [`lint()`] and [`edit()`] are for the hosts file.
+//!
+//! The rules are glibc's of 2.36 to 2.42, read in its source; `tests/dns_oracle.rs` holds them to the C
+//! library of the machine by random configurations.
 mod batch;
 mod cdn;
 mod compare;

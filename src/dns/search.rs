@@ -154,12 +154,13 @@ impl<W: Wire> Search<'_, W> {
             self.sender.errno = Errno::Other;
             return (None, "no such name can be asked for");
         };
-        let mut types = self.types.to_vec();
+        let (mut types, mut hidden) = (self.types.to_vec(), false);
         if self.sender.conf.options().no_aaaa {
             types.retain(|rtype| *rtype != RType::AAAA);
+            // `__res_handle_no_aaaa`: A is asked in its place, to learn whether the name exists at all.
             if types.is_empty() {
-                self.host_error = HostError::NoData;
-                return (None, "not asked: no-aaaa");
+                hidden = true;
+                types = vec![RType::A];
             }
         }
         let questions: Vec<Question> =
@@ -176,13 +177,14 @@ impl<W: Wire> Search<'_, W> {
                 return (None, "no server answered");
             }
         };
-        if has_data(&one) || has_data(&other) {
+        if !hidden && (has_data(&one) || has_data(&other)) {
             return (Some(replies), "answered");
         }
         let rcode = if one.header_rcode() == Rcode::NOERROR { other.header_rcode() } else { one.header_rcode() };
         let (error, words) = match rcode {
             Rcode::NXDOMAIN => (HostError::HostNotFound, "NXDOMAIN"),
             Rcode::SERVFAIL => (HostError::TryAgain, "SERVFAIL"),
+            Rcode::NOERROR if hidden => (HostError::NoData, "NODATA, by the option no-aaaa"),
             Rcode::NOERROR => (HostError::NoData, "NODATA"),
             Rcode::FORMERR => (HostError::NoRecovery, "FORMERR"),
             Rcode::NOTIMP => (HostError::NoRecovery, "NOTIMP"),

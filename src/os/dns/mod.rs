@@ -5,6 +5,7 @@ pub mod check;
 pub mod compare;
 mod doh;
 pub mod facts;
+mod getaddrinfo;
 pub mod module;
 pub mod save;
 pub mod source;

@@ -1,7 +1,7 @@
 //! Services of nsswitch.conf that live in libraries of their own (mdns4_minimal, resolve, sss, …): the C
 //! library is asked about one of them alone, in a process of its own, because what `__nss_configure_lookup`
 //! changes stays changed.
-#![allow(unsafe_code, reason = "getaddrinfo with hints and __nss_configure_lookup have no safe form")]
+#![allow(unsafe_code, reason = "__nss_configure_lookup has no safe form")]
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::getaddrinfo::getaddrinfo;
 use super::stop::{Stop, Waited};
 use crate::dns::{Eai, Family, ModuleAnswer, RType};
 use crate::host::nsswitch::Status;
@@ -98,15 +99,20 @@ pub(super) fn ask(service: &str, name: &str, wanted: Option<RType>, stop: &Stop)
 /// The status is told by what glibc does next: a service that is not there follows, which ends in
 /// `EAI_SYSTEM`, unless an action ends the lookup first.
 pub fn answer(service: &str, family: Family, name: &str) -> Option<String> {
-    let ask = |line: String| configure(&line).then(|| getaddrinfo(name, family));
+    let ask = |line: String, family| configure(&line).then(|| getaddrinfo(name, family));
+    if let Ok(addresses) = ask(service.to_owned(), family)? {
+        return serde_json::to_string(&Said { addresses, status: Status::Success, eai: None }).ok();
+    }
+    // The older functions, which serve AF_INET alone, pass over what is not there: the status is asked for both.
+    let both = Family::Any;
     let absent = "reachwhy_absent";
-    let said = match ask(format!("{service} [NOTFOUND=return] {absent}"))? {
-        Ok(addresses) => Said { addresses, status: Status::Success, eai: None },
+    let said = match ask(format!("{service} [NOTFOUND=return] {absent}"), both)? {
+        Ok(_) => failed(Status::NotFound, libc::EAI_NONAME),
         Err(eai) if eai != libc::EAI_SYSTEM => failed(Status::NotFound, eai),
         Err(_) => {
-            let again = ask(format!("{service} [TRYAGAIN=return] {absent}"))?.err();
+            let again = ask(format!("{service} [TRYAGAIN=return] {absent}"), both)?.err();
             let status = if again == Some(libc::EAI_AGAIN) { Status::TryAgain } else { Status::Unavail };
-            failed(status, ask(service.to_owned())?.err().unwrap_or(libc::EAI_NONAME))
+            failed(status, ask(service.to_owned(), both)?.err().unwrap_or(libc::EAI_NONAME))
         }
     };
     serde_json::to_string(&said).ok()
@@ -136,43 +142,4 @@ fn configure(line: &str) -> bool {
 #[cfg(not(target_env = "gnu"))]
 fn configure(_line: &str) -> bool {
     false
-}
-
-fn getaddrinfo(name: &str, family: Family) -> Result<Vec<IpAddr>, i32> {
-    let name = std::ffi::CString::new(name).map_err(|_| libc::EAI_NONAME)?;
-    // SAFETY: addrinfo is a plain C structure for which all zeroes is a valid value (no hints).
-    let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
-    hints.ai_socktype = libc::SOCK_STREAM;
-    hints.ai_family = match family {
-        Family::Any => libc::AF_UNSPEC,
-        Family::V4 => libc::AF_INET,
-        Family::V6 => libc::AF_INET6,
-    };
-    let mut list: *mut libc::addrinfo = std::ptr::null_mut();
-    // SAFETY: the name is NUL-terminated, the hints are initialised, and `list` is a place for the result.
-    let code = unsafe { libc::getaddrinfo(name.as_ptr(), std::ptr::null(), &raw const hints, &raw mut list) };
-    if code != 0 {
-        return Err(code);
-    }
-    let mut found = Vec::new();
-    let mut next = list;
-    // SAFETY: getaddrinfo gave a list of valid entries ended by NULL, whose addresses are of the size that
-    // their family says; it is freed once, after the last use.
-    unsafe {
-        while let Some(entry) = next.as_ref() {
-            let address = match entry.ai_family {
-                libc::AF_INET => {
-                    let v4 = entry.ai_addr.cast::<libc::sockaddr_in>().read_unaligned();
-                    IpAddr::from(v4.sin_addr.s_addr.to_ne_bytes())
-                }
-                _ => IpAddr::from(entry.ai_addr.cast::<libc::sockaddr_in6>().read_unaligned().sin6_addr.s6_addr),
-            };
-            if !found.contains(&address) {
-                found.push(address);
-            }
-            next = entry.ai_next;
-        }
-        libc::freeaddrinfo(list);
-    }
-    Ok(found)
 }
