@@ -143,7 +143,7 @@ pub struct Connection {
     /// All codes that were found.
     pub codes: Codes,
     /// How often each was found.
-    pub counts: [u32; Code::ALL.len()],
+    pub counts: [u16; Code::ALL.len()],
     /// Errors about it.
     pub icmp: Vec<IcmpNote>,
     /// The segments, where they are kept.
@@ -265,7 +265,7 @@ impl Connection {
 
     /// How often a code was found.
     pub fn count(&self, code: Code) -> u32 {
-        self.counts[code as usize]
+        self.counts[code as usize].into()
     }
 
     /// Takes in a segment; `reused` where it begins a new connection on old ports.
@@ -491,7 +491,6 @@ impl Connection {
         }
         fwd.data_segments += 1;
         fwd.longest = fwd.longest.max(len);
-        fwd.first_data.get_or_insert(at);
         let new = next_before == 0 || after(segment.seq.wrapping_add(len), next_before);
         if new && !syn {
             self.delayed_ack(segment, side, at);

@@ -118,10 +118,6 @@ pub struct Repeats {
     pub times: u32,
     /// The first that was a repetition.
     pub first: u64,
-    /// The last.
-    pub last: u64,
-    /// When it was sent first again.
-    pub since_ns: u64,
     /// An acknowledgement of it was seen since.
     pub answered: bool,
 }
@@ -149,9 +145,7 @@ pub struct End {
     pub data_segments: u64,
     /// Segments with PSH.
     pub pushes: u64,
-    /// The first segment with data.
-    pub first_data: Option<Mark>,
-    /// The last.
+    /// The last segment with new data.
     pub last_data: Option<Mark>,
     /// SYN or SYN-ACK.
     pub syn: Option<Syn>,
@@ -200,7 +194,6 @@ impl End {
             again: 0,
             data_segments: 0,
             pushes: 0,
-            first_data: None,
             last_data: None,
             syn: None,
             fin: None,
@@ -272,11 +265,9 @@ impl End {
     pub(super) fn note_repeat(&mut self, seq: u32, len: u32, at: Mark) {
         if self.repeats.times > 0 && self.repeats.seq == seq {
             self.repeats.times += 1;
-            self.repeats.last = at.frame;
             self.repeats.len = self.repeats.len.max(len);
         } else {
-            self.repeats =
-                Repeats { seq, len, times: 1, first: at.frame, last: at.frame, since_ns: at.ns, answered: false };
+            self.repeats = Repeats { seq, len, times: 1, first: at.frame, answered: false };
         }
         if self.repeats.times >= self.worst.times {
             self.worst = self.repeats;

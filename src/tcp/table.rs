@@ -35,7 +35,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 1_200_000, only: None, keep: Keep::default(), steps: 2_000_000 }
+        Self { connections: 1_000_000, only: None, keep: Keep::default(), steps: 2_000_000 }
     }
 }
 
@@ -329,23 +329,30 @@ impl<S: BuildHasher> Table<S> {
         self.early
     }
 
-    /// Ends the watch: all connections that are left, in order of appearance.
-    pub fn finish(mut self) -> Vec<Connection> {
-        let mut all: Vec<Connection> = std::mem::take(&mut self.done);
-        let live: Vec<u32> = self.index.iter().copied().collect();
-        let mut keep = vec![false; self.chunks.len() * CHUNK];
-        for place in live {
-            keep[place as usize] = true;
-        }
-        for (n, chunk) in self.chunks.into_iter().enumerate() {
-            for (m, slot) in chunk.into_iter().enumerate() {
-                if keep[n * CHUNK + m] {
-                    let mut connection = slot.connection;
-                    connection.finish();
-                    all.push(connection);
-                }
-            }
-        }
+    /// The connections that are being watched, in no order.
+    pub fn live(&self) -> impl Iterator<Item = &Connection> {
+        self.index.iter().map(|place| &self.slot(*place).connection)
+    }
+
+    /// Ends the watch: what is left, one by one in order of appearance.
+    pub fn drain(mut self) -> impl Iterator<Item = Connection> {
+        let done = std::mem::take(&mut self.done);
+        let mut order: Vec<(u64, u32)> =
+            self.index.iter().map(|place| (self.slot(*place).connection.stream, *place)).collect();
+        order.sort_unstable();
+        let live = order.into_iter().map(move |(_, place)| {
+            let slot = self.slot_mut(place);
+            let left = slot.connection.husk();
+            let mut connection = std::mem::replace(&mut slot.connection, left);
+            connection.finish();
+            connection
+        });
+        done.into_iter().chain(live)
+    }
+
+    /// All that [`Self::drain`] gives, at once.
+    pub fn finish(self) -> Vec<Connection> {
+        let mut all: Vec<Connection> = self.drain().collect();
         all.sort_by_key(|connection| connection.stream);
         all
     }
@@ -404,5 +411,15 @@ impl Hasher for Fold {
         if high != 0 {
             self.mix(high);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_connections_fit_in_two_gigabytes() {
+        assert!(size_of::<Slot>() < 1700, "{}", size_of::<Slot>());
     }
 }

@@ -155,11 +155,10 @@ pub(super) fn run(args: &ReadArgs, global: &Global, style: Style) -> anyhow::Res
     progress.clear();
     let Reading { table, tally, .. } = reading;
     let early = table.early();
-    let left = table.finish();
-    for connection in &left {
+    for connection in table.live() {
         output.crowd.add(connection);
     }
-    for mut connection in left {
+    for mut connection in table.drain() {
         connection.partial |= damage.is_some();
         output.take(connection, &mut out)?;
     }

@@ -97,7 +97,7 @@ pub(super) fn run(args: &WatchArgs, global: &Global, style: Style) -> anyhow::Re
     let drops = tap.drops();
     let Reading { table, tally, .. } = reading;
     let streams = table.streams();
-    for connection in table.finish() {
+    for connection in table.drain() {
         watch.show(&connection, &mut out)?;
     }
     if !global.json && !args.frames {
