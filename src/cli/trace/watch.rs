@@ -145,6 +145,9 @@ pub(super) fn live(
             drawn.map_err(anyhow::Error::from).and_then(|()| probed.map_err(|error| cannot(&error)))
         });
         outcome?;
+        // What came after the last picture counts too.
+        last.clone_from(&shared.lock().unwrap_or_else(PoisonError::into_inner));
+        name(&mut last, lookups);
         if !again {
             break;
         }
