@@ -22,9 +22,9 @@ host() {
 }
 # cable A DEV ADDRESS B DEV ADDRESS
 cable() {
-    ip link add "$2" netns "$1" type veth peer name "$5" netns "$4"
-    ip -n "$1" addr add "$3" dev "$2"; ip -n "$1" link set "$2" up
-    ip -n "$4" addr add "$6" dev "$5"; ip -n "$4" link set "$5" up
+    ip link add name "$2" netns "$1" type veth peer name "$5" netns "$4"
+    ip -n "$1" addr add "$3" dev "$2"; ip -n "$1" link set dev "$2" up
+    ip -n "$4" addr add "$6" dev "$5"; ip -n "$4" link set dev "$5" up
 }
 # row N: client - r1 … rN - server
 row() {

@@ -190,7 +190,7 @@ fn a_limit_is_told_from_loss_and_used_up_limits_are_waited_for() {
         let found = trace(lab, &["192.168.2.3"]);
         assert_eq!(addresses(&found), row(3, false), "{found:#}");
         let report =
-            reachwhy(lab, "client", &["trace", "-n", "--report=json", "-c", "25", "-i", "0.1", "192.168.2.3"]).1;
+            reachwhy(lab, "client", &["trace", "-n", "--report=json", "-c", "45", "-i", "0.1", "192.168.2.3"]).1;
         let report: Value = serde_json::from_str(&report).unwrap();
         let second = &report["hops"][1];
         assert!((0.5..=2.0).contains(&second["rate_limit"]["rate"].as_f64().unwrap()), "{second:#}");

@@ -199,7 +199,7 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
     let single = requests.len() == 1;
     let mut looked = lookups(args)?;
     if args.live {
-        return watch::live(args, requests, &means, &mut looked, style);
+        return watch::live(args, &requests, &means, &mut looked, style);
     }
     if let Some(format) = args.report.or(args.count.map(|_| Report::Text)) {
         return watch::report(args, global, format, requests, &means, &mut looked, style);

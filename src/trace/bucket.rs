@@ -45,7 +45,10 @@ pub fn fit(probes: &[(Duration, bool)]) -> Option<Bucket> {
             if rate.is_some_and(|rate| rate * span < 1.0) {
                 continue;
             }
-            let unexplained = mismatches(probes, (burst.min(first), burst), rate.unwrap_or(0.0));
+            // Of an emptied bucket nobody knows how near the next token was.
+            let begins = if first == 0 { [0.0, 0.25, 0.5, 0.75] } else { [f64::from(burst); 4] };
+            let tries = begins.into_iter().map(|begin| mismatches(probes, begin, burst, rate.unwrap_or(0.0)));
+            let unexplained = tries.min().unwrap_or(usize::MAX);
             if best.is_none_or(|known| unexplained < known.unexplained) {
                 best = Some(Bucket { burst, rate, unexplained, probes: probes.len() });
             }
@@ -57,10 +60,10 @@ pub fn fit(probes: &[(Duration, bool)]) -> Option<Bucket> {
 /// How many probes a bucket of this size and rate would have treated otherwise, in halves: what is near the edge,
 /// where either fate would do, explains only half. It follows what was seen: a token
 /// is taken by each answer, so that one wrong guess does not make all later ones wrong.
-fn mismatches(probes: &[(Duration, bool)], (begin, burst): (u32, u32), rate: f64) -> usize {
+fn mismatches(probes: &[(Duration, bool)], begin: f64, burst: u32, rate: f64) -> usize {
     // Queues move arrivals by so much, seconds: near a token's edge either fate is right.
     const JITTER: f64 = 0.003;
-    let (mut tokens, mut last, mut wrong) = (f64::from(begin), None, 0);
+    let (mut tokens, mut last, mut wrong) = (begin, None, 0);
     for (at, answered) in probes {
         let passed = last.map_or(0.0, |last| at.saturating_sub(last).as_secs_f64());
         let blur = if last.is_some() { JITTER.min(passed) * rate } else { 0.0 };

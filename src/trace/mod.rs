@@ -20,9 +20,6 @@ mod result;
 mod session;
 mod tracer;
 
-#[cfg(test)]
-mod tests;
-
 pub use findings::{Finding, findings, limit_in_words, return_length};
 pub use patience::Patience;
 pub use request::TraceRequest;

@@ -37,11 +37,11 @@ pub struct Times {
     /// Mean difference of one from the next; `None` with fewer than two.
     pub jitter_ms: Option<f64>,
     #[serde(skip)]
-    count: u32,
+    pub(crate) count: u32,
     #[serde(skip)]
-    squares: f64,
+    pub(crate) squares: f64,
     #[serde(skip)]
-    steps: f64,
+    pub(crate) steps: f64,
 }
 
 impl Times {
@@ -162,6 +162,9 @@ struct Watched {
     changes: Vec<PathChange>,
 }
 
+/// Is told how it stands.
+pub type News<'a> = dyn FnMut(&[WatchReport]) + 'a;
+
 /// Watches paths.
 pub struct Monitor<'a> {
     targets: Vec<Watched>,
@@ -171,7 +174,7 @@ pub struct Monitor<'a> {
     next_id: u32,
     owner: BTreeMap<u32, usize>,
     start: Option<Moment>,
-    news: Box<dyn FnMut(&[WatchReport]) + 'a>,
+    news: Box<News<'a>>,
     told: Option<Moment>,
 }
 
@@ -185,7 +188,7 @@ impl<'a> Monitor<'a> {
         raw: bool,
         interval: Duration,
         rounds: Option<u32>,
-        news: Box<dyn FnMut(&[WatchReport]) + 'a>,
+        news: Box<News<'a>>,
     ) -> Self {
         let watched = |request: TraceRequest| Watched {
             patience: Patience::new(request.wait),
@@ -432,7 +435,9 @@ mod tests {
     #[test]
     fn times_are_those_of_the_textbook() {
         let mut times = Times::default();
-        [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0].into_iter().for_each(|ms| times.add(ms));
+        for ms in [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0] {
+            times.add(ms);
+        }
         assert_eq!(
             (times.avg_ms, times.best_ms, times.worst_ms, times.last_ms),
             (Some(5.0), Some(2.0), Some(9.0), Some(9.0))

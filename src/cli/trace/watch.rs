@@ -85,7 +85,7 @@ fn name(reports: &mut [WatchReport], lookups: &mut Lookups) {
 /// Shows the paths on the screen until the viewer has seen enough.
 pub(super) fn live(
     args: &TraceArgs,
-    requests: Vec<TraceRequest>,
+    requests: &[TraceRequest],
     means: &Means,
     lookups: &mut Lookups,
     style: Style,
@@ -94,13 +94,13 @@ pub(super) fn live(
         return Err(Failure::usage("--live needs a terminal", Some("--report=text prints the same once")));
     }
     let stop = interrupt::flag();
-    let needs = needs(&requests);
+    let needs = needs(requests);
     let shared: Mutex<Vec<WatchReport>> = Mutex::new(Vec::new());
     let mut choice = Choice { color: style.color, ..Choice::default() };
     let mut last = Vec::new();
     loop {
         let mut again = false;
-        let requests = requests.clone();
+        let requests = requests.to_vec();
         let outcome = std::thread::scope(|scope| {
             let prober = scope.spawn(|| {
                 let options = RunOptions { cancel: Some(stop), unprivileged: !means.raw, ..RunOptions::default() };
@@ -145,6 +145,9 @@ pub(super) fn live(
             drawn.map_err(anyhow::Error::from).and_then(|()| probed.map_err(|error| cannot(&error)))
         });
         outcome?;
+        // What came after the last picture counts too.
+        last.clone_from(&shared.lock().unwrap_or_else(PoisonError::into_inner));
+        name(&mut last, lookups);
         if !again {
             break;
         }

@@ -36,7 +36,7 @@ pub fn lesson(trace: &Trace, tracer: &Tracer, style: Style, all_bytes: bool) -> 
         let others: Vec<String> = exchanges
             .iter()
             .filter(|(_, other)| !other.is_some_and(|other| answer.is_some_and(|shown| std::ptr::eq(other, shown))))
-            .map(|(_, other)| other.map_or("no answer".to_owned(), |other| time(other)))
+            .map(|(_, other)| other.map_or("no answer".to_owned(), time))
             .collect();
         if answer.is_some() && !others.is_empty() {
             let text = format!("{} more with this TTL: {}", others.len(), others.join(", "));
