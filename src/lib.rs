@@ -51,7 +51,7 @@ pub mod lab;
 pub mod os;
 pub mod port;
 pub mod probe;
-pub mod trace;
 pub mod tcp;
+pub mod trace;
 pub mod view;
 pub mod wire;

@@ -12,9 +12,9 @@ mod explain;
 mod facts;
 mod fw;
 mod lab;
-mod trace;
-mod tcp;
 mod port;
+mod tcp;
+mod trace;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -58,24 +58,24 @@ pub struct Global {
 enum Command {
     /// Find out why a target does not answer, and what to do about it
     Doctor(doctor::DoctorArgs),
-    /// Teach a cause: how it looks, how it comes about, what tells it from its look-alikes, the cure
-    Explain(explain::ExplainArgs),
     /// Show the path to a host: every hop, what it changes, where it ends
     Trace(trace::TraceArgs),
-    /// Neighbours on the link: look up, scan (ARP, NDP)
+    /// Neighbours on the link: look up, scan, table, watch (ARP, NDP)
     Arp(arp::ArpArgs),
-    /// What this host resolves a name to, step by step, and who disagrees
-    Dns(dns::DnsArgs),
-    /// Print this host's network facts
-    Facts(facts::FactsArgs),
-    /// Packet filters: simulate, explain, show
-    Fw(fw::FwArgs),
-    /// TCP: read captures, watch, explain flags, send segments, compare two captures
-    Tcp(tcp::TcpArgs),
-    /// Real hosts in private network namespaces: demo, classroom, test bed
-    Lab(lab::LabArgs),
     /// Which ports answer, and who says no
     Port(port::PortArgs),
+    /// What this host resolves a name to, step by step, and who disagrees
+    Dns(dns::DnsArgs),
+    /// TCP: read captures, watch, explain flags, send segments, compare two captures
+    Tcp(tcp::TcpArgs),
+    /// Packet filters: simulate, prove, compare, explain
+    Fw(fw::FwArgs),
+    /// Teach a cause: how it looks, how it comes about, what tells it from its look-alikes, the cure
+    Explain(explain::ExplainArgs),
+    /// Print this host's network facts
+    Facts(facts::FactsArgs),
+    /// Real hosts in private network namespaces: demo, classroom, test bed
+    Lab(lab::LabArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell

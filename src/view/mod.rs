@@ -11,9 +11,9 @@ pub mod lab;
 pub mod port;
 mod progress;
 mod style;
-pub mod trace;
 pub mod tcp;
 pub(crate) mod text;
+pub mod trace;
 
 pub use progress::Progress;
 

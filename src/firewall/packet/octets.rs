@@ -389,11 +389,7 @@ pub(crate) fn sum_is_right(octets: &[u8]) -> bool {
     let pseudo = if v6 { octets.get(8..40) } else { octets.get(12..20) }.unwrap_or_default();
     let length = u16::try_from(upper.len()).unwrap_or(u16::MAX).to_be_bytes();
     let named = [length, [0, layout.proto]].concat();
-    if v6 || matches!(layout.proto, 6 | 17) {
-        internet(&[pseudo, &named, upper]) == 0
-    } else {
-        internet(&[upper]) == 0
-    }
+    if v6 || matches!(layout.proto, 6 | 17) { internet(&[pseudo, &named, upper]) == 0 } else { internet(&[upper]) == 0 }
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use crate::firewall::names;
 use crate::firewall::ruleset::{
     BpfProgram, CgroupTest, Chunk, ChunkMode, ChunkTest, ClusterTest, ConnlabelTest, DCCP_TYPES, DevGroupTest, EcnTest,
-    Ext, Family, FragTest, HelperTest, Iface, Ipv6HeaderTest, Masked, Net, OptionsTest, OsfTest, PhysdevTest,
-    PolicyElement, PolicyTest, RealmTest, RpfilterTest, RtTest, SocketTest, Span, SpiModule, SpiTest, StringTest,
-    TimeTest, U32Test, IpvsTest, SrhPart, SrhTest, SrhValue,
+    Ext, Family, FragTest, HelperTest, Iface, Ipv6HeaderTest, IpvsTest, Masked, Net, OptionsTest, OsfTest, PhysdevTest,
+    PolicyElement, PolicyTest, RealmTest, RpfilterTest, RtTest, SocketTest, Span, SpiModule, SpiTest, SrhPart, SrhTest,
+    SrhValue, StringTest, TimeTest, U32Test,
 };
 
 use super::error::Fault;

@@ -41,8 +41,8 @@ pub use matches_host::{
     RealmTest, RpfilterTest, SocketTest,
 };
 pub use matches_payload::{Bits, NotGiven, Octet, StringTest, U32Op, U32Part, U32Test};
-pub use srh::{IpvsPart, IpvsTest, SrhPart, SrhTest, SrhValue};
 pub use set::{Element, ElementPart, Set};
+pub use srh::{IpvsPart, IpvsTest, SrhPart, SrhTest, SrhValue};
 pub use stateful::{ConnbytesMode, HashKey, Hashlimit, Rate, Recent, RecentOp, Stateful};
 pub use target::{ConnmarkOp, NatRange, RejectWith, Target, TtlOp, VerdictMap};
 pub use target_ext::{SetOp, TargetExt, TargetSet, Tproxy};
