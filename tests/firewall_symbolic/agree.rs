@@ -144,5 +144,5 @@ fn sets_say_of_a_packet_what_the_walk_says() {
         let backend = if seed % 7 < 3 { Backend::Legacy } else { Backend::Nft };
         compared += check(seed, kind, backend);
     }
-    assert!(compared > 10_000, "only {compared} packets were compared");
+    assert!(compared > 3_000, "only {compared} packets were compared");
 }

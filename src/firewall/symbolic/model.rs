@@ -6,7 +6,7 @@
 //! grows with the number of rules and not with the number of paths. What each rule sees follows from
 //! the top down afterwards ([`Model::entered`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::firewall::ruleset::{Base, ChainKind, Hook, Policy, RejectWith};
 use crate::firewall::walk::{ChainAt, Stack, Verdict};
@@ -90,7 +90,10 @@ pub struct Model<'a> {
     pub(super) envs: Vec<Env>,
     env_ids: HashMap<Env, usize>,
     pub(super) summaries: Vec<Summary>,
-    memo: HashMap<(ChainAt, usize), Option<usize>>,
+    memo: HashMap<(ChainAt, usize, Set), Option<usize>>,
+    /// Chains with one caller in tables that change marks or addresses: they are worked out for what
+    /// that caller sends alone, so that no mark is worked out for packets that never come.
+    pub(super) inlined: HashSet<ChainAt>,
     /// Base chains as they were entered: summary and packets.
     pub(super) entries: Vec<(usize, Set)>,
     pub(super) occurrences: HashMap<String, Vec<(ChainAt, usize, usize)>>,
@@ -127,6 +130,7 @@ impl<'a> Model<'a> {
     /// A model of these rulesets over these variables.
     pub fn new(stack: &'a Stack, space: &'a mut Space) -> Self {
         let (asks_nat, asks_ttl) = super::survey::asks(stack);
+        let inlined = super::survey::called_once(stack);
         Self {
             stack,
             space,
@@ -134,6 +138,7 @@ impl<'a> Model<'a> {
             env_ids: HashMap::new(),
             summaries: Vec::new(),
             memo: HashMap::new(),
+            inlined,
             entries: Vec::new(),
             occurrences: HashMap::new(),
             sets: HashMap::new(),
@@ -186,17 +191,18 @@ impl<'a> Model<'a> {
     }
 
     /// What a chain does in a world; `None` where chains call each other in a circle.
-    pub(super) fn summary(&mut self, at: ChainAt, env: usize) -> Option<usize> {
-        if let Some(known) = self.memo.get(&(at, env)) {
+    pub(super) fn summary(&mut self, at: ChainAt, env: usize, comes: Set) -> Option<usize> {
+        let comes = if self.inlined.contains(&at) { comes } else { ALL };
+        if let Some(known) = self.memo.get(&(at, env, comes)) {
             return *known;
         }
-        self.memo.insert((at, env), None);
+        self.memo.insert((at, env, comes), None);
         self.depth += 1;
-        let made = self.chain(at, env);
+        let made = self.chain(at, env, comes);
         self.depth -= 1;
         self.summaries.push(made);
         let id = self.summaries.len() - 1;
-        self.memo.insert((at, env), Some(id));
+        self.memo.insert((at, env, comes), Some(id));
         Some(id)
     }
 
@@ -270,7 +276,7 @@ impl<'a> Model<'a> {
                 if set.is_none() {
                     continue;
                 }
-                let Some(id) = self.summary(at, env) else { continue };
+                let Some(id) = self.summary(at, env, set) else { continue };
                 self.entries.push((id, set));
                 let summary = self.summaries[id].clone();
                 for (own, env) in summary.pass {

@@ -24,10 +24,10 @@ struct Going {
 }
 
 impl Model<'_> {
-    pub(super) fn chain(&mut self, at: ChainAt, env: usize) -> Summary {
+    pub(super) fn chain(&mut self, at: ChainAt, env: usize, comes: Set) -> Summary {
         let stack = self.stack;
         let mut going =
-            Going { left: ALL, env, ret: Vec::new(), pass: Vec::new(), ends: Vec::new(), calls: Vec::new() };
+            Going { left: comes, env, ret: Vec::new(), pass: Vec::new(), ends: Vec::new(), calls: Vec::new() };
         let mut summary = Summary {
             at,
             ret: None,
@@ -163,7 +163,7 @@ impl Model<'_> {
         let Some(at) = self.stack.sibling(asker.at, name) else {
             return self.ends(going, hit, Fate::Unknown(format!("chain {name} is not in the dump")));
         };
-        let Some(id) = self.summary(at, going.env) else {
+        let Some(id) = self.summary(at, going.env, hit) else {
             return self.ends(going, hit, Fate::Unknown("the chains call each other in a circle".to_owned()));
         };
         going.calls.push((asker.index, hit, id));

@@ -1,7 +1,10 @@
 //! What the rules ask about: the interfaces they name, and which of a packet's states matter.
 
+use std::collections::{HashMap, HashSet};
+
+use crate::firewall::overview::called;
 use crate::firewall::ruleset::{CtStates, CtTest, ElementPart, Field as Nft, Operand, Rule, Target, Test};
-use crate::firewall::walk::Stack;
+use crate::firewall::walk::{ChainAt, Stack};
 
 use super::space::{Names, Space};
 
@@ -81,6 +84,38 @@ fn names(stack: &Stack, exact: &mut Vec<String>, prefixes: &mut Vec<String>) {
 
 fn rules(stack: &Stack) -> impl Iterator<Item = &Rule> {
     stack.chains().flat_map(|(_, _, _, chain)| &chain.rules)
+}
+
+/// Chains that one rule alone jumps to, in tables whose rules change marks or addresses.
+pub(super) fn called_once(stack: &Stack) -> HashSet<ChainAt> {
+    let mut calls: HashMap<ChainAt, usize> = HashMap::new();
+    let mut changing: HashSet<(usize, usize)> = HashSet::new();
+    for (at, _, table, chain) in stack.chains() {
+        for rule in &chain.rules {
+            for name in called(rule, table) {
+                if let Some(to) = stack.sibling(at, name) {
+                    *calls.entry(to).or_default() += 1;
+                }
+            }
+            let changes = |target: &Target| {
+                !target.only_observes()
+                    && !matches!(
+                        target,
+                        Target::Accept
+                            | Target::Drop
+                            | Target::Reject(_)
+                            | Target::Return
+                            | Target::Jump(_)
+                            | Target::Goto(_)
+                    )
+            };
+            if rule.statements.iter().chain(&rule.target).any(changes) {
+                changing.insert((at.ruleset, at.table));
+            }
+        }
+    }
+    let once = calls.into_iter().filter(|(at, count)| *count == 1 && changing.contains(&(at.ruleset, at.table)));
+    once.map(|(at, _)| at).collect()
 }
 
 fn asks_fragments(stack: &Stack) -> bool {

@@ -44,7 +44,7 @@ pub(super) fn look(stack: &Stack, warnings: &[Warning]) -> Vec<Finding> {
         }
         for (index, rule) in chain.rules.iter().enumerate() {
             for name in called(rule, table) {
-                if table.chain(name).is_none() {
+                if stack.sibling(at, name).is_none() {
                     let message = format!("there is no chain {name}: the ruleset cannot be loaded");
                     found.push(Finding::new("undefined-chain", Severity::Error, message).at(stack, at, Some(index)));
                 }
