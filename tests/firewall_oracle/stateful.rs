@@ -59,7 +59,10 @@ pub(crate) fn any(r: &mut Random, place: Place<'_>) -> Part {
             let mask = if place.v6 { r.pick(&[128, 64, 0]) } else { r.pick(&[32, 24, 0]) };
             let side = r.pick(&["--connlimit-saddr", "--connlimit-daddr"]);
             // Of other packets the kernel counts as it comes by (net/netfilter/nf_conncount.c, count_tree).
-            format!("-m conntrack --ctstate NEW -m connlimit --connlimit-{verb} {} --connlimit-mask {mask} {side}", r.pick(&[0, 1, 2, 3]))
+            format!(
+                "-m conntrack --ctstate NEW -m connlimit --connlimit-{verb} {} --connlimit-mask {mask} {side}",
+                r.pick(&[0, 1, 2, 3])
+            )
         }
         8 => {
             let mode = r.pick(&["packets", "bytes", "avgpkt"]);

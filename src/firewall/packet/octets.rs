@@ -221,6 +221,11 @@ impl Packet {
 struct Sum(u32);
 
 impl Sum {
+    /// What stands in the header.
+    fn field(&self) -> u16 {
+        !u16::try_from(self.0 & 0xffff).unwrap_or(0)
+    }
+
     /// `csum_replace2` (RFC 1624).
     fn replace(&mut self, old: u16, new: u16) {
         self.0 = self.0.wrapping_add(u32::from(!old)).wrapping_add(u32::from(new));
@@ -341,13 +346,12 @@ fn correct(layout: &Layout, old: &[u8], out: &mut [u8]) {
         for at in (0..layout.transport).step_by(2).filter(|at| *at != 10) {
             sum.replace(word(old, at).unwrap_or(0), word(out, at).unwrap_or(0));
         }
-        put(out, 10, &(!(sum.0 as u16)).to_be_bytes());
+        put(out, 10, &sum.field().to_be_bytes());
     }
     let place = match layout.proto {
         6 => 16,
-        17 | 136 => 6,
+        17 | 33 | 136 => 6,
         58 => 2,
-        33 => 6,
         _ => return,
     };
     let at = layout.transport + place;
@@ -374,7 +378,7 @@ fn correct(layout: &Layout, old: &[u8], out: &mut [u8]) {
     for from in (layout.transport..out.len()).step_by(2).filter(|from| *from != at) {
         sum.replace(segment(old, from), segment(out, from));
     }
-    let mut sum = !(sum.0 as u16);
+    let mut sum = sum.field();
     if sum == 0 && layout.proto == 17 {
         sum = 0xffff;
     }

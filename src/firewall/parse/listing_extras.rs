@@ -30,7 +30,7 @@ pub(super) fn read(text: &str, target: Option<&str>) -> Extras {
     let mut at = 0;
     while at < words.len() {
         if let Some(taken) = one(&words[at..], target, &mut extras) {
-            at += taken.max(1)
+            at += taken.max(1);
         } else {
             extras.unknown = Some(words[at..].join(" "));
             break;

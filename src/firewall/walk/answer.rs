@@ -116,7 +116,10 @@ impl Run<'_> {
         if answer.icmp.is_some() && !self.live.v6 {
             answer.tos = self.live.tos & 0x1e | 0xc0;
         }
+        let assumed = self.live.assumed.len();
         let answered = self.live.length();
+        // Its size is no part of the verdict.
+        self.live.assumed.truncate(assumed);
         answer.length = match answer.icmp {
             None if self.live.v6 => 60,
             None => 40,
