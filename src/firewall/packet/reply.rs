@@ -38,6 +38,9 @@ pub struct Reply {
     pub length: u32,
     /// Its conntrack state is RELATED: the rejected packet has a flow.
     pub related: bool,
+    /// Its TOS octet.
+    #[serde(skip)]
+    pub(crate) tos: u8,
     /// The ends that it gets when it leaves.
     #[serde(skip)]
     pub(crate) before_nat: Option<NatEnds>,
@@ -69,6 +72,7 @@ impl Reply {
             ack: None,
             length: 0,
             related: false,
+            tos: 0,
             before_nat: None,
             verdict: None,
             blocked_by: None,

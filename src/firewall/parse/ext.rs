@@ -345,11 +345,19 @@ fn mobility(opt: &Opt) -> Result<Span, Fault> {
         [("brr", 0), ("hoti", 1), ("coti", 2), ("hot", 3), ("cot", 4), ("bu", 5), ("ba", 6), ("be", 7)];
     let word = opt.arg()?;
     let lower = word.text.to_ascii_lowercase();
-    let exact = TYPES.iter().chain(&SHORT).find(|(name, _)| *name == lower);
-    let mut begun = TYPES.iter().filter(|(name, _)| !lower.is_empty() && name.starts_with(&lower));
-    let named = exact.or_else(|| begun.next().filter(|_| begun.next().is_none()));
-    match named {
-        Some((_, n)) => Ok(Span { negated: opt.negated, from: *n, to: *n }),
+    let named = |text: &str| {
+        let exact = TYPES.iter().chain(&SHORT).find(|(name, _)| *name == text);
+        let mut begun = TYPES.iter().filter(|(name, _)| !text.is_empty() && name.starts_with(text));
+        exact.or_else(|| begun.next().filter(|_| begun.next().is_none())).map(|(_, n)| *n)
+    };
+    if let Some((from, to)) = lower.split_once(':')
+        && let (Some(from), Some(to)) = (named(from), named(to))
+        && from <= to
+    {
+        return Ok(Span { negated: opt.negated, from, to });
+    }
+    match named(&lower) {
+        Some(n) => Ok(Span { negated: opt.negated, from: n, to: n }),
         None => span(opt, "mobility header type", 255),
     }
 }

@@ -202,6 +202,7 @@ fn one(module: &str, opt: &Opt, family: Family) -> Result<Read, Fault> {
             let (value, mask) = values::value_mask(opt.arg()?, "mark")?;
             Test::Connmark { value, mask: mask.unwrap_or(u32::MAX) }
         }
+        ("comment", _) if opt.negated => return Err(Fault::new(opt.column, "`--comment` cannot be negated")),
         ("comment", _) => Test::Comment(opt.arg()?.text.clone()),
         ("iprange", name) => {
             let arg = opt.arg()?;

@@ -199,11 +199,22 @@ impl<'w> Reader<'w> {
         }
         self.last_option = Some(option.names[0].to_owned());
         let opt = Opt { name: option.names[0].to_owned(), negated: not.is_some(), args, column: word.column };
+        let twice = || Fault::new(word.column, format!("`{}` twice", word.text));
         if let Owner::Module(index, _) = owner {
             if let Some(module) = self.modules.get_mut(index) {
+                // Only `policy` has options for each of several elements (XTOPT_MULTI).
+                if module.name != "policy" && module.opts.iter().any(|other| other.name == opt.name) {
+                    return Err(twice());
+                }
                 module.opts.push(opt);
             }
         } else if let Some(target) = &mut self.target {
+            if let Some(column) = not {
+                return Err(Fault::new(column, format!("`{}` of a target cannot be negated", word.text)));
+            }
+            if target.opts.iter().any(|other| other.name == opt.name) {
+                return Err(twice());
+            }
             target.opts.push(opt);
         }
         Ok(())

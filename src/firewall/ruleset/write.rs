@@ -284,7 +284,8 @@ fn nat(range: &NatRange, option: &str) -> String {
             }
             out += &ports.to_string().replace(':', "-");
             if let Some(base) = range.base {
-                out += &format!("/{base}");
+                out.push('/');
+                out += &base.to_string();
             }
         }
     }

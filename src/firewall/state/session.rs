@@ -273,12 +273,12 @@ impl<'h> Session<'h> {
     }
 
     /// Whether the packet's new flow cannot be confirmed: another one holds one of its tuples
-    /// (`nf_conntrack_core.c`, `__nf_conntrack_confirm`). Of UDP the kernel settles some such clashes.
+    /// (`nf_conntrack_core.c`, `__nf_conntrack_confirm`).
     pub(crate) fn clashes(&self) -> bool {
         let Some(current) = self.current.as_ref().filter(|current| current.id.is_none() && !current.error) else {
             return false;
         };
-        current.flow.tuples[0].proto != 17 && current.flow.tuples.iter().any(|tuple| self.taken(tuple))
+        current.flow.tuples.iter().any(|tuple| self.taken(tuple))
     }
 
     /// REJECT answers with a reset: the flow is closed (`nf_ct_set_closing`).

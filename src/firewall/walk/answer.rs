@@ -22,7 +22,8 @@ impl Run<'_> {
         // Without its whole header a packet has no valid checksum.
         let header = match self.live.proto {
             6 => 20,
-            17 | 1 | 58 => 8,
+            17 => 8,
+            1 | 58 if self.live.wire.is_none() => 8,
             _ => 0,
         };
         if !self.live.has_octets(header) || self.live.wire_now().is_some_and(|octets| !sum_is_right(&octets)) {
@@ -111,7 +112,14 @@ impl Run<'_> {
     fn measure(&mut self, answer: &mut Reply) {
         // It belongs to the packet's flow, where that has one (nf_ct_attach).
         answer.related = self.live.has_flow_now();
+        // net/ipv4/icmp.c, __icmp_send: internetwork control, with the packet's own bits of service.
+        if answer.icmp.is_some() && !self.live.v6 {
+            answer.tos = self.live.tos & 0x1e | 0xc0;
+        }
+        let assumed = self.live.assumed.len();
         let answered = self.live.length();
+        // Its size is no part of the verdict.
+        self.live.assumed.truncate(assumed);
         answer.length = match answer.icmp {
             None if self.live.v6 => 60,
             None => 40,
@@ -132,6 +140,7 @@ pub(super) fn leaves(stack: &Stack, facts: Facts<'_>, reply: &mut Reply) {
     let mut packet = Packet::new(from, reply.to).at(Hook::Output);
     packet.proto = Some(reply.proto);
     packet.length = Some(reply.length);
+    (packet.tos, packet.ttl) = (Some(reply.tos), Some(64));
     packet.ctstate = Some(if reply.related { CtStates::RELATED } else { CtStates::INVALID });
     if let Some((kind, code)) = reply.icmp {
         (packet.icmp_type, packet.icmp_code) = (Some(kind), Some(code));

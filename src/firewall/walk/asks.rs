@@ -83,10 +83,10 @@ fn target(target: &Target) -> bool {
         | Target::Netmap(_)
         | Target::Connmark(_)
         | Target::Ct { .. }
-        | Target::Ext(TargetExt::Synproxy(_)) => true,
-        Target::Continue { name, .. } => name == "CONNSECMARK",
+        | Target::Ext(TargetExt::Synproxy(_))
         // It may.
-        Target::Unknown { .. } => true,
+        | Target::Unknown { .. } => true,
+        Target::Continue { name, .. } => name == "CONNSECMARK",
         _ => false,
     }
 }

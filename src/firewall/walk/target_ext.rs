@@ -1,5 +1,6 @@
 //! What the rarer targets do.
 
+use crate::firewall::packet::Packet;
 use crate::firewall::ruleset::{TargetExt, TcpFlags, Tproxy};
 use crate::host::fib::{Flow, explain_flow};
 
@@ -95,6 +96,12 @@ impl Run<'_> {
                 }
                 if whole && strip.contains(&2) {
                     live.packet.mss = None;
+                    // An option that TCPMSS has added leaves its place filled.
+                    let added = |octets: &Vec<u8>| Packet::from_octets(octets).is_some_and(|own| own.mss.is_none());
+                    if live.wire.as_ref().is_some_and(|(octets, _)| added(octets)) {
+                        let options = live.packet.tcp_options.iter_mut().flatten();
+                        options.filter(|option| **option == 2).for_each(|option| *option = 1);
+                    }
                 }
                 if let Some(options) = live.packet.tcp_options.as_mut().filter(|_| whole) {
                     options.retain(|option| !strip.contains(option));

@@ -231,6 +231,10 @@ impl Run<'_> {
 
     /// `net/netfilter/xt_cluster.c`, by the original source of its flow.
     fn cluster(&mut self, test: ClusterTest) -> Truth {
+        // A frame for many that holds a packet for one is taken for this host's from here on.
+        if self.live.packet.pkttype == Some(PktType::Multicast) && !self.live.packet.dst.is_multicast() {
+            self.live.packet.pkttype = Some(PktType::Unicast);
+        }
         if !self.live.has_flow() {
             return Truth::Absent;
         }

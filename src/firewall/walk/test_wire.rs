@@ -146,6 +146,9 @@ impl Run<'_> {
             _ => 12,
         };
         let (from, to) = (basic + more, usize::from(*doff) * 4);
+        if to == from {
+            return Truth::No;
+        }
         if to < from || upper.len() < to {
             return self.live.hot();
         }

@@ -292,7 +292,10 @@ impl Run<'_> {
             sport: self.live.packet.sport.unwrap_or(if has_ports(self.live.proto) { 40_000 } else { 0 }),
             dport: self.live.packet.dport.unwrap_or(0),
             proto: self.live.proto,
-            ttl: self.live.ttl,
+            // As before it was forwarded (xt_recent.c).
+            ttl: self.live.ttl.wrapping_add(u8::from(
+                self.live.came_in && self.live.hook != Hook::Prerouting && self.live.hook != Hook::Input,
+            )),
             length: u64::from(self.live.length()),
             legacy: self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Legacy),
             recent_mask: self.recent_mask(module, options),
