@@ -190,6 +190,7 @@ impl Stack {
     ///
     /// Of equal priority the one registered later runs first (`net/netfilter/core.c`,
     /// `nf_hook_entries_grow`); dumps list them as they were made.
+    #[allow(dead_code, reason = "for the analyses of whole rulesets")]
     pub(crate) fn base_chains(&self, hook: Hook, v6: bool) -> Vec<(ChainAt, &Base)> {
         self.bases_at(hook, v6).collect()
     }
