@@ -345,7 +345,7 @@ impl Run<'_> {
         let point = nat_point(hook).map(|(at, _)| at);
         let mut translated = point.is_none();
         let stack = self.stack;
-        for (at, base) in stack.base_chains(hook, self.live.v6) {
+        for (at, base) in stack.bases_at(hook, self.live.v6) {
             let (priority, _) = runs_at(base);
             self.live.priority = priority;
             if !tracked && priority >= CONNTRACK {

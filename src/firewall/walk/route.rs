@@ -225,10 +225,10 @@ impl Run<'_> {
     /// Whether rules of this hook can stop a packet. A policy alone, as on most hosts that are no
     /// routers, says nothing of where packets go.
     fn filters(&self, hook: Hook) -> bool {
-        let mut chains = self.stack.base_chains(hook, self.live.v6);
+        let mut chains = self.stack.bases_at(hook, self.live.v6);
         chains.any(|(at, _)| self.stack.at(at).is_some_and(|(_, _, chain)| !chain.rules.is_empty()))
-            || self.stack.base_chains(hook, self.live.v6).any(|(_, base)| base.policy == Policy::Drop)
-                && self.stack.base_chains(Hook::Input, self.live.v6).all(|(at, base)| {
+            || self.stack.bases_at(hook, self.live.v6).any(|(_, base)| base.policy == Policy::Drop)
+                && self.stack.bases_at(Hook::Input, self.live.v6).all(|(at, base)| {
                     base.policy == Policy::Accept
                         && self.stack.at(at).is_some_and(|(_, _, chain)| chain.rules.is_empty())
                 })

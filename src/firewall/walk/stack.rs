@@ -200,7 +200,13 @@ impl Stack {
     ///
     /// Of equal priority the one registered later runs first (`net/netfilter/core.c`,
     /// `nf_hook_entries_grow`); dumps list them as they were made.
-    pub(crate) fn base_chains(&self, hook: Hook, v6: bool) -> impl Iterator<Item = (ChainAt, &Base)> {
+    #[allow(dead_code, reason = "for the analyses of whole rulesets")]
+    pub(crate) fn base_chains(&self, hook: Hook, v6: bool) -> Vec<(ChainAt, &Base)> {
+        self.bases_at(hook, v6).collect()
+    }
+
+    /// The same one by one.
+    pub(crate) fn bases_at(&self, hook: Hook, v6: bool) -> impl Iterator<Item = (ChainAt, &Base)> {
         let found = self.bases[hook as usize][usize::from(v6)].iter();
         found.filter_map(|at| Some((*at, self.at(*at)?.2.base.as_ref()?)))
     }
