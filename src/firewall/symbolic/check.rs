@@ -158,7 +158,7 @@ impl Judge<'_> {
             chains.into_iter().any(|(at, _)| self.stack.at(at).is_some_and(|(_, _, chain)| !chain.rules.is_empty()))
         };
         let filters = |hook: Hook| {
-            rules(hook) || self.stack.base_chains(hook, v6).any(|(_, base)| base.policy == ruleset::Policy::Drop)
+            rules(hook) || self.stack.base_chains(hook, v6).iter().any(|(_, base)| base.policy == ruleset::Policy::Drop)
         };
         packets.ways = match (filters(Hook::Input), rules(Hook::Forward)) {
             (_, true) => vec![Way::Input, Way::Forward],
