@@ -10,6 +10,7 @@
 //!   until a mismatch is found
 //! - REACHWHY_ORACLE_SEED: the first seed (default 1)
 //! - REACHWHY_ORACLE_PACKETS: packets for each ruleset (default 80)
+//! - REACHWHY_ORACLE_TEXTS, REACHWHY_ORACLE_SPOILED: texts that are read, written and spoiled
 //!
 //! - REACHWHY_ORACLE_SAVE: a folder into which the files of a mismatch are written
 //! - REACHWHY_ORACLE_RECORD: take what the kernel does with the named cases now for what is expected
@@ -17,6 +18,16 @@
 //! A mismatch is shrunk and printed as files for `cases/`, which an ordinary test replays.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(
+    clippy::format_push_string,
+    clippy::format_collect,
+    clippy::unnecessary_wraps,
+    clippy::match_same_arms,
+    clippy::inconsistent_struct_constructor,
+    clippy::single_match_else,
+    clippy::too_many_arguments,
+    reason = "generators are lists of texts, and read best as such"
+)]
 #![allow(clippy::print_stdout, reason = "seeds, what was skipped, and mismatches")]
 
 mod cases;

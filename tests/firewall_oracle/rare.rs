@@ -379,7 +379,7 @@ fn extension(r: &mut Random, place: Place<'_>) -> Part {
                 }
             }
             // A forwarded packet's routing header is not looked at; one with segments left is not for us.
-            let left = if place.focus == Focus::Forward { 1 } else { 0 };
+            let left = u8::from(place.focus == Focus::Forward);
             let near = vec![
                 routing(0, 0, &["fd00::1"], 0),
                 routing(0, left, &["fd00::1", "fd00::2"], 0),
@@ -494,7 +494,7 @@ impl Part {
     fn only_unless(mut self, place: Place<'_>, not: &str) -> Self {
         self.text = self.text.trim_start_matches(not).to_owned();
         if matches!(place.hook, "OUTPUT" | "POSTROUTING") || place.focus == Focus::Output {
-            self.text = "-m ipv6header --header prot --soft".to_owned();
+            "-m ipv6header --header prot --soft".clone_into(&mut self.text);
         }
         self
     }
@@ -642,7 +642,7 @@ fn time(r: &mut Random) -> String {
         1 => text += &format!(" --timestart {} --timestop {}", hour(3), hour(21)),
         2 => {
             text +=
-                &format!(" {}--weekdays {},{},{}", not(r), days[(today + 6) % 7], days[today], days[(today + 1) % 7])
+                &format!(" {}--weekdays {},{},{}", not(r), days[(today + 6) % 7], days[today], days[(today + 1) % 7]);
         }
         3 => text += &format!(" --datestart {}-01-01T00:00:00", r.pick(&["1999", "2000", "2037"])),
         _ => text += &format!(" --weekdays {} --datestop 2037-12-31T00:00:00", days[(today + 3) % 7]),

@@ -57,11 +57,10 @@ fn mutated(r: &mut Random, text: &str) -> Option<String> {
         0 => drop(words.remove(n)),
         1 => words.insert(n, "!".to_owned()),
         2 => words.insert(n, words[n].clone()),
-        3 => words[n].push_str(&r.pick(&["0", "x", ",", "/", ":"])),
+        3 => words[n].push_str(r.pick(&["0", "x", ",", "/", ":"])),
         4 => {
-            words[n] = r
-                .pick(&["0", "-1", "65536", "4294967296", "x", "1:0", "0x", "10.0.0.1", "fd00::1", "tcp", "ALL", ""])
-                .to_owned()
+            r.pick(&["0", "-1", "65536", "4294967296", "x", "1:0", "0x", "10.0.0.1", "fd00::1", "tcp", "ALL", ""])
+                .clone_into(&mut words[n]);
         }
         _ => {
             let other = 2 + r.below(words.len() - 2);
