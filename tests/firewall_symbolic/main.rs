@@ -1,6 +1,11 @@
 //! Answers for all packets, checked against the walk of one packet.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
-#![allow(clippy::manual_is_multiple_of, clippy::many_single_char_names, clippy::format_collect, reason = "plain in tests")]
+#![allow(
+    clippy::manual_is_multiple_of,
+    clippy::many_single_char_names,
+    clippy::format_collect,
+    reason = "plain in tests"
+)]
 
 mod agree;
 mod answers;

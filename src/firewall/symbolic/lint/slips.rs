@@ -26,7 +26,7 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
 pub(super) fn filter_chain(stack: &Stack, hook: Hook, v6: bool) -> Option<(ChainAt, Policy)> {
     let chains = stack.base_chains(hook, v6).into_iter();
     let own = chains.filter(|(_, base)| base.kind == ChainKind::Filter && base.priority > -100);
-    own.map(|(at, base)| (at, base.policy)).last()
+    own.map(|(at, base)| (at, base.policy)).next_back()
 }
 
 /// The packets of one way that pass.
