@@ -17,8 +17,6 @@ use super::tuple::Tuple;
 pub(crate) enum Ask {
     Yes,
     No,
-    /// The packet is dropped here.
-    Drop,
     /// Not known even with the history, and why.
     Maybe(String),
 }
@@ -264,31 +262,24 @@ impl Session<'_> {
             None => Tuple { src: look.src, dst: look.dst, proto: look.proto, sport: look.sport, dport: look.dport },
         };
         let key = Key::Hash(format!("connlimit {at:?} {rule} {index}"), addr.is_ipv6(), mask(addr, bits).to_string());
-        // Those that are over no longer count, the packet's own among them. A flow that is confirmed is
-        // not added, but for the first of the list (6.18, count_tree).
-        let current = self.current.as_ref();
-        let known = current.is_some_and(|current| current.id.is_some());
-        let over = current.is_some_and(|current| closed(&current.flow));
-        let flows = match self.get(&key) {
-            Some(Value::Flows(flows)) => {
-                let mut flows = flows.clone();
-                flows.retain(|tuple| {
-                    let open = || self.find(tuple).is_some_and(|(_, _, flow)| !closed(flow));
-                    if *tuple == own && known { !over } else { open() }
-                });
-                if !known && !flows.contains(&own) && flows.len() < FLOWS {
-                    flows.push(own);
+        // The list is walked in its order, and no further than to the packet's own flow: what is dropped from
+        // it (flows that were never confirmed or are over) lies before that. A flow not yet in it is added.
+        let (mut flows, mut found) = (Vec::new(), false);
+        if let Some(Value::Flows(listed)) = self.get(&key) {
+            for tuple in listed {
+                let state = if found { None } else { self.find(tuple).map(|(_, _, flow)| closed(flow)) };
+                let own = state.is_some() && *tuple == own;
+                if found || own || state == Some(false) {
+                    flows.push(*tuple);
                 }
-                flows
+                found |= own;
             }
-            _ => vec![own],
-        };
+        }
+        if !found && flows.len() < FLOWS {
+            flows.push(own);
+        }
         let count = flows.len() as u64;
         self.put(key, Value::Flows(flows));
-        if count == 0 {
-            // Taken for a failure to allocate (xt_connlimit.c).
-            return Some(Ask::Drop);
-        }
         Some(Ask::of((count > limit) == above))
     }
 

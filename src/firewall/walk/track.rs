@@ -308,7 +308,6 @@ impl Run<'_> {
         match session.ask((at, rule, index), module, options, &look) {
             Ask::Yes => Truth::Yes,
             Ask::No => Truth::No,
-            Ask::Drop => self.live.hot(),
             Ask::Maybe(why) => Truth::Maybe(why),
         }
     }
