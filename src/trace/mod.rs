@@ -1,7 +1,7 @@
 //! The path to a host: which routers a packet passes, what each says of it, and what is wrong on the way.
 //!
 //! All of it is pure. [`Tracer`] decides what to send next from what came back; [`Session`] conducts tracers
-//! over the probe engine; [`Trace`] is the result, [`findings`] what it means. [`quote`] compares what was
+//! over the probe engine; [`Trace`] is the result, [`findings()`] what it means. [`quote`] compares what was
 //! sent with what a router saw, [`bucket`] tells a rate limit from loss,
 //! [`mtu`] finds the largest packet that passes each hop, [`paths`] every equal way with a stated confidence,
 //! [`monitor`] watches for longer.

@@ -36,7 +36,7 @@ pub(super) struct CheckArgs {
     /// Which iptables runs the rules; default: what the dump's header says, else nft
     #[arg(long, value_enum, value_name = "nft|legacy", hide_possible_values = true)]
     backend: Option<BackendArg>,
-    /// The ruleset as it was: only the changes that the policies list ([[change]]) are allowed
+    /// The ruleset as it was: only the changes that the policies list (`[[change]]`) are allowed
     #[arg(long, value_name = "OLD")]
     old: Vec<PathBuf>,
     /// Tell the rules that no claim exercises

@@ -6,9 +6,9 @@
 //! targets and what is not known keep their one meaning. Elements of sets and maps are found the
 //! same way.
 //!
-//! An index is a [`tree`] over the outlines ([`sketch`]) of the rules, and is made when its chain has
+//! An index is a `tree` over the outlines (`sketch`) of the rules, and is made when its chain has
 //! been walked a few times. A rule is passed over only where the tests before the one that fails
-//! leave nothing behind ([`guard`]): what an answer assumes stays the same to the word.
+//! leave nothing behind (`guard`): what an answer assumes stays the same to the word.
 
 mod guard;
 mod members;

@@ -24,7 +24,7 @@ pub enum Field {
     Proto,
     /// 1 in a second or later fragment.
     Frag,
-    /// Conntrack state, as a number of [`STATES`].
+    /// Conntrack state, as a number of `STATES`.
     Ct,
     /// Destination address.
     Dst,

@@ -2,7 +2,7 @@
 //! next. Retransmission, timeouts, pace and the number of tries are decided here; sockets are `os::scan`'s.
 //!
 //! Every port keeps accepting an answer until the whole scan ends. How often it is asked follows from the
-//! loss seen so far ([`control`]); a port that was given up early is asked again when more loss comes to light.
+//! loss seen so far (`control`); a port that was given up early is asked again when more loss comes to light.
 
 mod cells;
 mod control;
