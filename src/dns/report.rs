@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::conf::Conf;
 use super::direct::{Dnssec, View};
@@ -261,7 +261,7 @@ pub struct Checked {
 }
 
 /// A connection tried.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Connect {
     /// To whom.
     pub address: IpAddr,

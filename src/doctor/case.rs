@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::target::Target;
+use crate::arp::judge::Finding;
+use crate::dns::report::Connect;
 use crate::host::{HostFacts, Neighbour, RouteAnswer, RulesetDump, RungCount, SocketFact};
 use crate::probe::exchange::ExchangeReport;
 use crate::probe::{CapturedFrame, ProbeReport};
@@ -49,6 +51,29 @@ pub struct Resolution {
     pub eai: Option<String>,
     /// How long it took, milliseconds.
     pub ms: f64,
+    /// Where the first address came from: `hosts line 3`, `192.168.1.53 (line 1)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What is wrong with the name, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<NameFinding>,
+}
+
+/// Something that is wrong with a name, or with those who answer for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameFinding {
+    /// `dns.hosts_override`, …
+    pub code: String,
+    /// Whether it alone is a fault; else it only looks odd.
+    pub fault: bool,
+    /// What to change.
+    pub object: String,
+    /// In a sentence.
+    pub message: String,
+    /// What it rests on.
+    pub evidence: Vec<String>,
+    /// What to do.
+    pub fix: Option<String>,
 }
 
 /// One end.
@@ -112,4 +137,42 @@ pub struct Trial {
     /// Probes with a rising TTL to the target's port: how far they come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<ProbeReport>,
+    /// Other addresses that were tried because the first one failed or took its time: the name's own, and those
+    /// that somebody else gives it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Connect>,
+    /// The request by way of the proxy that the client's variables name, where they name one for this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_proxy: Option<ByProxy>,
+    /// What is odd about the stations that answered for the next hop, where more than one did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stations: Vec<Finding>,
+    /// Which sizes of packet pass, where the answer stopped on its way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<SizeProbe>,
+}
+
+/// A request by way of a proxy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ByProxy {
+    /// The variable that names the proxy.
+    pub variable: String,
+    /// What it says, without a password.
+    pub value: String,
+    /// How it went.
+    pub report: Option<ExchangeReport>,
+}
+
+/// An echo request of a certain size that must not be cut into fragments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizeProbe {
+    /// Whether the server sent it (to the client).
+    pub from_server: bool,
+    /// Octets of the whole IP packet.
+    pub length: u16,
+    /// Whether it was answered.
+    pub answered: bool,
+    /// The ICMP error that came back instead, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<String>,
 }

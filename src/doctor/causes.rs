@@ -139,8 +139,10 @@ catalogue! {
     Dns {
         DnsHostsOverride = "dns.hosts_override": "a line of the hosts file answers for the name, and wrongly",
         DnsNxdomain = "dns.nxdomain": "the name does not exist",
+        DnsNodata = "dns.nodata": "the name exists, without an address of the kind asked for",
         DnsServfail = "dns.servfail": "the name server failed to answer",
         DnsRefused = "dns.refused": "the name server refuses to answer this host",
+        DnsLame = "dns.lame": "the name server neither knows the name nor asks others for it",
         DnsServerUnreachable = "dns.server_unreachable": "no name server answers",
         DnsNoResolver = "dns.no_resolver": "no name server is configured",
         DnsSlow = "dns.slow": "the name resolves too slowly",
@@ -220,7 +222,7 @@ mod tests {
         tcp.timeout udp.port_closed udp.no_reply tls.expired tls.not_yet_valid tls.name_mismatch tls.untrusted
         tls.version tls.not_tls tls.handshake_failed app.http_client_error app.http_server_error
         app.bad_gateway app.no_response app.slow app.truncated app.reset_mid_response app.tls_required
-        app.not_http app.proxy_env app.framing lb.vip_conflict lb.arp_flux lb.backend_down
+        app.not_http app.proxy_env app.framing lb.vip_conflict lb.arp_flux lb.backend_down dns.nodata dns.lame
     ";
 
     #[test]

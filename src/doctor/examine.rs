@@ -4,13 +4,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::case::{CASE_SCHEMA, Case, End, Resolution, Watch};
+use super::case::{ByProxy, CASE_SCHEMA, Case, End, NameFinding, Resolution, SizeProbe, Watch};
 use super::target::{Scheme, Target};
 use super::vantage::protocol::{Answer, Ask, TryPlan};
 use super::vantage::{Agent, AgentError, agent::SLACK};
+use crate::host::proxy::{self, ProxyChoice};
 use crate::host::{HostFacts, LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult, Transport};
-use crate::probe::exchange::{ExchangePlan, HttpRequest, Outcome};
-use crate::probe::{ProbeKind, ProbeReport, ProbeSpec};
+use super::evidence::is_echo_reply;
+use crate::probe::exchange::{ExchangePlan, HttpEnd, HttpReport, HttpRequest, Outcome};
+use crate::probe::{PathMethod, PathProbe, ProbeKind, ProbeReport, ProbeSpec, ReplyKind};
 use crate::wire::TcpFlags;
 
 /// How long things may take.
@@ -25,7 +27,7 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         // Three SYNs: since Linux 6.5 they go out at 0, 1 and 2 s (tcp_syn_linear_timeouts).
-        Self { connect: Duration::from_millis(2500), answer: Duration::from_secs(5) }
+        Self { connect: Duration::from_millis(2200), answer: Duration::from_secs(5) }
     }
 }
 
@@ -112,13 +114,22 @@ pub fn examine(
         }
     }
 
+    let proxy = proxy_plan(target, client, &client_end, patience)?;
     progress(&format!("trying {target}"));
-    let plan = plan(target, address, source, &client_end, patience);
+    let plan = TryPlan {
+        proxy: proxy.as_ref().map(|(_, plan)| plan.clone()),
+        others: others(case.name.as_ref(), address),
+        ..plan(target, address, source, &client_end, patience)
+    };
     client.send(&Ask::Try(Box::new(plan.clone())))?;
     let mut trial = match client.wait(patience.connect + patience.answer * 6 + SLACK)? {
         Answer::Trial(trial) => *trial,
         other => return Err(unexpected(client, &other)),
     };
+
+    trial.by_proxy = proxy.map(|(choice, _)| choice).zip(trial.by_proxy.take().and_then(|by| by.report)).map(
+        |(choice, report)| ByProxy { variable: choice.variable, value: choice.value, report: Some(report) },
+    );
 
     progress("reading what was seen");
     client.send(&Ask::Seen)?;
@@ -145,6 +156,14 @@ pub fn examine(
         let mut reports = probe(client, specs)?;
         trial.echo = reports.iter().position(|report| report.id == ECHO).map(|at| reports.remove(at));
         trial.hops = reports;
+    }
+    let stopped = |http: &HttpReport| http.end == HttpEnd::Timeout;
+    if trial.exchange.as_ref().and_then(|exchange| exchange.http.as_ref()).is_some_and(stopped) {
+        progress("trying which sizes pass");
+        trial.sizes = sizes(client, source, address, &client_end, false)?;
+        if let (Some(server), Some(end), Some(source)) = (server.as_deref_mut(), server_end.as_ref(), source) {
+            trial.sizes.extend(sizes(server, Some(address), source, end, true)?);
+        }
     }
     client_end.watch.changed = removed(client)?;
     if let (Some(server), Some(end)) = (server, server_end.as_mut()) {
@@ -184,6 +203,54 @@ fn resolve(agent: &mut Agent, name: &str) -> Result<Resolution, AgentError> {
     }
 }
 
+/// What an application does that heeds the proxy variables: it asks the proxy. `None` where none applies, or where
+/// it is of a kind that cannot be spoken to.
+fn proxy_plan(
+    target: &Target,
+    client: &mut Agent,
+    end: &End,
+    patience: Patience,
+) -> Result<Option<(ProxyChoice, ExchangePlan)>, AgentError> {
+    let https = target.scheme == Scheme::Https;
+    let (true, Some(port)) = (target.is_http(), target.port) else { return Ok(None) };
+    let Some(choice) = proxy::choose(&end.facts.names.proxies, https, &target.host, port) else { return Ok(None) };
+    if choice.scheme != "http" {
+        return Ok(None);
+    }
+    let address = match choice.host.parse::<IpAddr>() {
+        Ok(address) => Some(address),
+        Err(_) => resolve(client, &choice.host)?.addresses.first().copied(),
+    };
+    let Some(address) = address else { return Ok(None) };
+    let authority = if https { format!("{}:{port}", target.host) } else { target.authority() };
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let plan = ExchangePlan {
+        to: SocketAddr::new(address, choice.port),
+        transport: Transport::Tcp,
+        tls_name: None,
+        http: Some(HttpRequest { path: target.to_string(), host: authority, tunnel: https }),
+        connect_ms: millis(patience.connect),
+        answer_ms: millis(patience.answer),
+    };
+    Ok(Some((choice, plan)))
+}
+
+/// How many other addresses are tried.
+const OTHERS: usize = 6;
+
+/// The other addresses for the service: the name's own, and those that somebody else gives it.
+fn others(name: Option<&Resolution>, tried: IpAddr) -> Vec<IpAddr> {
+    let elsewhere = || name.into_iter().flat_map(|name| &name.findings).filter(|one| one.fault);
+    let own = name.into_iter().flat_map(|name| &name.addresses).copied();
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in own.chain(elsewhere().flat_map(NameFinding::mentions)) {
+        if address != tried && !addresses.contains(&address) && addresses.len() < OTHERS {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
 fn route(agent: &mut Agent, to: IpAddr, from: Option<IpAddr>) -> Result<RouteAnswer, AgentError> {
     match agent.ask(&Ask::Route { to, from }, LOOK)? {
         Answer::Route(route) => Ok(route),
@@ -203,6 +270,47 @@ fn probe(agent: &mut Agent, specs: Vec<ProbeSpec>) -> Result<Vec<ProbeReport>, A
         Answer::Probed(reports) => Ok(reports),
         other => Err(unexpected(agent, &other)),
     }
+}
+
+/// Sizes that borders lie between: Ethernet's, tunnels', the least that IPv6 allows, the least that IPv4 takes.
+const SIZES: [u16; 7] = [1500, 1492, 1450, 1400, 1300, 1280, 576];
+
+/// Asks which sizes pass from one end to the other.
+fn sizes(
+    agent: &mut Agent,
+    src: Option<IpAddr>,
+    dst: IpAddr,
+    end: &End,
+    from_server: bool,
+) -> Result<Vec<SizeProbe>, AgentError> {
+    let device = match end.route.as_ref().map(|route| &route.result) {
+        Some(RouteResult::Found { interface: Some(interface), .. }) => end.facts.link(interface),
+        _ => None,
+    };
+    let (Some(src), Some(mtu)) = (src, device.map(|link| link.mtu)) else { return Ok(Vec::new()) };
+    let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    let mut lengths: Vec<u16> = SIZES.iter().copied().filter(|length| *length < mtu).collect();
+    lengths.insert(0, mtu.min(9000));
+    let sized = |length: u16| {
+        let path = PathProbe { dst, src, ttl: 64, method: PathMethod::Icmp, flow: 1, length, tos: 0 };
+        ProbeSpec::new(u32::from(length), ProbeKind::Path(path))
+            .tries(2, Duration::from_millis(200))
+            .timeout(Duration::from_millis(500))
+    };
+    let reports = probe(agent, lengths.into_iter().map(sized).collect())?;
+    Ok(reports
+        .iter()
+        .filter(|report| !report.sent.is_empty())
+        .map(|report| SizeProbe {
+            from_server,
+            length: u16::try_from(report.id).unwrap_or(0),
+            answered: report.replies.iter().any(is_echo_reply),
+            told: report.replies.iter().find_map(|reply| match &reply.kind {
+                ReplyKind::IcmpError(icmp) => Some(format!("{} said: {}", reply.from, icmp.says)),
+                _ => None,
+            }),
+        })
+        .collect())
 }
 
 fn removed(agent: &mut Agent) -> Result<Vec<String>, AgentError> {
@@ -238,7 +346,11 @@ fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, 
         to: scoped(target, SocketAddr::new(address, port), client),
         transport: if target.scheme == Scheme::Udp { Transport::Udp } else { Transport::Tcp },
         tls_name: (target.scheme == Scheme::Https).then(|| target.host.clone()),
-        http: target.is_http().then(|| HttpRequest { path: target.path.clone(), host: target.authority() }),
+        http: target.is_http().then(|| HttpRequest {
+            path: target.path.clone(),
+            host: target.authority(),
+            tunnel: false,
+        }),
         connect_ms: millis(patience.connect),
         answer_ms: millis(patience.answer),
     });
@@ -261,12 +373,13 @@ fn plan(target: &Target, address: IpAddr, source: Option<IpAddr>, client: &End, 
             });
         }
     }
-    TryPlan { exchange, neighbour, echo }
+    TryPlan { exchange, neighbour, echo, others: Vec::new(), proxy: None }
 }
 
 /// An echo to the target.
 fn echo(address: IpAddr) -> ProbeSpec {
-    ProbeSpec::new(ECHO, ProbeKind::echo(address)).tries(2, Duration::from_millis(400)).timeout(Duration::from_secs(1))
+    let patience = Duration::from_millis(600);
+    ProbeSpec::new(ECHO, ProbeKind::echo(address)).tries(2, Duration::from_millis(250)).timeout(patience)
 }
 
 /// Probes with rising TTL to the target's port, where a router is between.

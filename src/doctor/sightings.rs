@@ -10,6 +10,8 @@ use crate::wire::{ArpOperation, Decoded, MacAddr, Network, TcpFlags, Transport};
 pub(crate) struct Sighting {
     /// Its number in the capture, from 1.
     pub(crate) frame: usize,
+    /// When this host's kernel saw it, nanoseconds.
+    pub(crate) at_ns: u64,
     /// Whether this host sent it.
     pub(crate) outgoing: bool,
     /// Whether it was for this host: sent by it, or to its hardware address, or to all. A frame for another
@@ -38,6 +40,12 @@ pub(crate) enum Seen {
         flags: TcpFlags,
         /// Octets of payload.
         length: usize,
+        /// Sequence number of the first of them.
+        seq: u32,
+        /// What it acknowledges.
+        ack: u32,
+        /// The window as it stands in the segment, unscaled.
+        window: u16,
         /// TTL or hop limit, as seen here.
         ttl: u8,
     },
@@ -101,6 +109,9 @@ impl Seen {
                 dst: (dst, tcp.dport),
                 flags: tcp.flags,
                 length: packet.payload.len(),
+                seq: tcp.seq,
+                ack: tcp.ack,
+                window: tcp.window,
                 ttl: packet.ttl()?,
             },
             Transport::Udp(udp) => Self::Udp { src: (src, udp.sport), dst: (dst, udp.dport) },
@@ -135,6 +146,7 @@ pub(crate) fn read(frames: &[CapturedFrame]) -> Vec<Sighting> {
             let ether = packet.ether.as_ref();
             sightings.push(Sighting {
                 frame: number,
+                at_ns: frame.at_ns,
                 outgoing: frame.outgoing,
                 ours: frame.pkttype != FrameKind::Otherhost,
                 interface: frame.interface.clone(),

@@ -32,6 +32,9 @@ pub struct NameFacts {
     pub gai_conf: TextFile,
     /// `LOCALDOMAIN`, `RES_OPTIONS`, `HOSTALIASES`, where set.
     pub environment: BTreeMap<String, String>,
+    /// The proxy variables that are set, without passwords.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proxies: BTreeMap<String, String>,
 }
 
 /// A place in a file that its reader does not take as the writer meant it.

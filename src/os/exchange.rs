@@ -179,7 +179,26 @@ fn tls_failure(error: &std::io::Error) -> TlsFailure {
     TlsFailure { kind, detail: error.to_string() }
 }
 
-fn converse<S: Read + Write>(stream: &mut S, request: &HttpRequest, patience_ms: u64) -> HttpReport {
+/// A stream whose patience can be shortened.
+trait Talk: Read + Write {
+    /// Waits no longer than this for octets from now on.
+    fn hurry(&self, patience: Duration);
+}
+
+impl Talk for std::net::TcpStream {
+    fn hurry(&self, patience: Duration) {
+        // Where it cannot be shortened the old patience holds, which is bounded too.
+        let _ = self.set_read_timeout(Some(patience));
+    }
+}
+
+impl Talk for TlsStream {
+    fn hurry(&self, patience: Duration) {
+        self.sock.hurry(patience);
+    }
+}
+
+fn converse<S: Talk>(stream: &mut S, request: &HttpRequest, patience_ms: u64) -> HttpReport {
     let start = Instant::now();
     let mut report = HttpReport {
         first_octet_ms: None,
@@ -191,10 +210,12 @@ fn converse<S: Read + Write>(stream: &mut S, request: &HttpRequest, patience_ms:
         body_received: 0,
         end: HttpEnd::Complete,
         not_http: None,
+        misframed: None,
+        page: None,
     };
+    let line = if request.tunnel { format!("CONNECT {}", request.host) } else { format!("GET {}", request.path) };
     let text = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: reachwhy/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        request.path,
+        "{line} HTTP/1.1\r\nHost: {}\r\nUser-Agent: reachwhy/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         request.host,
         env!("CARGO_PKG_VERSION")
     );
@@ -213,7 +234,13 @@ fn converse<S: Read + Write>(stream: &mut S, request: &HttpRequest, patience_ms:
             Ok(length) => {
                 report.first_octet_ms.get_or_insert_with(|| ms(start));
                 reader.take(&buffer[..length]);
+                // What follows a tunnel's head is the tunnel.
+                if request.tunnel && reader.status.is_some() {
+                    break HttpEnd::Complete;
+                }
                 if reader.complete() {
+                    report.ms = ms(start);
+                    more(stream, &mut reader, &mut buffer);
                     break HttpEnd::Complete;
                 }
                 if reader.received > ENOUGH {
@@ -230,14 +257,28 @@ fn converse<S: Read + Write>(stream: &mut S, request: &HttpRequest, patience_ms:
             break if reader.status.is_some() { HttpEnd::Enough } else { HttpEnd::Timeout };
         }
     };
-    report.ms = ms(start);
+    // A look at what follows a complete answer is no part of it.
+    if report.ms == 0.0 {
+        report.ms = ms(start);
+    }
     report.received = reader.received;
     report.status = reader.status;
-    report.headers = reader.headers;
+    report.headers = std::mem::take(&mut reader.headers);
     report.body_expected = reader.length;
     report.body_received = reader.body;
-    report.not_http = reader.not_http;
+    report.misframed = reader.misframed();
+    report.page = reader.page();
+    report.not_http = reader.not_http.take();
     report
+}
+
+/// What comes behind a complete answer, up to the close that was asked for: at most one look, and no wait worth
+/// mentioning, since a server may keep the connection.
+fn more<S: Talk>(stream: &mut S, reader: &mut AnswerReader, buffer: &mut [u8]) {
+    stream.hurry(Duration::from_millis(10));
+    if let Ok(length) = stream.read(buffer) {
+        reader.take(&buffer[..length]);
+    }
 }
 
 fn end_of(error: &std::io::Error) -> HttpEnd {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use crate::host::{NameFacts, TextFile};
+use crate::host::{NameFacts, TextFile, proxy};
 
 /// No file that decides about names is larger; what is beyond is cut off, and `why` says so.
 const LIMIT: u64 = 8 << 20;
@@ -51,6 +51,10 @@ pub fn name_facts() -> NameFacts {
         environment: ["LOCALDOMAIN", "RES_OPTIONS", "HOSTALIASES"]
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), std::env::var_os(name)?.to_string_lossy().into_owned())))
+            .collect(),
+        proxies: proxy::VARIABLES
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), proxy::redacted(&std::env::var_os(name)?.to_string_lossy()))))
             .collect(),
     }
 }

@@ -32,6 +32,9 @@ pub struct HttpRequest {
     pub path: String,
     /// The `Host` field.
     pub host: String,
+    /// Asks a proxy for a tunnel to `host` (RFC 9110 §9.3.6) and no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tunnel: bool,
 }
 
 /// What was seen.
@@ -53,6 +56,18 @@ pub struct ExchangeReport {
     /// The datagram's answer, octets; UDP only, `None` when none came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datagram: Option<usize>,
+}
+
+impl ExchangeReport {
+    /// Whether the peer gave what was asked for: a connection, a TLS session that is trusted, an answer that is no error.
+    pub fn served(&self) -> bool {
+        self.connect == Outcome::Done
+            && self.tls.as_ref().is_none_or(|tls| tls.failure.is_none())
+            && self.http.as_ref().is_none_or(|http| {
+                http.status.is_some_and(|status| status < 400)
+                    && matches!(http.end, HttpEnd::Complete | HttpEnd::Enough)
+            })
+    }
 }
 
 /// How a step ended.
@@ -139,6 +154,12 @@ pub struct HttpReport {
     /// The first octets, made printable, where they were no HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_http: Option<String>,
+    /// What breaks the answer's framing (RFC 9112 §6), where something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misframed: Option<String>,
+    /// The first octets of the body as text, where the status is 400 or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
 }
 
 /// How an answer ended.

@@ -22,7 +22,16 @@ pub struct AnswerReader {
     chunked: Option<Chunks>,
     /// The first octets, made printable, where they are no HTTP.
     pub not_http: Option<String>,
+    /// The first octets of the body.
+    start: Vec<u8>,
+    /// The first octets behind the end of the body, and how many there were.
+    surplus: (Vec<u8>, u64),
+    /// What the head says of the body's length that cannot be.
+    torn_head: Option<String>,
 }
+
+/// Octets of a body, and of what follows it, that are kept for people to see.
+const KEPT: usize = 2048;
 
 /// Where we are in a chunked body (RFC 9112 §7.1).
 #[derive(Debug, Default)]
@@ -76,6 +85,14 @@ impl AnswerReader {
     fn begin_body(&mut self, status: u16, fields: &[(String, String)]) {
         self.status = Some(status);
         let field = |name: &str| fields.iter().find(|(have, _)| have == name).map(|(_, value)| value.trim());
+        let lengths: Vec<&str> =
+            fields.iter().filter(|(name, _)| name == "content-length").map(|(_, value)| value.trim()).collect();
+        let distinct = lengths.windows(2).any(|pair| pair[0] != pair[1]);
+        self.torn_head = match lengths.as_slice() {
+            [first, ..] if distinct => Some(format!("two values of Content-Length: {first} and {}", lengths[lengths.len() - 1])),
+            [first, ..] if first.parse::<u64>().is_err() => Some(format!("Content-Length is no number: {first}")),
+            _ => None,
+        };
         if field("transfer-encoding").is_some_and(|value| value.to_ascii_lowercase().ends_with("chunked")) {
             self.chunked = Some(Chunks::default());
         } else if matches!(status, 204 | 304) {
@@ -88,10 +105,46 @@ impl AnswerReader {
     }
 
     fn take_body(&mut self, octets: &[u8]) {
-        match &mut self.chunked {
-            None => self.body += octets.len() as u64,
-            Some(chunks) => self.body += chunks.take(octets),
+        let (body, rest) = match (&mut self.chunked, self.length) {
+            (Some(chunks), _) => {
+                let (body, used) = chunks.take(octets, &mut self.start);
+                self.body += body;
+                (&[][..], &octets[used..])
+            }
+            (None, None) => (octets, &[][..]),
+            (None, Some(length)) => {
+                let left = usize::try_from(length.saturating_sub(self.body)).unwrap_or(usize::MAX);
+                octets.split_at(left.min(octets.len()))
+            }
+        };
+        self.body += body.len() as u64;
+        keep(&mut self.start, body);
+        keep(&mut self.surplus.0, rest);
+        self.surplus.1 += rest.len() as u64;
+    }
+
+    /// What breaks the framing (RFC 9112 §6): a length that is none or stands twice, a chunk without its size,
+    /// octets behind the end of the answer.
+    pub fn misframed(&self) -> Option<String> {
+        if self.torn_head.is_some() {
+            return self.torn_head.clone();
         }
+        if self.chunked.as_ref().is_some_and(|chunks| chunks.broken) {
+            return Some(format!("a chunk of the body begins without its size, after {} octets", self.body));
+        }
+        let (octets, count) = &self.surplus;
+        if *count == 0 {
+            return None;
+        }
+        let what = if octets.starts_with(b"HTTP/1.") { "a second answer runs into the first" } else { "octets follow the end of the answer" };
+        Some(format!("{what}: {count} more came behind the {} of the body, `{}`", self.body, printable(octets)))
+    }
+
+    /// The beginning of an error's page, as text.
+    pub fn page(&self) -> Option<String> {
+        self.status.filter(|status| *status >= 400)?;
+        let text: String = String::from_utf8_lossy(&self.start).chars().filter(|c| !c.is_control() || *c == '\n').collect();
+        (!text.is_empty()).then_some(text)
     }
 
     /// Whether the answer is whole by its own framing.
@@ -114,21 +167,20 @@ impl AnswerReader {
 }
 
 impl Chunks {
-    /// Takes octets; returns how many of them were body.
-    fn take(&mut self, mut octets: &[u8]) -> u64 {
-        let mut body = 0;
-        while let [first, rest @ ..] = octets {
-            if self.done || self.broken {
-                break;
-            }
+    /// Takes octets; returns how many of them were body, and how many belonged to the answer at all.
+    fn take(&mut self, octets: &[u8], start: &mut Vec<u8>) -> (u64, usize) {
+        let (mut body, mut at) = (0, 0);
+        while let (Some(first), false) = (octets.get(at), self.done || self.broken) {
             if self.left > 0 {
-                let here = usize::try_from(self.left).map_or(octets.len(), |left| left.min(octets.len()));
+                let rest = octets.len() - at;
+                let here = usize::try_from(self.left).map_or(rest, |left| left.min(rest));
+                keep(start, &octets[at..at + here]);
                 body += here as u64;
                 self.left -= here as u64;
-                octets = &octets[here..];
+                at += here;
                 continue;
             }
-            octets = rest;
+            at += 1;
             if *first != b'\n' {
                 self.line.push(*first);
                 self.broken = self.line.len() > HEAD_LIMIT;
@@ -146,8 +198,14 @@ impl Chunks {
                 },
             }
         }
-        body
+        (body, if self.broken { octets.len() } else { at })
     }
+}
+
+/// Keeps octets up to [`KEPT`].
+fn keep(kept: &mut Vec<u8>, octets: &[u8]) {
+    let room = KEPT.saturating_sub(kept.len()).min(octets.len());
+    kept.extend_from_slice(&octets[..room]);
 }
 
 /// The first octets as text, for a person to recognise.
@@ -186,6 +244,17 @@ mod tests {
         ] {
             let (reader, ended) = read(&parts);
             assert_eq!((reader.status, reader.body, ended), (status, body, end), "{parts:?}");
+        }
+        for (parts, says) in [
+            (vec!["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n"], "a second answer"),
+            (vec!["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "ok and more"], "octets follow the end"),
+            (vec!["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nhello\r\n"], "a chunk of the body"),
+            (vec!["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nxx"], "octets follow the end"),
+            (vec!["HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"], "two values"),
+            (vec!["HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok"], "Content-Length is no number"),
+        ] {
+            let (reader, _) = read(&parts);
+            assert!(reader.misframed().is_some_and(|why| why.starts_with(says)), "{parts:?}: {:?}", reader.misframed());
         }
         let (reader, _) = read(&["SSH-2.0-OpenSSH_9.2\r\n"]);
         assert_eq!(reader.not_http.as_deref(), Some("SSH-2.0-OpenSSH_9.2\\r\\n"));

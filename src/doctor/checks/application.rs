@@ -4,7 +4,7 @@ use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Where};
 use super::super::evidence::{Direction, Side};
 use super::super::sightings::Seen;
-use super::{Finding, Observation, Round, firewall, server_socket};
+use super::{Finding, Observation, Round, balancer, firewall, server_socket, transfer};
 use crate::host::{SocketFact, SocketState, Transport};
 use crate::probe::exchange::{HttpEnd, HttpReport};
 
@@ -18,6 +18,7 @@ pub(super) fn check(round: &mut Round<'_>) {
         (None, None, HttpEnd::Timeout) => Some(no_response(round, report)),
         (None, None, HttpEnd::Error { errno }) => Some(cut(round, report, errno)),
         (None, None, _) => Some(closed(round)),
+        (Some(_), None, _) if report.misframed.is_some() => Some(misframed(round, report)),
         (Some(status), None, _) if status >= 400 => Some(refused(round, report, status)),
         (Some(_), None, HttpEnd::Complete | HttpEnd::Enough) => None,
         (Some(_), None, HttpEnd::Error { errno }) => Some(cut(round, report, errno)),
@@ -46,12 +47,10 @@ fn refused(round: &Round<'_>, report: &HttpReport, status: u16) -> Finding {
     let header = |name: &str| report.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str());
     let server = header("server").map(|value| format!(" (Server: {value})")).unwrap_or_default();
     let said = format!("GET {} was answered with {status}{server}", target.path);
+    if matches!(status, 502..=504) {
+        return balancer::gateway(round, report, status, &who).seen(said, "HTTP answer");
+    }
     let (code, sentence, fix) = match status {
-        502..=504 => (
-            Code::AppBadGateway,
-            format!("Gateway {who} answers {status}: the service behind it failed or did not answer."),
-            "look from the gateway at the service behind it",
-        ),
         500.. => (
             Code::AppHttpServerError,
             format!(
@@ -140,6 +139,23 @@ fn forged(round: &Round<'_>) -> Option<bool> {
     Some(!frames.iter().any(|f| f.outgoing && known.is_flow(f, Direction::Reply) && f.what.is_reset()))
 }
 
+/// Messages that are cut, or run into each other.
+fn misframed(round: &Round<'_>, report: &HttpReport) -> Finding {
+    let who = service(round);
+    Finding::new(
+        Code::AppFraming,
+        Where::Server,
+        format!("the framing of {who}"),
+        format!("Service {who} cuts its messages wrong: where one ends and the next begins cannot be told."),
+    )
+    .seen(report.misframed.clone().unwrap_or_default(), "HTTP answer (RFC 9112 §6)")
+    .fix(
+        "have the service announce the length it really sends (Content-Length or chunks), once, and read in a loop until a message is whole: TCP carries octets, not messages",
+        String::new(),
+        String::new(),
+    )
+}
+
 fn truncated(round: &Round<'_>, report: &HttpReport) -> Finding {
     let who = service(round);
     let promised = report.body_expected.map_or_else(|| "an end mark".to_owned(), |n| format!("{n} octets"));
@@ -155,6 +171,10 @@ fn truncated(round: &Round<'_>, report: &HttpReport) -> Finding {
 
 fn stalled(round: &Round<'_>, report: &HttpReport) -> Finding {
     let who = service(round);
+    if let Some(finding) = transfer::stopped(round) {
+        let says = format!("{} octets of body came in {:.0} ms, then nothing", report.body_received, report.ms);
+        return finding.seen(says, "HTTP answer");
+    }
     Finding::new(
         Code::AppSlow,
         Where::Server,
@@ -178,9 +198,9 @@ fn no_response(round: &Round<'_>, report: &HttpReport) -> Finding {
         if let Some(finding) = stuck(round, server) {
             return finding.seen_if(Some(waited));
         }
-        if let Some(finding) = data_lost(round, server) {
-            return finding.seen_if(Some(waited));
-        }
+    }
+    if let Some(finding) = transfer::full(round).or_else(|| transfer::stopped(round)) {
+        return finding.seen_if(Some(waited));
     }
     let sure = known.server.is_some();
     let also: &[Code] = if sure { &[] } else { &[Code::TcpServerStuck, Code::AppSlow, Code::PathMtuBlackhole] };
@@ -296,46 +316,4 @@ fn stuck(round: &Round<'_>, server: &Side<'_>) -> Option<Finding> {
         }
         None => finding.fix("find out what the process is doing; restart it", String::new(), String::new()),
     })
-}
-
-/// The handshake passed and the data did not: a size, a content, a state.
-fn data_lost(round: &Round<'_>, server: &Side<'_>) -> Option<Finding> {
-    let known = round.known;
-    let data = |side: &Side<'_>, outgoing: bool, direction: Direction| {
-        let frames = side.frames.as_ref()?;
-        let count = frames
-            .iter()
-            .filter(|f| {
-                f.outgoing == outgoing
-                    && known.is_flow(f, direction)
-                    && matches!(f.what, Seen::Tcp { length, .. } if length > 0)
-            })
-            .count();
-        (side.end.watch.frames_lost == 0 || count > 0).then_some(count)
-    };
-    let sent = data(&known.client, true, Direction::Request)?;
-    let heard = data(server, false, Direction::Request)?;
-    let answered = data(server, true, Direction::Reply)?;
-    let came = data(&known.client, false, Direction::Reply)?;
-    let lost = |what: &str, n: usize, from: &str, to: &str| {
-        Finding::new(
-            Code::FwPathDrop,
-            Where::Path,
-            format!("the path from the {from} to the {to}"),
-            format!("Something between the hosts takes {what}, though the handshake passed."),
-        )
-        .seen(format!("{n} data segments left the {from}, 0 arrived at the {to}"), "captures on both ends")
-        .but(
-            Confidence::Class,
-            &[Code::PathMtuBlackhole, Code::FwConntrackInvalid],
-            Some(format!("ping -M do -s 1472 {}", known.case.target.host)),
-        )
-    };
-    if sent > 0 && heard == 0 {
-        return Some(lost("the request's data", sent, "client", "server"));
-    }
-    if answered > 0 && came == 0 {
-        return Some(lost("the answer's data", answered, "server", "client"));
-    }
-    None
 }

@@ -3,6 +3,7 @@
 
 mod address;
 mod application;
+mod balancer;
 mod client_firewall;
 mod firewall;
 mod gateway;
@@ -10,11 +11,14 @@ mod link;
 mod name;
 mod neighbour;
 mod path;
+mod proxy;
 mod return_path;
 mod route;
 mod server_firewall;
 mod server_socket;
+mod stations;
 mod tls;
+mod transfer;
 mod transport;
 
 use super::causes::{Code, Layer};
@@ -193,4 +197,6 @@ const STEPS: &[Step] = &[
     transport::check,
     tls::check,
     application::check,
+    transfer::check,
+    proxy::check,
 ];

@@ -6,7 +6,7 @@ use super::super::causes::{Code, Layer};
 use super::super::diagnosis::{Confidence, Status, Where};
 use super::super::evidence::{Evidence, Side};
 use super::super::sightings::Seen;
-use super::{Finding, Round, address, link, return_path};
+use super::{Finding, Round, address, link, return_path, stations};
 use crate::host::{NudState, RouteResult, sysctl};
 
 const ID: &str = "client.neighbour";
@@ -30,7 +30,7 @@ pub(super) fn client(round: &mut Round<'_>) {
     let believed = entry.and_then(|entry| entry.mac);
     let asked = known.trial().and_then(|trial| trial.neighbour.as_ref());
     match macs.as_deref() {
-        Some([_, _, ..]) if !known.reached() || !known.routed() => several(round, hop, macs.as_deref().unwrap_or(&[])),
+        Some(macs @ [_, _, ..]) if !known.reached() || !known.routed() => stations::several(round, ID, hop, macs),
         Some([mac, ..]) => {
             let wrong = believed.filter(|believed| believed != mac);
             match wrong {
@@ -108,6 +108,9 @@ fn silent(round: &Round<'_>, hop: IpAddr, interface: &str, confidence: Confidenc
             format!("ip route replace default via {hop} dev {interface}"),
         )
         .but(confidence, &[Code::RouteWrongGateway], Some(format!("ip addr  # on the gateway: is {hop} there?")));
+    }
+    if let Some(finding) = stations::one_mac(round, hop, interface) {
+        return finding;
     }
     if let Some(server) = &known.server
         && let Some(finding) = silent_server(round, server, hop, interface)
@@ -312,27 +315,6 @@ fn heard_requests(server: &Side<'_>, hop: IpAddr) -> Option<usize> {
     let frames = server.frames.as_ref()?;
     let asks = |what: &Seen| matches!(what, Seen::Neighbour { request: true, target, .. } if *target == hop);
     Some(frames.iter().filter(|frame| !frame.outgoing && asks(&frame.what)).count())
-}
-
-fn several(round: &mut Round<'_>, hop: IpAddr, macs: &[crate::wire::MacAddr]) {
-    let known = round.known;
-    let list: Vec<String> = macs.iter().map(ToString::to_string).collect();
-    let list = list.join(" and ");
-    if known.reached() {
-        let text = format!("{hop} is answered for by {list}: two stations claim it");
-        round.note(Status::Warn, Layer::Neighbour, ID, text);
-        return;
-    }
-    let finding = Finding::new(
-        Code::AddrDuplicate,
-        Where::Path,
-        format!("{hop} at {list}"),
-        format!("Address {hop} is claimed by two stations ({list}), and packets go to whichever answered last."),
-    )
-    .seen(format!("one request for {hop} was answered by {list}"), "ARP/NDP probe")
-    .fix(format!("take {hop} off the station that should not have it"), String::new(), String::new())
-    .but(Confidence::Proven, &[Code::NeighDuplicate, Code::LbVipConflict, Code::LbArpFlux], None);
-    round.fail(ID, finding);
 }
 
 /// A neighbour entry that names the wrong station.

@@ -19,6 +19,20 @@ pub(super) const LESSONS: &[Lesson] = &[
         cure: "Correct the name, or add the record.",
     },
     Lesson {
+        code: Code::DnsNodata,
+        looks: "\"No address associated with hostname\", or \"Name or service not known\".",
+        why: "The name exists in its zone, but without a record of the kind: an MX or TXT alone, an IPv6 address where IPv4 is asked for.",
+        tells: "The answer's code is NOERROR and it is empty. With NXDOMAIN the name does not exist at all.",
+        cure: "Add the A or AAAA record, or use the name that has one.",
+    },
+    Lesson {
+        code: Code::DnsLame,
+        looks: "\"Temporary failure in name resolution\", though the server is up.",
+        why: "A server that is in charge of some zones alone was configured as a resolver, or recursion is switched off for this host.",
+        tells: "It answers at once, without an answer, without the flag RA, often with a referral. A dead server is silent, a closed one says REFUSED.",
+        cure: "Put a server into resolv.conf that resolves for its clients, or allow recursion for this host.",
+    },
+    Lesson {
         code: Code::DnsServfail,
         looks: "\"Temporary failure in name resolution\".",
         why: "The name server could not find out: its own upstream is away, the zone is broken, or DNSSEC does not validate.",

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::protocol::{Answer, Ask, TryPlan};
-use crate::doctor::case::{After, Resolution, Trial, Watch};
+use crate::doctor::case::{After, ByProxy, Trial, Watch};
 use crate::host::{LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult};
 use crate::os;
 use crate::os::capture::Capture;
@@ -18,6 +18,11 @@ use crate::wire::protocol;
 
 /// Frames that are kept of a trial.
 const FRAMES: usize = 2000;
+
+/// When a conversation is not over by then, other addresses are tried beside it.
+const HOPELESS: Duration = Duration::from_secs(1);
+/// How long they are waited for.
+const OTHERS: Duration = Duration::from_millis(600);
 
 /// What an agent holds between two questions.
 #[derive(Default)]
@@ -58,16 +63,7 @@ impl Desk {
                 Ok(route) => Answer::Route(route),
                 Err(error) => Answer::Failed { why: error.to_string() },
             },
-            Ask::Resolve { name } => {
-                let found = os::resolve::resolve(&name);
-                Answer::Resolved(Resolution {
-                    name,
-                    addresses: found.addresses,
-                    error: found.error,
-                    eai: found.eai.map(str::to_owned),
-                    ms: found.ms,
-                })
-            }
+            Ask::Resolve { name } => Answer::Resolved(super::names::resolve(name)),
             Ask::Watch { flow } => {
                 self.watch(&flow);
                 Answer::Done
@@ -97,20 +93,43 @@ impl Desk {
     fn try_it(&mut self, plan: TryPlan) -> Trial {
         let exchange = plan.exchange;
         let side: Vec<ProbeSpec> = plan.neighbour.iter().chain(&plan.echo).cloned().collect();
-        let (held, mut reports) = std::thread::scope(|scope| {
-            let talk = exchange.as_ref().map(|plan| scope.spawn(|| os::exchange::run(plan)));
+        let proxy = plan.proxy.as_ref();
+        let (held, mut reports, others, by_proxy) = std::thread::scope(|scope| {
+            let by_proxy = proxy.map(|plan| scope.spawn(|| os::exchange::run(plan).report));
+            let (tell, hear) = std::sync::mpsc::channel();
+            let talk = exchange.as_ref().map(|plan| {
+                scope.spawn(move || {
+                    let held = os::exchange::run(plan);
+                    // Nobody hears it where there are no other addresses.
+                    let _ = tell.send(held.report.served());
+                    held
+                })
+            });
+            let others = exchange.as_ref().filter(|_| !plan.others.is_empty()).map(|talk| {
+                let (port, addresses) = (talk.to.port(), &plan.others);
+                scope.spawn(move || {
+                    if hear.recv_timeout(HOPELESS) == Ok(true) {
+                        return Vec::new();
+                    }
+                    os::dns::compare::connects_at_once(addresses, port, OTHERS)
+                })
+            });
             let reports = self.probe(&side);
-            (talk.and_then(|talk| talk.join().ok()), reports)
+            (talk.and_then(|talk| talk.join().ok()), reports, others.and_then(|others| others.join().ok()), by_proxy.and_then(|by| by.join().ok()))
         });
+        let by_proxy = by_proxy.map(|report| ByProxy { variable: String::new(), value: String::new(), report: Some(report) });
         let report = held.as_ref().map(|held| held.report.clone());
         self.held = held;
+        let asked = plan.neighbour.as_ref().and_then(|spec| Some((spec, reports.iter().find(|one| one.id == spec.id)?)));
+        let stations = asked.map(|(spec, report)| super::stations::look(spec, report)).unwrap_or_default();
         let mut take = |spec: &Option<ProbeSpec>| {
             let id = spec.as_ref()?.id;
             let at = reports.iter().position(|report| report.id == id)?;
             Some(reports.swap_remove(at))
         };
         let (neighbour, echo) = (take(&plan.neighbour), take(&plan.echo));
-        Trial { exchange: report, neighbour, echo, again: None, hops: Vec::new() }
+        let others = others.unwrap_or_default();
+        Trial { exchange: report, neighbour, echo, again: None, hops: Vec::new(), others, by_proxy, stations, sizes: Vec::new() }
     }
 
     fn probe(&mut self, specs: &[ProbeSpec]) -> Vec<ProbeReport> {

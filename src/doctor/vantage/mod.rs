@@ -6,6 +6,8 @@
 
 pub mod agent;
 mod link;
+mod names;
+mod stations;
 pub mod protocol;
 
 use std::fmt;

@@ -56,6 +56,13 @@ pub struct TryPlan {
     pub neighbour: Option<ProbeSpec>,
     /// An echo, where that is all there is to try.
     pub echo: Option<ProbeSpec>,
+    /// Other addresses for the same service: tried as clients do (RFC 8305), once the first is seen to fail or to
+    /// take its time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<IpAddr>,
+    /// The same request by way of the proxy that the client's variables name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ExchangePlan>,
 }
 
 /// An answer.

@@ -1,5 +1,6 @@
 //! The edge of name resolution: sockets to name servers, the C library's own word, the files of the host.
 
+pub mod asked;
 mod batch;
 pub mod check;
 pub mod compare;
