@@ -297,14 +297,25 @@ fn sizes(
             .tries(2, Duration::from_millis(200))
             .timeout(Duration::from_millis(500))
     };
-    let reports = probe(agent, lengths.into_iter().map(sized).collect())?;
+    let mut reports = probe(agent, lengths.iter().copied().map(sized).collect())?;
+    let answered = |report: &ProbeReport| report.replies.iter().any(is_echo_reply);
+    let border = reports.iter().filter(|report| !answered(report)).map(|report| report.id).min();
+    // A loss is no border: what did not pass once is tried again, and thrice.
+    if let Some(border) = border.filter(|_| reports.iter().any(answered)) {
+        let length = u16::try_from(border).unwrap_or(0);
+        let again = probe(agent, vec![sized(length), sized(length), sized(length)])?;
+        if again.iter().any(answered) {
+            reports.iter_mut().filter(|report| report.id == border).for_each(|report| report.replies.clear());
+            reports.extend(again.into_iter().find(answered));
+        }
+    }
     Ok(reports
         .iter()
         .filter(|report| !report.sent.is_empty())
         .map(|report| SizeProbe {
             from_server,
             length: u16::try_from(report.id).unwrap_or(0),
-            answered: report.replies.iter().any(is_echo_reply),
+            answered: answered(report),
             told: report.replies.iter().find_map(|reply| match &reply.kind {
                 ReplyKind::IcmpError(icmp) => Some(format!("{} said: {}", reply.from, icmp.says)),
                 _ => None,

@@ -96,7 +96,8 @@ impl Seen {
     }
 
     /// Reads one decoded packet; `None` for what says nothing about a flow.
-    fn of(packet: &Decoded<'_>) -> Option<Self> {
+    /// `cut`: octets of it that the capture left out.
+    fn of(packet: &Decoded<'_>, cut: usize) -> Option<Self> {
         if let Some(Network::Arp(arp)) = &packet.network {
             let request = arp.operation == ArpOperation::Request;
             let (sender, target) = (arp.sender_ip.into(), arp.target_ip.into());
@@ -108,7 +109,7 @@ impl Seen {
                 src: (src, tcp.sport),
                 dst: (dst, tcp.dport),
                 flags: tcp.flags,
-                length: packet.payload.len(),
+                length: packet.payload.len() + cut,
                 seq: tcp.seq,
                 ack: tcp.ack,
                 window: tcp.window,
@@ -142,7 +143,8 @@ pub(crate) fn read(frames: &[CapturedFrame]) -> Vec<Sighting> {
     let mut sightings = Vec::new();
     for (number, frame) in (1..).zip(frames) {
         let packet = frame.decode();
-        if let Some(what) = Seen::of(&packet) {
+        let cut = usize::try_from(frame.orig_len).unwrap_or(0).saturating_sub(frame.bytes.0.len());
+        if let Some(what) = Seen::of(&packet, cut) {
             let ether = packet.ether.as_ref();
             sightings.push(Sighting {
                 frame: number,

@@ -171,7 +171,7 @@ fn truncated(round: &Round<'_>, report: &HttpReport) -> Finding {
 
 fn stalled(round: &Round<'_>, report: &HttpReport) -> Finding {
     let who = service(round);
-    if let Some(finding) = transfer::stopped(round) {
+    if let Some(finding) = transfer::stopped(round).or_else(|| transfer::lossy_alone(round)) {
         let says = format!("{} octets of body came in {:.0} ms, then nothing", report.body_received, report.ms);
         return finding.seen(says, "HTTP answer");
     }
@@ -199,7 +199,8 @@ fn no_response(round: &Round<'_>, report: &HttpReport) -> Finding {
             return finding.seen_if(Some(waited));
         }
     }
-    if let Some(finding) = transfer::full(round).or_else(|| transfer::stopped(round)) {
+    let by_path = || transfer::stopped(round).or_else(|| transfer::lossy_alone(round));
+    if let Some(finding) = transfer::full(round).or_else(by_path) {
         return finding.seen_if(Some(waited));
     }
     let sure = known.server.is_some();

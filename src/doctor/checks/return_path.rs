@@ -73,6 +73,12 @@ pub(super) fn route(round: &mut Round<'_>) {
     let known = round.known;
     let Some(server) = known.server.as_ref().filter(|_| !known.is_self()) else { return };
     let Some(answer) = &server.end.route else { return };
+    // The way back was asked for from an address that the server does not have: the answer says nothing.
+    if known.address.is_some_and(|own| server.end.facts.addresses.is_some() && server.owns(own).is_none())
+        && matches!(answer.result, RouteResult::Refused { .. })
+    {
+        return;
+    }
     match &answer.result {
         RouteResult::Found { gateway, interface, .. } => {
             let via = gateway.map_or_else(|| "on the link".to_owned(), |gateway| format!("via {gateway}"));

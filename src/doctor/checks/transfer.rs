@@ -69,6 +69,8 @@ struct Tally {
     /// Octets that the smallest of those carried whose data never arrived, and the largest that did arrive.
     never: Option<usize>,
     arrived_largest: usize,
+    /// Data that was lost once and arrived when it was sent again: chance takes it, not a rule.
+    recovered: usize,
 }
 
 fn tally(known: &Evidence<'_>, direction: Direction) -> Option<Tally> {
@@ -89,6 +91,10 @@ fn tally(known: &Evidence<'_>, direction: Direction) -> Option<Tally> {
         tally.lost = Some(sent.iter().enumerate().filter(|one| lost(*one)).count());
         let never = sent.iter().filter(|one| !one.syn && !arrived.iter().any(|other| one.is_in(other)));
         tally.never = never.map(|one| one.length).min();
+        let recovered = |(at, one): &(usize, &Segment)| {
+            lost((*at, one)) && arrived.iter().any(|other| one.is_in(other))
+        };
+        tally.recovered = sent.iter().enumerate().filter(recovered).count();
         tally.arrived_largest = arrived.iter().map(|one| one.length).max().unwrap_or(0);
     }
     Some(tally)
@@ -105,11 +111,19 @@ fn way(direction: Direction) -> (&'static str, &'static str) {
 pub(super) fn stopped(round: &Round<'_>) -> Option<Finding> {
     let known = round.known;
     for direction in [Direction::Request, Direction::Reply] {
-        if let Some(finding) = too_large(round, direction) {
+        // Where both ends were captured, only the direction whose data never arrived is in question.
+        let arrived = known.server.is_some() && tally(known, direction).is_some_and(|tally| tally.never.is_none());
+        if let Some(finding) = too_large(round, direction).filter(|_| !arrived) {
             return Some(finding);
         }
-        let Some(Tally { sent, lost: Some(lost), never: Some(_), .. }) = tally(known, direction) else { continue };
+        let Some(Tally { sent, lost: Some(lost), never: Some(_), recovered, .. }) = tally(known, direction) else {
+            continue;
+        };
         let (from, to) = way(direction);
+        if recovered > 0 {
+            let says = resent(known).unwrap_or_default();
+            return Some(loss(round, "and this answer never came to its end").seen(says, "captures on both ends"));
+        }
         if lost < sent.min(2) {
             continue;
         }
@@ -149,6 +163,10 @@ fn too_large(round: &Round<'_>, direction: Direction) -> Option<Finding> {
     let never = tally.as_ref().and_then(|tally| tally.never);
     let (from, to) = way(direction);
     let (Some(fits), Some(fails), true) = (fits, smallest, silent) else { return None };
+    // Sizes that pass and sizes that do not lie in a muddle where packets are lost by chance.
+    if of(measured).any(|probe| !probe.answered && probe.length <= fits) {
+        return None;
+    }
     // Headers of at least 40 octets came on top of the data.
     let seen_both = never.is_some_and(|octets| octets + 40 > usize::from(fits));
     if never.is_some() && !seen_both {
@@ -304,27 +322,79 @@ fn resent(known: &Evidence<'_>) -> Option<String> {
 
 /// Losses that cost time.
 fn lossy(round: &Round<'_>, connect_ms: f64, http: Option<&HttpReport>) -> Option<Finding> {
-    let known = round.known;
     if connect_ms < 900.0 && http.is_none_or(|http| http.ms < SLOW_ANSWER_MS) {
         return None;
     }
-    let says = resent(known)?;
-    let both = known.server.is_some();
-    let target = known.address?;
-    let slowest = http.map_or(connect_ms, |http| http.ms + connect_ms);
+    let both = round.known.server.is_some();
+    let says = resent(round.known)?;
+    let took = http.map_or(connect_ms, |http| http.ms + connect_ms);
+    let finding = loss(round, &format!("which cost this connection {:.1} s", took / 1e3));
+    Some(finding.seen(says, if both { "captures on both ends" } else { "capture on the client" }))
+}
+
+/// An answer that stops while chance takes packets, by the client's own view: what it or the server sent again, what
+/// came out of its order, echoes of some sizes unanswered and of others not.
+pub(super) fn lossy_alone(round: &Round<'_>) -> Option<Finding> {
+    let known = round.known;
+    let again = resent(known);
+    let muddle = known.trial().is_some_and(|trial| {
+        let fits = trial.sizes.iter().filter(|probe| probe.answered).map(|probe| probe.length).max();
+        trial.sizes.iter().any(|probe| !probe.answered && fits.is_some_and(|fits| probe.length < fits))
+    });
+    let holes = segments(known, &known.client, Direction::Reply).map_or(0_usize, |came| {
+        let mut next = None;
+        let mut holes = 0;
+        for one in came {
+            if next.is_some_and(|next: u32| one.seq.wrapping_sub(next) as i32 > 0) {
+                holes += 1;
+            }
+            let end = one.seq.wrapping_add(u32::try_from(one.length).unwrap_or(0)).wrapping_add(u32::from(one.syn));
+            next = Some(next.map_or(end, |next: u32| if end.wrapping_sub(next) as i32 > 0 { end } else { next }));
+        }
+        holes
+    });
+    let copies = segments(known, &known.client, Direction::Reply).map_or(0, |came| {
+        came.iter().enumerate().filter(|(at, one)| came[..*at].iter().any(|before| one.is_in(before))).count()
+    });
+    if again.is_none() && !muddle && holes + copies < 2 {
+        return None;
+    }
+    let mut finding = loss(round, "and this answer never came to its end");
+    if let Some(again) = again {
+        finding = finding.seen(again, "capture on the client");
+    }
+    if holes + copies > 0 {
+        finding = finding.seen(
+            format!("the server's data came with {} in it, {copies} of its segments came twice", several(holes as u64, "hole")),
+            "capture on the client",
+        );
+    }
+    if muddle {
+        finding = finding.seen("echoes of some sizes were answered, smaller ones were not", "probes from the client");
+    }
+    Some(finding.but(Confidence::Likely, &[Code::AppSlow, Code::PathMtuBlackhole], Some(with_both_ends(known))))
+}
+
+/// A path that loses packets.
+fn loss(round: &Round<'_>, cost: &str) -> Finding {
+    let known = round.known;
+    let target = known.address.map_or_else(|| known.case.target.host.clone(), |target| target.to_string());
     let finding = Finding::new(
         Code::PathLoss,
         Where::Path,
         format!("the path to {target}"),
-        format!("The path to {target} loses packets, which cost this connection {:.1} s.", slowest / 1e3),
+        format!("The path to {target} loses packets, {cost}."),
     )
-    .seen(says, if both { "captures on both ends" } else { "capture on the client" })
-    .fix("find the hop: reachwhy trace --live shows where loss begins; `ip -s link` shows errors and drops of an interface", String::new(), String::new());
-    Some(if both {
+    .fix(
+        "find the hop: reachwhy trace --live shows where loss begins; `ip -s link` shows errors and drops of an interface",
+        String::new(),
+        String::new(),
+    );
+    if known.server.is_some() {
         finding
     } else {
         finding.but(Confidence::Likely, &[Code::PathSlow, Code::FwRateLimited], Some(with_both_ends(known)))
-    })
+    }
 }
 
 /// A handshake that took its time without a packet being lost: the way is long, or a queue on it is.
@@ -390,10 +460,8 @@ fn late(round: &Round<'_>, http: &HttpReport, rtt_ms: f64) -> Option<Finding> {
         return None;
     }
     let says = format!("{} octets took {:.1} s: {:.1} kB/s", http.body_received, body_ms / 1e3, rate / 1e3);
-    // What the server has sent waits for its acknowledgement longer and longer where a queue on the path fills;
-    // a service that writes slowly is acknowledged at once.
-    let queue = known.server.as_ref().and_then(|server| longest_unacknowledged(known, server));
-    let path = queue.is_none_or(|ms| ms > 4.0 * rtt_ms + 50.0);
+    let paced = paced(known);
+    let path = paced != Some(false);
     let (code, place, object, sentence) = if path {
         let sentence = format!("The path from {who} is slow: the answer crawls at {:.1} kB/s.", rate / 1e3);
         (Code::PathSlow, Where::Path, format!("the path from {who}"), sentence)
@@ -401,35 +469,35 @@ fn late(round: &Round<'_>, http: &HttpReport, rtt_ms: f64) -> Option<Finding> {
         let sentence = format!("Service {who} writes its answer at {:.1} kB/s; the network is fine.", rate / 1e3);
         (Code::AppSlow, Where::Server, format!("GET {} on {who}", target.path), sentence)
     };
-    let finding = Finding::new(code, place, object, sentence).seen(says, "HTTP answer").seen_if(queue.map(|ms| {
-        Observation::new(format!("the server's segments waited up to {ms:.0} ms for their acknowledgement"), "capture on the server")
+    let finding = Finding::new(code, place, object, sentence).seen(says, "HTTP answer").seen_if(paced.map(|paced| {
+        let how = if paced {
+            "full segments came one by one at an even pace, as a narrow link lets them through"
+        } else {
+            "it came in small segments, or in bursts with pauses between, as a writer sends it"
+        };
+        Observation::new(how, "capture on the client")
     }));
-    Some(match queue {
-        Some(_) => finding,
-        None => finding.but(Confidence::Class, &[Code::AppSlow], Some(with_both_ends(known))),
+    let other = if path { Code::AppSlow } else { Code::PathSlow };
+    Some(match paced {
+        Some(_) => finding.but(Confidence::Likely, &[other], None),
+        None => finding.but(Confidence::Class, &[other], Some(with_both_ends(known))),
     })
 }
 
-/// The longest that data of the server waited for its acknowledgement, milliseconds.
-fn longest_unacknowledged(known: &Evidence<'_>, server: &Side<'_>) -> Option<f64> {
-    let frames = server.frames.as_ref()?;
-    let mut longest: u64 = 0;
-    for (at, frame) in frames.iter().enumerate() {
-        let Seen::Tcp { seq, length, .. } = &frame.what else { continue };
-        if !frame.outgoing || *length == 0 || !known.is_flow(frame, Direction::Reply) {
-            continue;
-        }
-        let end = seq.wrapping_add(u32::try_from(*length).unwrap_or(0));
-        let answer = frames[at..].iter().find(|later| {
-            matches!(&later.what, Seen::Tcp { ack, flags, .. }
-                if flags.contains(TcpFlags::ACK) && ack.wrapping_sub(end) < 1 << 31)
-                && !later.outgoing
-                && known.is_flow(later, Direction::Request)
-        });
-        if let Some(answer) = answer {
-            longest = longest.max(answer.at_ns.saturating_sub(frame.at_ns));
-        }
+/// Whether the answer came as through a narrow link: in full segments, evenly spaced. `None` without enough of it.
+fn paced(known: &Evidence<'_>) -> Option<bool> {
+    let came = segments(known, &known.client, Direction::Reply)?;
+    let data: Vec<&Segment> = came.iter().filter(|one| !one.syn).collect();
+    if data.len() < 8 {
+        return None;
     }
-    #[allow(clippy::cast_precision_loss, reason = "a capture of seconds, in nanoseconds, is far below 2^53")]
-    Some(longest as f64 / 1e6)
+    let largest = data.iter().map(|one| one.length).max()?;
+    let full = data.iter().filter(|one| one.length * 10 >= largest * 9).count();
+    if largest < 400 || full * 2 < data.len() {
+        return Some(false);
+    }
+    let mut gaps: Vec<u64> = data.windows(2).map(|pair| pair[1].at_ns.saturating_sub(pair[0].at_ns)).collect();
+    let mean = gaps.iter().sum::<u64>() / u64::try_from(gaps.len()).unwrap_or(1).max(1);
+    gaps.sort_unstable();
+    Some(gaps[gaps.len() / 2] * 10 >= mean * 3)
 }

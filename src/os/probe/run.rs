@@ -51,7 +51,15 @@ pub fn run(
     options: &RunOptions<'_>,
     on_event: &mut dyn FnMut(&Event),
 ) -> Result<RunReport, ProbeError> {
-    let mut driver = Driver::new(specs, &[], options)?;
+    let mut needs: Vec<PathNeeds> = Vec::new();
+    for spec in &specs {
+        let ProbeKind::Path(path) = &spec.kind else { continue };
+        let need = PathNeeds { v6: path.dst.is_ipv6(), method: path.method };
+        if !needs.iter().any(|have| have.v6 == need.v6 && have.method == need.method) {
+            needs.push(need);
+        }
+    }
+    let mut driver = Driver::new(specs, &needs, options)?;
     driver.drive(options, &mut NoConductor, on_event)?;
     Ok(driver.report())
 }
