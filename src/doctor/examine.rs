@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::case::{ByProxy, CASE_SCHEMA, Case, End, NameFinding, Resolution, SizeProbe, Watch};
+use super::evidence::is_echo_reply;
 use super::target::{Scheme, Target};
 use super::vantage::protocol::{Answer, Ask, TryPlan};
 use super::vantage::{Agent, AgentError, agent::SLACK};
 use crate::host::proxy::{self, ProxyChoice};
 use crate::host::{HostFacts, LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult, Transport};
-use super::evidence::is_echo_reply;
 use crate::probe::exchange::{ExchangePlan, HttpEnd, HttpReport, HttpRequest, Outcome};
 use crate::probe::{PathMethod, PathProbe, ProbeKind, ProbeReport, ProbeSpec, ReplyKind};
 use crate::wire::TcpFlags;
@@ -127,9 +127,10 @@ pub fn examine(
         other => return Err(unexpected(client, &other)),
     };
 
-    trial.by_proxy = proxy.map(|(choice, _)| choice).zip(trial.by_proxy.take().and_then(|by| by.report)).map(
-        |(choice, report)| ByProxy { variable: choice.variable, value: choice.value, report: Some(report) },
-    );
+    trial.by_proxy = proxy
+        .map(|(choice, _)| choice)
+        .zip(trial.by_proxy.take().and_then(|by| by.report))
+        .map(|(choice, report)| ByProxy { variable: choice.variable, value: choice.value, report: Some(report) });
 
     progress("reading what was seen");
     client.send(&Ask::Seen)?;

@@ -127,7 +127,12 @@ mod tests {
             (&[("http_proxy", "p:1"), ("no_proxy", "corp.example")], false, "notcorp.example", Some("http_proxy p:1")),
             (&[("http_proxy", "p:1"), ("no_proxy", "192.168.0.0/16, x")], false, "192.168.1.3", None),
             (&[("http_proxy", "p:1"), ("NO_PROXY", ".corp.example:8080")], false, "a.corp.example", None),
-            (&[("http_proxy", "p:1"), ("NO_PROXY", "corp.example:80")], false, "a.corp.example", Some("http_proxy p:1")),
+            (
+                &[("http_proxy", "p:1"), ("NO_PROXY", "corp.example:80")],
+                false,
+                "a.corp.example",
+                Some("http_proxy p:1"),
+            ),
             (&[("http_proxy", "p:1"), ("no_proxy", "*")], false, "api", None),
             (&[("http_proxy", "  ")], false, "api", None),
             (&[("http_proxy", "p:port")], false, "api", None),

@@ -123,6 +123,12 @@ fn files(topology: &Topology, host: &Host) -> Result<(), LabError> {
 }
 
 impl Lab {
+    /// Gives one of a host's own files another text; programs of the host read it when they next open it.
+    pub(super) fn write_file(&self, host: &str, name: &str, text: &str) -> Result<(), LabError> {
+        let place = Path::new("/etc/netns").join(host).join(name);
+        self.in_host(host, || fs::write(&place, text))?.map_err(LabError::system("write a host's files"))
+    }
+
     /// Lays the cables, gives addresses and routes, and waits until every link works.
     pub(super) fn connect(&self) -> Result<(), LabError> {
         let mut base = Links::open()?;

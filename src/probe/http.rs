@@ -89,7 +89,9 @@ impl AnswerReader {
             fields.iter().filter(|(name, _)| name == "content-length").map(|(_, value)| value.trim()).collect();
         let distinct = lengths.windows(2).any(|pair| pair[0] != pair[1]);
         self.torn_head = match lengths.as_slice() {
-            [first, ..] if distinct => Some(format!("two values of Content-Length: {first} and {}", lengths[lengths.len() - 1])),
+            [first, ..] if distinct => {
+                Some(format!("two values of Content-Length: {first} and {}", lengths[lengths.len() - 1]))
+            }
             [first, ..] if first.parse::<u64>().is_err() => Some(format!("Content-Length is no number: {first}")),
             _ => None,
         };
@@ -136,14 +138,19 @@ impl AnswerReader {
         if *count == 0 {
             return None;
         }
-        let what = if octets.starts_with(b"HTTP/1.") { "a second answer runs into the first" } else { "octets follow the end of the answer" };
+        let what = if octets.starts_with(b"HTTP/1.") {
+            "a second answer runs into the first"
+        } else {
+            "octets follow the end of the answer"
+        };
         Some(format!("{what}: {count} more came behind the {} of the body, `{}`", self.body, printable(octets)))
     }
 
     /// The beginning of an error's page, as text.
     pub fn page(&self) -> Option<String> {
         self.status.filter(|status| *status >= 400)?;
-        let text: String = String::from_utf8_lossy(&self.start).chars().filter(|c| !c.is_control() || *c == '\n').collect();
+        let text: String =
+            String::from_utf8_lossy(&self.start).chars().filter(|c| !c.is_control() || *c == '\n').collect();
         (!text.is_empty()).then_some(text)
     }
 

@@ -54,34 +54,46 @@ pub(super) fn gateway(round: &Round<'_>, report: &HttpReport, status: u16, who: 
     let target = &round.known.case.target;
     let spoke = speaks(report, status);
     let upstream = connecting(round);
-    let behind = upstream.first().map_or_else(
-        || "the service behind it".to_owned(),
-        |socket| format!("{} behind it", socket_address(socket)),
-    );
+    let behind = upstream
+        .first()
+        .map_or_else(|| "the service behind it".to_owned(), |socket| format!("{} behind it", socket_address(socket)));
     let (code, sentence) = match &spoke {
-        Some((name, Means::Nobody)) => {
-            (Code::LbBackendDown, format!("Balancer {who} ({name}) answers {status}: it has no healthy backend to pass the request to."))
-        }
-        Some((name, Means::Failed)) => {
-            (Code::AppBadGateway, format!("Gateway {who} ({name}) answers {status}: {behind} refused it or gave no proper answer."))
-        }
-        Some((name, Means::Late)) => {
-            (Code::AppBadGateway, format!("Gateway {who} ({name}) answers {status}: {behind} did not answer it in time."))
-        }
-        None => (Code::AppBadGateway, format!("Gateway {who} answers {status}: the service behind it failed or did not answer.")),
+        Some((name, Means::Nobody)) => (
+            Code::LbBackendDown,
+            format!("Balancer {who} ({name}) answers {status}: it has no healthy backend to pass the request to."),
+        ),
+        Some((name, Means::Failed)) => (
+            Code::AppBadGateway,
+            format!("Gateway {who} ({name}) answers {status}: {behind} refused it or gave no proper answer."),
+        ),
+        Some((name, Means::Late)) => (
+            Code::AppBadGateway,
+            format!("Gateway {who} ({name}) answers {status}: {behind} did not answer it in time."),
+        ),
+        None => (
+            Code::AppBadGateway,
+            format!("Gateway {who} answers {status}: the service behind it failed or did not answer."),
+        ),
     };
     let mut finding = Finding::new(code, Where::Server, format!("GET {} on {who}", target.path), sentence);
     if let Some(line) = report.page.as_deref().and_then(headline).filter(|_| spoke.is_some()) {
         finding = finding.seen(format!("its page says: {line}"), "HTTP answer");
     }
     for socket in &upstream {
-        let says = format!("{} waits for {} to take its connection (SYN-SENT)", super::server_socket::owner(socket), socket_address(socket));
+        let says = format!(
+            "{} waits for {} to take its connection (SYN-SENT)",
+            super::server_socket::owner(socket),
+            socket_address(socket)
+        );
         finding = finding.seen(says, "sock_diag on the server");
     }
     let server = round.known.server.as_ref();
     if let Some(failed) = server.and_then(|server| server.grew("TcpAttemptFails")).filter(|failed| *failed > 0) {
         finding = finding.seen(
-            format!("{} of its own connections were refused or given up meanwhile (AttemptFails)", super::several(failed, "attempt")),
+            format!(
+                "{} of its own connections were refused or given up meanwhile (AttemptFails)",
+                super::several(failed, "attempt")
+            ),
             "/proc/net/snmp on the server",
         );
     }
@@ -95,16 +107,17 @@ pub(super) fn gateway(round: &Round<'_>, report: &HttpReport, status: u16, who: 
         _ => &[],
     };
     let sure = if spoke.is_some() { Confidence::Proven } else { Confidence::Likely };
-    finding.fix(
-        if code == Code::LbBackendDown {
-            "look at the backends and the health check that took them out, from the balancer"
-        } else {
-            "look from the gateway at the service behind it"
-        },
-        String::new(),
-        String::new(),
-    )
-    .but(sure, also, Some(next))
+    finding
+        .fix(
+            if code == Code::LbBackendDown {
+                "look at the backends and the health check that took them out, from the balancer"
+            } else {
+                "look from the gateway at the service behind it"
+            },
+            String::new(),
+            String::new(),
+        )
+        .but(sure, also, Some(next))
 }
 
 /// The page's first words that say something.

@@ -25,8 +25,9 @@ pub(super) fn check(round: &mut Round<'_>) {
     };
     let ended = ended(round);
     let others: &[Connect] = round.known.trial().map_or(&[], |trial| &trial.others);
-    let finding =
-        wrong_address(found, others, ended).or_else(|| broken_v6(found, others, *first, ended)).or_else(|| slow(found, ended));
+    let finding = wrong_address(found, others, ended)
+        .or_else(|| broken_v6(found, others, *first, ended))
+        .or_else(|| slow(found, ended));
     if let Some(finding) = finding {
         round.fail(ID, finding);
     } else {
@@ -180,7 +181,10 @@ fn wrong_address(found: &Resolution, others: &[Connect], ended: Ended) -> Option
             Ended::Unserved => finding.but(
                 Confidence::Likely,
                 &[],
-                Some(format!("reachwhy doctor {}:{}  # the other address, as this one answers", other.address, other.port)),
+                Some(format!(
+                    "reachwhy doctor {}:{}  # the other address, as this one answers",
+                    other.address, other.port
+                )),
             ),
             _ => finding,
         })

@@ -17,6 +17,7 @@ const SILENT: &[Code] = &[
     Code::RouteMissing,
     Code::FwConntrackFull,
     Code::FwConntrackInvalid,
+    Code::PathLoss,
 ];
 
 pub(super) fn forward(round: &mut Round<'_>) {

@@ -29,7 +29,10 @@ pub(super) fn check(round: &mut Round<'_>) {
         Code::AppProxyEnv,
         Where::Client,
         format!("{variable}={value}"),
-        format!("Variable {variable} sends requests for {} to the proxy {value}, which does not serve them: {what}.", target.host),
+        format!(
+            "Variable {variable} sends requests for {} to the proxy {value}, which does not serve them: {what}.",
+            target.host
+        ),
     )
     .seen(what, format!("the request by way of {value}"))
     .seen("the same request without the proxy is served", "the request sent directly")

@@ -88,13 +88,17 @@ fn named(round: &Round<'_>, odd: &Oddity, hop: IpAddr, list: &str) -> Finding {
         finding = finding.seen(because.clone(), "ARP/NDP and echo probes");
     }
     if vip {
-        finding = finding.seen(format!("the server has {hop} as a single address beside its own"), "netlink RTM_GETADDR on the server");
+        finding = finding.seen(
+            format!("the server has {hop} as a single address beside its own"),
+            "netlink RTM_GETADDR on the server",
+        );
     }
     for fix in &odd.fix {
         finding = finding.fix(fix.clone(), String::new(), String::new());
     }
     if odd.fix.is_empty() {
-        finding = finding.fix(format!("take {hop} off the station that should not have it"), String::new(), String::new());
+        finding =
+            finding.fix(format!("take {hop} off the station that should not have it"), String::new(), String::new());
     }
     let sure = if odd.confidence == Sure::Proven || vip { Confidence::Proven } else { Confidence::Likely };
     finding.but(sure, also, None)
@@ -105,9 +109,10 @@ fn vip_of_the_server(round: &Round<'_>, hop: IpAddr) -> bool {
     let Some(server) = &round.known.server else { return false };
     let Some(owner) = server.owns(hop) else { return false };
     let single = owner.prefix_len == if hop.is_ipv4() { 32 } else { 128 };
-    let beside = server.end.facts.addresses.iter().flatten().any(|other| {
-        other.index == owner.index && other.address != hop && other.address.is_ipv4() == hop.is_ipv4()
-    });
+    let beside =
+        server.end.facts.addresses.iter().flatten().any(|other| {
+            other.index == owner.index && other.address != hop && other.address.is_ipv4() == hop.is_ipv4()
+        });
     single && beside
 }
 

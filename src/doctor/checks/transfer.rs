@@ -81,7 +81,8 @@ fn tally(known: &Evidence<'_>, direction: Direction) -> Option<Tally> {
     };
     let sent = segments(known, from?, direction)?;
     let mut tally = Tally { sent: sent.len(), ..Tally::default() };
-    tally.again = sent.iter().enumerate().filter(|(at, one)| sent[..*at].iter().any(|before| one.is_in(before))).count();
+    tally.again =
+        sent.iter().enumerate().filter(|(at, one)| sent[..*at].iter().any(|before| one.is_in(before))).count();
     if let Some(arrived) = to.and_then(|to| segments(known, to, direction)) {
         // Copies are counted, not matched: each sending of an octet needs an arrival of its own.
         let lost = |(at, one): (usize, &Segment)| {
@@ -91,9 +92,8 @@ fn tally(known: &Evidence<'_>, direction: Direction) -> Option<Tally> {
         tally.lost = Some(sent.iter().enumerate().filter(|one| lost(*one)).count());
         let never = sent.iter().filter(|one| !one.syn && !arrived.iter().any(|other| one.is_in(other)));
         tally.never = never.map(|one| one.length).min();
-        let recovered = |(at, one): &(usize, &Segment)| {
-            lost((*at, one)) && arrived.iter().any(|other| one.is_in(other))
-        };
+        let recovered =
+            |(at, one): &(usize, &Segment)| lost((*at, one)) && arrived.iter().any(|other| one.is_in(other));
         tally.recovered = sent.iter().enumerate().filter(recovered).count();
         tally.arrived_largest = arrived.iter().map(|one| one.length).max().unwrap_or(0);
     }
@@ -134,7 +134,10 @@ pub(super) fn stopped(round: &Round<'_>) -> Option<Finding> {
             format!("Something between the hosts takes data from the {from} to the {to}, though the handshake passed."),
         )
         .seen(
-            format!("{} left the {from} with data, {lost} of them did not arrive at the {to}", several(sent as u64, "segment")),
+            format!(
+                "{} left the {from} with data, {lost} of them did not arrive at the {to}",
+                several(sent as u64, "segment")
+            ),
             "captures on both ends",
         )
         .but(
@@ -144,7 +147,7 @@ pub(super) fn stopped(round: &Round<'_>) -> Option<Finding> {
         );
         return Some(finding);
     }
-    gap(round)
+    gap(round).filter(|_| resent(known).is_none() && !muddle(known))
 }
 
 /// Packets above a size vanish without a word.
@@ -156,7 +159,8 @@ fn too_large(round: &Round<'_>, direction: Direction) -> Option<Finding> {
     // With the client alone its own probes stand for both directions: paths are alike more often than not.
     let measured = if from_server && of(true).next().is_none() { false } else { from_server };
     let fits = of(measured).filter(|probe| probe.answered).map(|probe| probe.length).max();
-    let fails: Vec<_> = of(measured).filter(|probe| !probe.answered && fits.is_some_and(|fits| probe.length > fits)).collect();
+    let fails: Vec<_> =
+        of(measured).filter(|probe| !probe.answered && fits.is_some_and(|fits| probe.length > fits)).collect();
     let smallest = fails.iter().map(|probe| probe.length).min();
     let silent = fails.iter().all(|probe| probe.told.is_none());
     let tally = tally(known, direction);
@@ -232,12 +236,10 @@ fn gap(round: &Round<'_>) -> Option<Finding> {
             Code::PathMtuBlackhole,
             Where::Path,
             "the path from the server to the client".to_owned(),
-            "Large packets of the answer vanish on the way; a smaller one that was sent behind them arrived.".to_owned(),
+            "Large packets of the answer vanish on the way; a smaller one that was sent behind them arrived."
+                .to_owned(),
         )
-        .seen(
-            format!("a segment with {later} octets of data came, those before it never did"),
-            "capture on the client",
-        )
+        .seen(format!("a segment with {later} octets of data came, those before it never did"), "capture on the client")
         .but(Confidence::Likely, &[Code::PathLoss, Code::FwPathDrop], Some(with_both_ends(known))),
     )
 }
@@ -265,9 +267,10 @@ pub(super) fn full(round: &Round<'_>) -> Option<Finding> {
         let local = known.exchange()?.local?;
         sockets.iter().find(|socket| socket.local_port == port && socket.remote_port == local.port())
     });
-    let who = owner.map_or_else(|| format!("Server {target}:{port}"), |socket| {
-        format!("Process {} on the server", super::server_socket::owner(socket))
-    });
+    let who = owner.map_or_else(
+        || format!("Server {target}:{port}"),
+        |socket| format!("Process {} on the server", super::server_socket::owner(socket)),
+    );
     Some(
         Finding::new(
             Code::TcpZeroWindow,
@@ -275,11 +278,21 @@ pub(super) fn full(round: &Round<'_>) -> Option<Finding> {
             format!("the receive buffer of {target}:{port}"),
             format!("{who} does not read what it is sent: its receive buffer is full and stays full."),
         )
-        .seen(format!("{} of the server had window 0, the last one too", several(zero as u64, "segment")), "capture on the client")
+        .seen(
+            format!("{} of the server had window 0, the last one too", several(zero as u64, "segment")),
+            "capture on the client",
+        )
         .seen_if(owner.map(|socket| {
-            Observation::new(format!("Recv-Q {} of the connection is not read", socket.recv_queue), "sock_diag on the server")
+            Observation::new(
+                format!("Recv-Q {} of the connection is not read", socket.recv_queue),
+                "sock_diag on the server",
+            )
         }))
-        .fix("find out why the process does not read: what it waits for, or a reader that is too slow", String::new(), String::new()),
+        .fix(
+            "find out why the process does not read: what it waits for, or a reader that is too slow",
+            String::new(),
+            String::new(),
+        ),
     )
 }
 
@@ -309,9 +322,10 @@ fn resent(known: &Evidence<'_>) -> Option<String> {
         let tally = tally(known, direction)?;
         let (from, to) = way(direction);
         match (tally.lost, tally.again) {
-            (Some(lost), _) if lost > 0 => {
-                Some(format!("{lost} of {} from the {from} did not arrive at the {to}", several(tally.sent as u64, "segment")))
-            }
+            (Some(lost), _) if lost > 0 => Some(format!(
+                "{lost} of {} from the {from} did not arrive at the {to}",
+                several(tally.sent as u64, "segment")
+            )),
             (None, again) if again > 0 => Some(format!("the {from} sent {} again", several(again as u64, "segment"))),
             _ => None,
         }
@@ -337,10 +351,7 @@ fn lossy(round: &Round<'_>, connect_ms: f64, http: Option<&HttpReport>) -> Optio
 pub(super) fn lossy_alone(round: &Round<'_>) -> Option<Finding> {
     let known = round.known;
     let again = resent(known);
-    let muddle = known.trial().is_some_and(|trial| {
-        let fits = trial.sizes.iter().filter(|probe| probe.answered).map(|probe| probe.length).max();
-        trial.sizes.iter().any(|probe| !probe.answered && fits.is_some_and(|fits| probe.length < fits))
-    });
+    let muddle = muddle(known);
     let holes = segments(known, &known.client, Direction::Reply).map_or(0_usize, |came| {
         let mut next = None;
         let mut holes = 0;
@@ -365,7 +376,10 @@ pub(super) fn lossy_alone(round: &Round<'_>) -> Option<Finding> {
     }
     if holes + copies > 0 {
         finding = finding.seen(
-            format!("the server's data came with {} in it, {copies} of its segments came twice", several(holes as u64, "hole")),
+            format!(
+                "the server's data came with {} in it, {copies} of its segments came twice",
+                several(holes as u64, "hole")
+            ),
             "capture on the client",
         );
     }
@@ -373,6 +387,14 @@ pub(super) fn lossy_alone(round: &Round<'_>) -> Option<Finding> {
         finding = finding.seen("echoes of some sizes were answered, smaller ones were not", "probes from the client");
     }
     Some(finding.but(Confidence::Likely, &[Code::AppSlow, Code::PathMtuBlackhole], Some(with_both_ends(known))))
+}
+
+/// Whether echoes of some sizes were answered and smaller ones were not.
+fn muddle(known: &Evidence<'_>) -> bool {
+    known.trial().is_some_and(|trial| {
+        let fits = trial.sizes.iter().filter(|probe| probe.answered).map(|probe| probe.length).max();
+        trial.sizes.iter().any(|probe| !probe.answered && fits.is_some_and(|fits| probe.length < fits))
+    })
 }
 
 /// A path that loses packets.
@@ -417,7 +439,10 @@ fn far(round: &Round<'_>, connect_ms: f64) -> Option<Finding> {
     )
     .seen(format!("the handshake, which kernels answer at once, took {connect_ms:.0} ms"), "connect(2) on the client")
     .seen_if(held_by_server(known).map(|ms| {
-        Observation::new(format!("the server's kernel answered the SYN {ms:.1} ms after it came"), "capture on the server")
+        Observation::new(
+            format!("the server's kernel answered the SYN {ms:.1} ms after it came"),
+            "capture on the server",
+        )
     }))
     .fix("find the hop where the time goes: reachwhy trace --live", String::new(), String::new());
     let confidence = if captured.is_some() { Confidence::Proven } else { Confidence::Likely };
@@ -446,10 +471,21 @@ fn late(round: &Round<'_>, http: &HttpReport, rtt_ms: f64) -> Option<Finding> {
                 Code::AppSlow,
                 Where::Server,
                 format!("GET {} on {who}", target.path),
-                format!("Service {who} takes {:.1} s to begin its answer to GET {}; the network is fine.", first / 1e3, target.path),
+                format!(
+                    "Service {who} takes {:.1} s to begin its answer to GET {}; the network is fine.",
+                    first / 1e3,
+                    target.path
+                ),
             )
-            .seen(format!("the first octet came {first:.0} ms after the request, with a round trip of {rtt_ms:.1} ms"), "HTTP answer")
-            .fix("look at what the service does in that time: its log, its database, its own calls", String::new(), String::new())
+            .seen(
+                format!("the first octet came {first:.0} ms after the request, with a round trip of {rtt_ms:.1} ms"),
+                "HTTP answer",
+            )
+            .fix(
+                "look at what the service does in that time: its log, its database, its own calls",
+                String::new(),
+                String::new(),
+            )
             .but(if acked { Confidence::Proven } else { Confidence::Likely }, &[], None),
         );
     }

@@ -115,12 +115,19 @@ impl Desk {
                 })
             });
             let reports = self.probe(&side);
-            (talk.and_then(|talk| talk.join().ok()), reports, others.and_then(|others| others.join().ok()), by_proxy.and_then(|by| by.join().ok()))
+            (
+                talk.and_then(|talk| talk.join().ok()),
+                reports,
+                others.and_then(|others| others.join().ok()),
+                by_proxy.and_then(|by| by.join().ok()),
+            )
         });
-        let by_proxy = by_proxy.map(|report| ByProxy { variable: String::new(), value: String::new(), report: Some(report) });
+        let by_proxy =
+            by_proxy.map(|report| ByProxy { variable: String::new(), value: String::new(), report: Some(report) });
         let report = held.as_ref().map(|held| held.report.clone());
         self.held = held;
-        let asked = plan.neighbour.as_ref().and_then(|spec| Some((spec, reports.iter().find(|one| one.id == spec.id)?)));
+        let asked =
+            plan.neighbour.as_ref().and_then(|spec| Some((spec, reports.iter().find(|one| one.id == spec.id)?)));
         let stations = asked.map(|(spec, report)| super::stations::look(spec, report)).unwrap_or_default();
         let mut take = |spec: &Option<ProbeSpec>| {
             let id = spec.as_ref()?.id;
@@ -129,7 +136,17 @@ impl Desk {
         };
         let (neighbour, echo) = (take(&plan.neighbour), take(&plan.echo));
         let others = others.unwrap_or_default();
-        Trial { exchange: report, neighbour, echo, again: None, hops: Vec::new(), others, by_proxy, stations, sizes: Vec::new() }
+        Trial {
+            exchange: report,
+            neighbour,
+            echo,
+            again: None,
+            hops: Vec::new(),
+            others,
+            by_proxy,
+            stations,
+            sizes: Vec::new(),
+        }
     }
 
     fn probe(&mut self, specs: &[ProbeSpec]) -> Vec<ProbeReport> {

@@ -7,8 +7,8 @@
 pub mod agent;
 mod link;
 mod names;
-mod stations;
 pub mod protocol;
+mod stations;
 
 use std::fmt;
 use std::str::FromStr;

@@ -28,20 +28,15 @@ pub(super) fn look(spec: &ProbeSpec, report: &ProbeReport) -> Vec<Finding> {
         return Vec::new();
     }
     let (interface, target, source) = match &spec.kind {
-        ProbeKind::Arp { interface, target, source } => {
-            (interface, IpAddr::V4(*target), source.map(IpAddr::V4))
-        }
-        ProbeKind::Ndp { interface, target, source } => {
-            (interface, IpAddr::V6(*target), source.map(IpAddr::V6))
-        }
+        ProbeKind::Arp { interface, target, source } => (interface, IpAddr::V4(*target), source.map(IpAddr::V4)),
+        ProbeKind::Ndp { interface, target, source } => (interface, IpAddr::V6(*target), source.map(IpAddr::V6)),
         _ => return Vec::new(),
     };
     closer(interface, target, source).unwrap_or_default()
 }
 
 fn closer(interface: &str, target: IpAddr, source: Option<IpAddr>) -> Option<Vec<Finding>> {
-    let facts =
-        gather(&GatherOptions::only([Part::Links, Part::Addresses, Part::Routes, Part::Neighbours]));
+    let facts = gather(&GatherOptions::only([Part::Links, Part::Addresses, Part::Routes, Part::Neighbours]));
     let link = facts.link(interface)?;
     let own: Vec<IpAddr> =
         facts.addresses.iter().flatten().filter(|one| one.interface == interface).map(|one| one.address).collect();

@@ -14,11 +14,11 @@ pub fn server(args: &[&str]) -> ServiceSpec {
     ServiceSpec { host: "server".to_owned(), ..api(args) }
 }
 
-fn run(on: &str, command: &str) -> Step {
+pub(super) fn run(on: &str, command: &str) -> Step {
     Step { on: on.to_owned(), change: Change::Command(command.to_owned()) }
 }
 
-fn restart(args: &[&str]) -> Vec<Step> {
+pub(super) fn restart(args: &[&str]) -> Vec<Step> {
     let on = "api".to_owned();
     vec![
         Step { on: on.clone(), change: Change::Stop("data-api".to_owned()) },
@@ -70,6 +70,7 @@ pub fn all() -> Vec<Fault> {
     all.extend(routes());
     all.extend(firewalls());
     all.extend(services());
+    all.extend(super::upper::all());
     all
 }
 
@@ -79,7 +80,7 @@ pub fn named(name: &str) -> Option<Fault> {
 }
 
 #[allow(clippy::too_many_arguments, reason = "a row of the table of faults, not a function with options")]
-fn fault(
+pub(super) fn fault(
     name: &'static str,
     cause: &'static str,
     cause_alone: &'static [&'static str],

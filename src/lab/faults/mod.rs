@@ -2,6 +2,7 @@
 //! what a diagnosis should call it. Data only; [`Lab::inject`] and [`Lab::undo`] carry the steps out.
 
 mod catalogue;
+mod upper;
 
 use serde::Serialize;
 
@@ -27,6 +28,13 @@ pub enum Change {
     Pause(String),
     /// It goes on.
     Resume(String),
+    /// The host's own copy of a file (`hosts`, `resolv.conf`, `nsswitch.conf`) is given this text.
+    File {
+        /// Which.
+        name: &'static str,
+        /// The whole text.
+        text: String,
+    },
     /// Nothing; the lab goes on when this link works.
     Wait(String),
 }
@@ -85,6 +93,9 @@ impl Step {
             Change::Start(spec) => spec.command(),
             Change::Pause(name) => format!("kill -STOP (the process of {name})"),
             Change::Resume(name) => format!("kill -CONT (the process of {name})"),
+            Change::File { name, text } => {
+                format!("/etc/{name}: {}", text.trim_end().lines().collect::<Vec<_>>().join(" / "))
+            }
             Change::Wait(dev) => format!("wait until {dev} works"),
         }
     }
@@ -102,6 +113,7 @@ impl Lab {
             Change::Start(spec) => self.start_service(spec),
             Change::Pause(name) => self.signal_service(name, nix::sys::signal::Signal::SIGSTOP),
             Change::Resume(name) => self.signal_service(name, nix::sys::signal::Signal::SIGCONT),
+            Change::File { name, text } => self.write_file(&step.on, name, text),
             Change::Wait(dev) => self.wait_for_link(&step.on, dev),
         }
     }

@@ -22,7 +22,7 @@ pub struct HttpOptions {
     /// Address to listen on; repeatable
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: Vec<SocketAddr>,
-    /// What /data answers: a status, ok, hang, deaf, close, reset, torn, truncated, chunked, garbage, delay=MS
+    /// What /data answers: a status, ok, hang, deaf, close, reset, torn, truncated, misframed, chunked, garbage, delay=MS, octets=N
     #[arg(long, default_value = "ok")]
     pub answer: Answer,
     /// The process's name
@@ -49,6 +49,10 @@ pub enum Answer {
     Torn,
     /// The body is shorter than announced.
     Truncated,
+    /// The body is longer than announced: a second answer runs into the first.
+    Misframed,
+    /// 200, with a body of so many octets.
+    Octets(usize),
     /// 200 in chunks.
     Chunked,
     /// Octets that are not HTTP.
@@ -63,6 +67,10 @@ impl FromStr for Answer {
             let millis = millis.parse().map_err(|_| format!("`{millis}` is no number of milliseconds"))?;
             return Ok(Self::Delay(Duration::from_millis(millis)));
         }
+        if let Some(octets) = text.strip_prefix("octets=") {
+            let octets = octets.parse().map_err(|_| format!("`{octets}` is no number of octets"))?;
+            return Ok(Self::Octets(octets));
+        }
         Ok(match text {
             "ok" => Self::Status(200),
             "hang" => Self::Hang,
@@ -71,6 +79,7 @@ impl FromStr for Answer {
             "reset" => Self::Reset,
             "torn" => Self::Torn,
             "truncated" => Self::Truncated,
+            "misframed" => Self::Misframed,
             "chunked" => Self::Chunked,
             "garbage" => Self::Garbage,
             code => Self::Status(
@@ -182,6 +191,20 @@ pub(super) fn converse<S: Read + Write>(
                 return reset(stream);
             }
             Answer::Truncated => return announce_too_much(stream),
+            Answer::Misframed => {
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{DATA}", DATA.len());
+                stream.write_all(format!("{answer}{answer}").as_bytes())?;
+            }
+            Answer::Octets(octets) => {
+                stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").as_bytes())?;
+                let block = [b'x'; 4096];
+                let mut left = octets;
+                while left > 0 {
+                    let here = left.min(block.len());
+                    stream.write_all(&block[..here])?;
+                    left -= here;
+                }
+            }
             Answer::Chunked => {
                 stream.write_all(
                     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
