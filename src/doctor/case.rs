@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::target::Target;
 use crate::arp::judge::Finding;
 use crate::dns::report::Connect;
+use crate::host::drops::KernelDrop;
 use crate::host::{HostFacts, Neighbour, RouteAnswer, RulesetDump, RungCount, SocketFact};
 use crate::probe::exchange::ExchangeReport;
 use crate::probe::{CapturedFrame, ProbeReport};
@@ -102,6 +103,10 @@ pub struct Watch {
     pub frames_lost: u64,
     /// Facts from the end of the trial, while the connection was still held.
     pub after: Option<After>,
+    /// What the kernel dropped on the whole machine while one more packet was sent after the trial; `None` where it
+    /// could not be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drops: Option<Vec<KernelDrop>>,
     /// What was put into the host to look, and that it was removed.
     pub changed: Vec<String>,
     /// What could not be watched, and why.

@@ -9,9 +9,10 @@ use super::evidence::is_echo_reply;
 use super::target::{Scheme, Target};
 use super::vantage::protocol::{Answer, Ask, TryPlan};
 use super::vantage::{Agent, AgentError, agent::SLACK};
+use crate::host::drops::KernelDrop;
 use crate::host::proxy::{self, ProxyChoice};
 use crate::host::{HostFacts, LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult, Transport};
-use crate::probe::exchange::{ExchangePlan, HttpEnd, HttpReport, HttpRequest, Outcome};
+use crate::probe::exchange::{ExchangePlan, HttpEnd, HttpReport, HttpRequest, Outcome, udp_question};
 use crate::probe::{PathMethod, PathProbe, ProbeKind, ProbeReport, ProbeSpec, ReplyKind};
 use crate::wire::TcpFlags;
 
@@ -40,6 +41,7 @@ const MAX_TTL: u8 = 16;
 const NEIGHBOUR: u32 = 1;
 const ECHO: u32 = 2;
 const AGAIN: u32 = 3;
+const MORE: u32 = 4;
 const FIRST_HOP: u32 = 100;
 
 /// Gathers the case of `target`, from `client`, with `server` as the other end where it is given.
@@ -141,6 +143,13 @@ pub fn examine(
     if let (Some(server), Some(end)) = (server.as_deref_mut(), server_end.as_mut()) {
         end.watch = seen(server)?;
     }
+    let unconnected = trial.exchange.as_ref().is_some_and(|exchange| exchange.connect != Outcome::Done);
+    if unconnected {
+        for agent in std::iter::once(&mut *client).chain(server.as_deref_mut()) {
+            agent.send(&Ask::WatchDrops)?;
+            agent.wait(LOOK)?;
+        }
+    }
     let refused = matches!(trial.exchange.as_ref().map(|exchange| &exchange.connect), Some(Outcome::Error { .. }));
     if let (true, None, Some(exchange)) = (refused, &client_end.watch.frames, &plan.exchange)
         && exchange.transport == Transport::Tcp
@@ -154,9 +163,20 @@ pub fn examine(
         progress("asking how far packets come");
         let mut specs = hops(target, address, &client_end);
         specs.push(echo(address));
+        specs.extend(one_more(target, address));
         let mut reports = probe(client, specs)?;
         trial.echo = reports.iter().position(|report| report.id == ECHO).map(|at| reports.remove(at));
+        reports.retain(|report| report.id != MORE);
         trial.hops = reports;
+    }
+    if unconnected {
+        if trial.hops.is_empty() && trial.echo.is_none() {
+            probe(client, one_more(target, address).into_iter().collect())?;
+        }
+        client_end.watch.drops = dropped(client)?;
+        if let (Some(server), Some(end)) = (server.as_deref_mut(), server_end.as_mut()) {
+            end.watch.drops = dropped(server)?;
+        }
     }
     let stopped = |http: &HttpReport| http.end == HttpEnd::Timeout;
     if trial.exchange.as_ref().and_then(|exchange| exchange.http.as_ref()).is_some_and(stopped) {
@@ -165,6 +185,10 @@ pub fn examine(
         if let (Some(server), Some(end), Some(source)) = (server.as_deref_mut(), server_end.as_ref(), source) {
             trial.sizes.extend(sizes(server, Some(address), source, end, true)?);
         }
+    }
+    client.send(&Ask::Remove)?;
+    if let Some(server) = server.as_deref_mut() {
+        server.send(&Ask::Remove)?;
     }
     client_end.watch.changed = removed(client)?;
     if let (Some(server), Some(end)) = (server, server_end.as_mut()) {
@@ -273,6 +297,23 @@ fn probe(agent: &mut Agent, specs: Vec<ProbeSpec>) -> Result<Vec<ProbeReport>, A
     }
 }
 
+/// The packet that opens the conversation, once more.
+fn one_more(target: &Target, address: IpAddr) -> Option<ProbeSpec> {
+    let port = target.port?;
+    let kind = match target.scheme {
+        Scheme::Udp => ProbeKind::udp(address, port, udp_question(port)),
+        _ => ProbeKind::syn(address, port),
+    };
+    Some(ProbeSpec::new(MORE, kind).timeout(Duration::from_millis(250)))
+}
+
+fn dropped(agent: &mut Agent) -> Result<Option<Vec<KernelDrop>>, AgentError> {
+    match agent.ask(&Ask::Drops, LOOK)? {
+        Answer::Dropped(drops) => Ok(drops),
+        other => Err(unexpected(agent, &other)),
+    }
+}
+
 /// Sizes that borders lie between: Ethernet's, tunnels', the least that IPv6 allows, the least that IPv4 takes.
 const SIZES: [u16; 7] = [1500, 1492, 1450, 1400, 1300, 1280, 576];
 
@@ -326,7 +367,7 @@ fn sizes(
 }
 
 fn removed(agent: &mut Agent) -> Result<Vec<String>, AgentError> {
-    match agent.ask(&Ask::Remove, LOOK)? {
+    match agent.wait(LOOK)? {
         Answer::Removed { changed } => Ok(changed),
         other => Err(unexpected(agent, &other)),
     }

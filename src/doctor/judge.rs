@@ -2,7 +2,7 @@
 
 use super::case::{Case, End};
 use super::causes::Code;
-use super::checks::Round;
+use super::checks::{Round, drops};
 use super::diagnosis::{Diagnosis, RootCause, Rung, Status, Verdict};
 use super::evidence::{Direction, Evidence, Side};
 
@@ -21,7 +21,7 @@ pub fn judge(case: &Case) -> Diagnosis {
         // Nothing failed and nothing was reached: what was not seen is not ok.
         (None, ..) => Verdict::Unknown,
     };
-    let finding = round.finding;
+    let finding = round.finding.map(|finding| drops::corroborate(&known, finding));
     let also_possible = finding.as_ref().map(|finding| finding.also.clone()).unwrap_or_default();
     let next = finding.as_ref().and_then(|finding| finding.next.clone());
     let ruled_out = round.ruled_out;

@@ -4,6 +4,7 @@
 //! [`HostFacts::unseen`] says why; it is never an empty list.
 
 pub mod counters;
+pub mod drops;
 pub mod fib;
 mod firewall;
 pub mod hosts;

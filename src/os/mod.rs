@@ -10,6 +10,7 @@ pub mod capture_file;
 pub mod clock;
 pub mod counters;
 pub mod dns;
+pub mod drops;
 pub mod errno;
 pub mod exchange;
 pub mod files;

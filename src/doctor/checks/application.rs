@@ -194,10 +194,10 @@ fn no_response(round: &Round<'_>, report: &HttpReport) -> Finding {
     if let Some(finding) = filtered(round) {
         return finding.seen_if(Some(waited));
     }
-    if let Some(server) = &known.server {
-        if let Some(finding) = stuck(round, server) {
-            return finding.seen_if(Some(waited));
-        }
+    if let Some(server) = &known.server
+        && let Some(finding) = stuck(round, server)
+    {
+        return finding.seen_if(Some(waited));
     }
     let by_path = || transfer::stopped(round).or_else(|| transfer::lossy_alone(round));
     if let Some(finding) = transfer::full(round).or_else(by_path) {

@@ -5,6 +5,7 @@ mod address;
 mod application;
 mod balancer;
 mod client_firewall;
+pub(crate) mod drops;
 mod firewall;
 mod gateway;
 mod link;

@@ -41,6 +41,11 @@ impl Segment {
     }
 }
 
+/// Whether a sequence number comes after another (RFC 9293 §3.4).
+const fn after(a: u32, b: u32) -> bool {
+    a != b && a.wrapping_sub(b) < 1 << 31
+}
+
 /// The segments of a direction that a side sent (or got); `None` without a whole capture.
 fn segments(known: &Evidence<'_>, side: &Side<'_>, direction: Direction) -> Option<Vec<Segment>> {
     if side.end.watch.frames_lost > 0 {
@@ -356,11 +361,11 @@ pub(super) fn lossy_alone(round: &Round<'_>) -> Option<Finding> {
         let mut next = None;
         let mut holes = 0;
         for one in came {
-            if next.is_some_and(|next: u32| one.seq.wrapping_sub(next) as i32 > 0) {
+            if next.is_some_and(|next: u32| after(one.seq, next)) {
                 holes += 1;
             }
             let end = one.seq.wrapping_add(u32::try_from(one.length).unwrap_or(0)).wrapping_add(u32::from(one.syn));
-            next = Some(next.map_or(end, |next: u32| if end.wrapping_sub(next) as i32 > 0 { end } else { next }));
+            next = Some(next.map_or(end, |next: u32| if after(end, next) { end } else { next }));
         }
         holes
     });

@@ -9,6 +9,7 @@ use crate::doctor::case::{After, ByProxy, Trial, Watch};
 use crate::host::{LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult};
 use crate::os;
 use crate::os::capture::Capture;
+use crate::os::drops::DropWatch;
 use crate::os::exchange::Held;
 use crate::os::gather::Part;
 use crate::os::netlink::NetlinkError;
@@ -33,6 +34,8 @@ struct Desk {
     unseen: Vec<String>,
     changed: Vec<String>,
     held: Option<Held>,
+    drops: Option<DropWatch>,
+    traced: Vec<String>,
 }
 
 /// Answers questions until the input ends.
@@ -71,6 +74,16 @@ impl Desk {
             Ask::Try(plan) => Answer::Trial(Box::new(self.try_it(*plan))),
             Ask::Probe { specs } => Answer::Probed(self.probe(&specs)),
             Ask::Seen => Answer::Seen(Box::new(self.seen())),
+            Ask::WatchDrops => {
+                // It takes more rights than anything else here, and other evidence stands in for it.
+                self.drops = DropWatch::start().ok();
+                Answer::Done
+            }
+            Ask::Drops => {
+                let watch = self.drops.take();
+                self.traced.extend(watch.as_ref().map(|watch| watch.name().to_owned()));
+                Answer::Dropped(watch.map(DropWatch::finish))
+            }
             Ask::Remove => Answer::Removed { changed: self.remove() },
         }
     }
@@ -154,7 +167,7 @@ impl Desk {
             return Vec::new();
         }
         // A second owner of an address answers within a link's round trip or two of the first.
-        let options = os::probe::RunOptions { neighbour_grace: Duration::from_millis(60), ..Default::default() };
+        let options = os::probe::RunOptions { neighbour_grace: Duration::from_millis(25), ..Default::default() };
         // One kind that needs a privilege we lack must not take the others with it.
         let mut reports = Vec::new();
         match os::probe::run(specs.to_vec(), &options, &mut |_| {}) {
@@ -205,6 +218,7 @@ impl Desk {
                 neighbours: facts.neighbours,
                 firewall: facts.firewall,
             }),
+            drops: None,
             changed: Vec::new(),
             unseen: self.unseen.clone(),
         }
@@ -212,10 +226,16 @@ impl Desk {
 
     fn remove(&mut self) -> Vec<String> {
         self.held = None;
-        self.capture = None;
+        self.drops = None;
         let mut changed = std::mem::take(&mut self.changed);
-        if let Some(ladder) = self.ladder.take() {
-            let fate = match ladder.remove() {
+        let (capture, ladder) = (self.capture.take(), self.ladder.take());
+        // Each waits for the kernel to be done with it (RCU), so they wait together.
+        let removed = std::thread::scope(|scope| {
+            scope.spawn(move || drop(capture));
+            ladder.map(Ladder::remove)
+        });
+        if let Some(removed) = removed {
+            let fate = match removed {
                 Ok(()) => "removed again".to_owned(),
                 Err(error) => format!("it could not be removed ({error}) and goes when the agent ends"),
             };
@@ -223,6 +243,7 @@ impl Desk {
                 *change = format!("{change}; {fate}");
             }
         }
+        changed.extend(self.traced.drain(..).map(|name| format!("added the tracing instance {name}; removed again")));
         changed
     }
 }

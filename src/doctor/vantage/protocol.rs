@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::doctor::case::{Resolution, Trial, Watch};
+use crate::host::drops::KernelDrop;
 use crate::host::{HostFacts, LadderSpec, RouteAnswer};
 use crate::probe::exchange::ExchangePlan;
 use crate::probe::{ProbeReport, ProbeSpec};
@@ -43,6 +44,10 @@ pub enum Ask {
         /// The probes.
         specs: Vec<ProbeSpec>,
     },
+    /// Has the kernel name the packets it drops from now on. Answered by [`Answer::Done`].
+    WatchDrops,
+    /// Which it dropped; ends the watch. Answered by [`Answer::Dropped`].
+    Drops,
     /// Takes everything down. Answered by [`Answer::Removed`].
     Remove,
 }
@@ -90,6 +95,8 @@ pub enum Answer {
     Seen(Box<Watch>),
     /// What came of the probes; those that could not be sent are missing.
     Probed(Vec<ProbeReport>),
+    /// What the kernel dropped, all over the machine; `None` where it could not be asked.
+    Dropped(Option<Vec<KernelDrop>>),
     /// What had been put up is gone.
     Removed {
         /// What it was.
