@@ -143,11 +143,16 @@ pub fn examine(
     if let (Some(server), Some(end)) = (server.as_deref_mut(), server_end.as_mut()) {
         end.watch = seen(server)?;
     }
-    let unconnected = trial.exchange.as_ref().is_some_and(|exchange| exchange.connect != Outcome::Done);
-    if unconnected {
+    // Routers say only so often that they have no way: a host that was told already is not asked about again.
+    let silent = trial.exchange.as_ref().is_some_and(|exchange| match &exchange.connect {
+        Outcome::Done => false,
+        Outcome::Timeout => true,
+        Outcome::Error { errno } => errno == "ECONNREFUSED",
+    });
+    let mut watched = false;
+    if silent {
         for agent in std::iter::once(&mut *client).chain(server.as_deref_mut()) {
-            agent.send(&Ask::WatchDrops)?;
-            agent.wait(LOOK)?;
+            watched |= matches!(agent.ask(&Ask::WatchDrops, LOOK)?, Answer::Watching(true));
         }
     }
     let refused = matches!(trial.exchange.as_ref().map(|exchange| &exchange.connect), Some(Outcome::Error { .. }));
@@ -163,13 +168,13 @@ pub fn examine(
         progress("asking how far packets come");
         let mut specs = hops(target, address, &client_end);
         specs.push(echo(address));
-        specs.extend(one_more(target, address));
+        specs.extend(one_more(target, address).filter(|_| watched));
         let mut reports = probe(client, specs)?;
         trial.echo = reports.iter().position(|report| report.id == ECHO).map(|at| reports.remove(at));
         reports.retain(|report| report.id != MORE);
         trial.hops = reports;
     }
-    if unconnected {
+    if watched {
         if trial.hops.is_empty() && trial.echo.is_none() {
             probe(client, one_more(target, address).into_iter().collect())?;
         }

@@ -31,6 +31,11 @@ struct Segment {
 }
 
 impl Segment {
+    /// The sequence number behind it.
+    fn end(&self) -> u32 {
+        self.seq.wrapping_add(u32::try_from(self.length).unwrap_or(0)).wrapping_add(u32::from(self.syn))
+    }
+
     /// Whether the other one carries this one's first octet (a SYN: is a SYN too).
     fn is_in(&self, other: &Self) -> bool {
         if self.syn || other.syn {
@@ -86,8 +91,13 @@ fn tally(known: &Evidence<'_>, direction: Direction) -> Option<Tally> {
     };
     let sent = segments(known, from?, direction)?;
     let mut tally = Tally { sent: sent.len(), ..Tally::default() };
-    tally.again =
-        sent.iter().enumerate().filter(|(at, one)| sent[..*at].iter().any(|before| one.is_in(before))).count();
+    let acked = acknowledged(known, direction);
+    let again = |(at, one): &(usize, &Segment)| {
+        let repeated = sent[..*at].iter().any(|before| one.is_in(before));
+        // What is never acknowledged, however often it is sent, is not lost by chance.
+        repeated && (to.is_some() || one.syn || acked.is_some_and(|acked| !after(one.end(), acked)))
+    };
+    tally.again = sent.iter().enumerate().filter(again).count();
     if let Some(arrived) = to.and_then(|to| segments(known, to, direction)) {
         // Copies are counted, not matched: each sending of an octet needs an arrival of its own.
         let lost = |(at, one): (usize, &Segment)| {
@@ -103,6 +113,24 @@ fn tally(known: &Evidence<'_>, direction: Direction) -> Option<Tally> {
         tally.arrived_largest = arrived.iter().map(|one| one.length).max().unwrap_or(0);
     }
     Some(tally)
+}
+
+/// The highest acknowledgement that the sender of this direction got, by the client's capture.
+fn acknowledged(known: &Evidence<'_>, direction: Direction) -> Option<u32> {
+    let acks = known.client.frames.iter().flatten().filter_map(|frame| match &frame.what {
+        Seen::Tcp { ack, flags, .. }
+            if flags.contains(TcpFlags::ACK)
+                && frame.outgoing == (direction == Direction::Reply)
+                && known.is_flow(
+                    frame,
+                    if direction == Direction::Request { Direction::Reply } else { Direction::Request },
+                ) =>
+        {
+            Some(*ack)
+        }
+        _ => None,
+    });
+    acks.reduce(|highest, ack| if after(ack, highest) { ack } else { highest })
 }
 
 fn way(direction: Direction) -> (&'static str, &'static str) {
@@ -364,7 +392,7 @@ pub(super) fn lossy_alone(round: &Round<'_>) -> Option<Finding> {
             if next.is_some_and(|next: u32| after(one.seq, next)) {
                 holes += 1;
             }
-            let end = one.seq.wrapping_add(u32::try_from(one.length).unwrap_or(0)).wrapping_add(u32::from(one.syn));
+            let end = one.end();
             next = Some(next.map_or(end, |next: u32| if after(end, next) { end } else { next }));
         }
         holes

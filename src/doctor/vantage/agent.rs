@@ -77,7 +77,7 @@ impl Desk {
             Ask::WatchDrops => {
                 // It takes more rights than anything else here, and other evidence stands in for it.
                 self.drops = DropWatch::start().ok();
-                Answer::Done
+                Answer::Watching(self.drops.is_some())
             }
             Ask::Drops => {
                 let watch = self.drops.take();

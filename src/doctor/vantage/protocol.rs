@@ -44,7 +44,7 @@ pub enum Ask {
         /// The probes.
         specs: Vec<ProbeSpec>,
     },
-    /// Has the kernel name the packets it drops from now on. Answered by [`Answer::Done`].
+    /// Has the kernel name the packets it drops from now on. Answered by [`Answer::Watching`].
     WatchDrops,
     /// Which it dropped; ends the watch. Answered by [`Answer::Dropped`].
     Drops,
@@ -95,6 +95,8 @@ pub enum Answer {
     Seen(Box<Watch>),
     /// What came of the probes; those that could not be sent are missing.
     Probed(Vec<ProbeReport>),
+    /// Whether that could be done.
+    Watching(bool),
     /// What the kernel dropped, all over the machine; `None` where it could not be asked.
     Dropped(Option<Vec<KernelDrop>>),
     /// What had been put up is gone.
