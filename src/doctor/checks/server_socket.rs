@@ -40,6 +40,12 @@ pub(super) fn check(round: &mut Round<'_>) {
             round.note(Status::Warn, layer, ID, text);
             return;
         }
+        let before = server.end.facts.sockets.iter().flatten().find(|socket| socket.accepts(transport, target, port));
+        if let Some(gone) = before {
+            let text = format!("{} took {target}:{port} before and is gone: it ended while it was asked", owner(gone));
+            round.note(Status::Warn, layer, ID, text);
+            return;
+        }
         let finding = nobody(sockets, transport, target, port);
         let (also, confidence): (&[Code], Confidence) = match arrived {
             Some(_) => (&[], Confidence::Proven),
