@@ -14,6 +14,7 @@ pub mod errno;
 pub mod exchange;
 pub mod files;
 pub mod gather;
+pub mod guard;
 pub mod interrupt;
 pub mod labstate;
 pub mod links;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::protocol::{Answer, Ask, TryPlan};
+use super::remedy::Remedy;
 use crate::doctor::case::{After, Resolution, Trial, Watch};
 use crate::host::{LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult};
 use crate::os;
@@ -28,6 +29,7 @@ struct Desk {
     unseen: Vec<String>,
     changed: Vec<String>,
     held: Option<Held>,
+    remedy: Option<Remedy>,
 }
 
 /// Answers questions until the input ends.
@@ -76,6 +78,16 @@ impl Desk {
             Ask::Probe { specs } => Answer::Probed(self.probe(&specs)),
             Ask::Seen => Answer::Seen(Box::new(self.seen())),
             Ask::Remove => Answer::Removed { changed: self.remove() },
+            Ask::Apply(order) if self.remedy.is_none() => {
+                let (remedy, answer) = Remedy::apply(&order);
+                self.remedy = remedy;
+                answer
+            }
+            Ask::Apply(_) => Answer::Failed { why: "another change is on trial".to_owned() },
+            Ask::Settle { keep } => match self.remedy.take() {
+                Some(remedy) => remedy.settle(keep),
+                None => Answer::Failed { why: "no change is on trial".to_owned() },
+            },
         }
     }
 
@@ -177,6 +189,9 @@ impl Desk {
     fn remove(&mut self) -> Vec<String> {
         self.held = None;
         self.capture = None;
+        // The next round begins with nothing.
+        self.frames.clear();
+        self.unseen.clear();
         let mut changed = std::mem::take(&mut self.changed);
         if let Some(ladder) = self.ladder.take() {
             let fate = match ladder.remove() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Vantage;
 use super::protocol::{Answer, Ask};
+use crate::os::interrupt;
 use crate::os::peer::{Peer, Silence, ask_program, own_program};
 
 /// An agent could not be started, or did not answer.
@@ -36,6 +37,9 @@ pub enum AgentError {
         /// What happened.
         what: String,
     },
+    /// Ctrl-C, or a signal to end.
+    #[error("stopped by a signal")]
+    Interrupted,
 }
 
 impl AgentError {
@@ -43,7 +47,7 @@ impl AgentError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Start { hint, .. } => hint.as_deref(),
-            Self::Failed { .. } | Self::Gone { .. } => None,
+            Self::Failed { .. } | Self::Gone { .. } | Self::Interrupted => None,
         }
     }
 }
@@ -57,6 +61,9 @@ pub struct Agent {
 
 /// How long an agent may take to start: ssh may ask its agent, resolve names, jump hosts.
 const START: Duration = Duration::from_secs(20);
+
+/// How long a signal may go unnoticed.
+const SLICE: Duration = Duration::from_millis(50);
 
 impl Agent {
     /// Starts reachwhy at the vantage and waits for its greeting.
@@ -144,12 +151,37 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Gone`] when none comes in `patience`, [`AgentError::Failed`] when it is a refusal.
     pub fn wait(&mut self, patience: Duration) -> Result<Answer, AgentError> {
-        let line = self.peer.hear(patience).map_err(|silence| {
-            self.gone(match silence {
-                Silence::Late => "does not answer".to_owned(),
-                Silence::Ended => "has ended".to_owned(),
-            })
-        })?;
+        self.listen(patience, true)
+    }
+
+    /// Asks and waits, whatever signal comes: for what must not be left half done.
+    ///
+    /// # Errors
+    /// As [`Agent::send`] and [`Agent::wait`].
+    pub fn see_through(&mut self, ask: &Ask, patience: Duration) -> Result<Answer, AgentError> {
+        self.send(ask)?;
+        self.listen(patience, false)
+    }
+
+    /// What to say of an answer that is none to the question.
+    pub fn nonsense(&self) -> AgentError {
+        self.gone("gave an answer to another question".to_owned())
+    }
+
+    fn listen(&mut self, patience: Duration, heed: bool) -> Result<Answer, AgentError> {
+        let mut left = patience;
+        let line = loop {
+            if heed && interrupt::asked() {
+                return Err(AgentError::Interrupted);
+            }
+            let slice = left.min(SLICE);
+            match self.peer.hear(slice) {
+                Ok(line) => break line,
+                Err(Silence::Late) if left > slice => left -= slice,
+                Err(Silence::Late) => return Err(self.gone("does not answer".to_owned())),
+                Err(Silence::Ended) => return Err(self.gone("has ended".to_owned())),
+            }
+        };
         match serde_json::from_str(&line) {
             Ok(Answer::Failed { why }) => Err(AgentError::Failed { vantage: self.vantage.to_string(), why }),
             Ok(answer) => Ok(answer),

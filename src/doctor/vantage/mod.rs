@@ -7,6 +7,7 @@
 pub mod agent;
 mod link;
 pub mod protocol;
+mod remedy;
 
 use std::fmt;
 use std::str::FromStr;
