@@ -48,6 +48,9 @@ pub(super) struct DoctorArgs {
     /// Apply the fix where it belongs, try again; keep it if it helps, else take it back
     #[arg(long, conflicts_with_all = ["list_causes", "replay"])]
     verify_fix: bool,
+    /// Over ssh: where reachwhy is not installed, copy it to a temporary place for the time of the look
+    #[arg(long, conflicts_with_all = ["list_causes", "replay"])]
+    push: bool,
     /// Look again and again until it breaks or heals, and tell the changes
     #[arg(long, conflicts_with_all = ["list_causes", "replay", "save", "report", "verify_fix", "fix_check"])]
     watch: bool,

@@ -14,6 +14,7 @@ mod examine;
 mod fix_check;
 mod judge;
 pub mod lessons;
+mod plain;
 mod ruling;
 mod sightings;
 mod target;

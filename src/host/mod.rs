@@ -11,6 +11,7 @@ mod ladder;
 mod link;
 mod names;
 pub mod nsswitch;
+pub mod plain;
 pub mod remedy;
 pub mod resolv;
 mod route;

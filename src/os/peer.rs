@@ -87,6 +87,16 @@ impl Peer {
         input.flush()
     }
 
+    /// Sends octets as they are.
+    ///
+    /// # Errors
+    /// When the child has closed its input.
+    pub fn pour(&mut self, octets: &[u8]) -> io::Result<()> {
+        let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        input.write_all(octets)?;
+        input.flush()
+    }
+
     /// Waits for its next line.
     ///
     /// # Errors

@@ -34,13 +34,17 @@ pub(super) fn target(text: &str) -> anyhow::Result<Target> {
     text.parse().map_err(|error| Failure::usage(error, examples))
 }
 
+fn pushed(vantage: Vantage, push: bool) -> Vantage {
+    if push { vantage.with_push() } else { vantage }
+}
+
 impl Look {
     /// Reads what was asked for; nothing is started yet.
     pub(super) fn new(text: &str, args: &DoctorArgs, global: &Global) -> anyhow::Result<Self> {
         Ok(Self {
             target: target(text)?,
-            from: vantage(&args.from)?,
-            to: args.to.as_deref().map(vantage).transpose()?,
+            from: pushed(vantage(&args.from)?, args.push),
+            to: args.to.as_deref().map(vantage).transpose()?.map(|to| pushed(to, args.push)),
             patience: patience(global),
             agents: None,
             quiet: global.json,
@@ -63,6 +67,13 @@ impl Look {
             Some(agents) => agents,
             None => (Agent::start(&self.from)?, self.to.as_ref().map(Agent::start).transpose()?),
         };
+        if client.is_plain() {
+            return Err(AgentError::Start {
+                vantage: self.from.to_string(),
+                why: "reachwhy is not installed there, and without it nothing can be tried from there".to_owned(),
+                hint: Some("--push copies it there for the time of the look".to_owned()),
+            });
+        }
         let case = examine(&self.target, &mut client, server.as_mut(), self.patience, progress)?;
         self.agents = Some((client, server));
         Ok(case)

@@ -30,14 +30,16 @@ struct Desk {
     changed: Vec<String>,
     held: Option<Held>,
     remedy: Option<Remedy>,
+    /// How this program came here, where it was copied.
+    pushed: Option<String>,
 }
 
 /// Answers questions until the input ends.
 ///
 /// # Errors
 /// When the output closes under it, or the input cannot be read.
-pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()> {
-    let mut desk = Desk::default();
+pub fn serve(input: impl BufRead, mut output: impl Write, pushed: Option<String>) -> std::io::Result<()> {
+    let mut desk = Desk { pushed, ..Desk::default() };
     for line in input.lines() {
         let answer = match serde_json::from_str(&line?) {
             Ok(ask) => desk.answer(ask),
@@ -202,6 +204,7 @@ impl Desk {
                 *change = format!("{change}; {fate}");
             }
         }
+        changed.extend(self.pushed.clone());
         changed
     }
 }

@@ -3,9 +3,10 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::Vantage;
+use super::plain::Plain;
 use super::protocol::{Answer, Ask};
-use crate::os::interrupt;
+use super::{Vantage, push};
+use crate::os::{clock, interrupt};
 use crate::os::peer::{Peer, Silence, ask_program, own_program};
 
 /// An agent could not be started, or did not answer.
@@ -57,6 +58,8 @@ impl AgentError {
 pub struct Agent {
     vantage: Vantage,
     peer: Peer,
+    /// Set where a shell with plain tools stands in for an agent.
+    plain: Option<Plain>,
 }
 
 /// How long an agent may take to start: ssh may ask its agent, resolve names, jump hosts.
@@ -74,13 +77,8 @@ impl Agent {
         let fail = |why: String, hint: Option<String>| AgentError::Start { vantage: vantage.to_string(), why, hint };
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let started = match vantage {
-            Vantage::Ssh { destination, port } => {
-                let mut arguments = words(&["-T", "-o", "BatchMode=yes"]);
-                if let Some(port) = port {
-                    arguments.extend(words(&["-p", &port.to_string()]));
-                }
-                arguments.extend(words(&["--", destination, "reachwhy", "agent"]));
-                Peer::start("ssh", &arguments)
+            Vantage::Ssh { destination, port, push } => {
+                return Self::over_ssh(vantage, destination, *port, *push);
             }
             Vantage::NetNs(name) => own_program().and_then(|me| Peer::start(me, &words(&["agent", "--netns", name]))),
             Vantage::Local => own_program().and_then(|me| Peer::start(me, &words(&["agent"]))),
@@ -98,26 +96,27 @@ impl Agent {
             }
         };
         let peer = started.map_err(|error| fail(format!("cannot start the agent: {error}"), None))?;
-        let mut agent = Self { vantage: vantage.clone(), peer };
+        Self::greet(Self { vantage: vantage.clone(), peer, plain: None })
+    }
+
+    /// Hears who is there.
+    fn greet(mut agent: Self) -> Result<Self, AgentError> {
+        let vantage = agent.vantage.clone();
+        let fail = |why: String, hint: Option<String>| AgentError::Start { vantage: vantage.to_string(), why, hint };
         match agent.ask(&Ask::Hello, START) {
             Ok(Answer::Hello { version, .. }) if version == env!("CARGO_PKG_VERSION") => Ok(agent),
             Ok(Answer::Hello { version, .. }) => Err(fail(
                 format!("reachwhy there is version {version}, here it is {}", env!("CARGO_PKG_VERSION")),
-                Some("install the same version on both hosts".to_owned()),
+                Some("install the same version on both hosts (over ssh: or --push)".to_owned()),
             )),
             _ => {
                 let said = agent.last_words();
-                let hint = match vantage {
+                let hint = match &vantage {
                     Vantage::NetNs(_) if said.contains("(os error 2)") => {
                         Some("`ip netns list` shows the names that exist".to_owned())
                     }
                     Vantage::NetNs(_) => Some("entering a namespace needs root: run it with sudo".to_owned()),
-                    Vantage::Ssh { destination, port } => {
-                        let port = port.map_or(String::new(), |port| format!("-p {port} "));
-                        Some(format!(
-                            "`ssh {port}{destination} reachwhy --version` must work without a password: install reachwhy and a key there"
-                        ))
-                    }
+                    Vantage::Ssh { destination, port, .. } => Some(ssh_hint(destination, *port)),
                     Vantage::Docker(_) => Some("entering a container needs root: run it with sudo".to_owned()),
                     Vantage::Kubectl { namespace, pod } => {
                         let namespace = namespace.as_ref().map_or(String::new(), |name| format!("-n {name} "));
@@ -132,6 +131,51 @@ impl Agent {
         }
     }
 
+    /// Over ssh: reachwhy where it is there, else a copy of it where that is allowed, else the tools
+    /// that are there.
+    fn over_ssh(vantage: &Vantage, destination: &str, port: Option<u16>, push: bool) -> Result<Self, AgentError> {
+        let fail = |why: String, hint: Option<String>| AgentError::Start { vantage: vantage.to_string(), why, hint };
+        let mut arguments: Vec<String> = ["-T", "-o", "BatchMode=yes"].map(str::to_owned).to_vec();
+        if let Some(port) = port {
+            arguments.extend(["-p".to_owned(), port.to_string()]);
+        }
+        // A copy is as new as we are; what is installed there may be older.
+        let installed = if push { "[ \"$(reachwhy --version 2>/dev/null)\" = \"reachwhy VERSION\" ]" } else { "command -v reachwhy >/dev/null 2>&1" };
+        let installed = installed.replace("VERSION", env!("CARGO_PKG_VERSION"));
+        let script = format!("if {installed}; then echo reachwhy-is-here; exec reachwhy agent; fi; echo reachwhy-is-missing; exec sh");
+        arguments.extend(["--".to_owned(), destination.to_owned(), format!("exec sh -c '{script}'")]);
+        let peer = Peer::start("ssh", &arguments).map_err(|error| fail(format!("cannot start ssh: {error}"), None))?;
+        let mut agent = Self { vantage: vantage.clone(), peer, plain: None };
+        // A login shell may greet before.
+        let here = loop {
+            match agent.peer.hear(START).as_deref() {
+                Ok("reachwhy-is-here") => break true,
+                Ok("reachwhy-is-missing") => break false,
+                Ok(_) => {}
+                Err(_) => {
+                    let said = agent.last_words();
+                    let why = if said.is_empty() { "ssh does not answer".to_owned() } else { said };
+                    return Err(fail(why, Some(ssh_hint(destination, port))));
+                }
+            }
+        };
+        if here {
+            return Self::greet(agent);
+        }
+        if push {
+            push::push(&mut agent.peer)
+                .map_err(|why| fail(format!("reachwhy cannot be copied there: {why}"), None))?;
+            return Self::greet(agent);
+        }
+        agent.plain = Some(Plain::new(format!("reachwhy-{:x}", clock::monotonic_ns())));
+        Ok(agent)
+    }
+
+    /// Whether only plain tools look there: it can be asked for facts, and cannot try anything.
+    pub fn is_plain(&self) -> bool {
+        self.plain.is_some()
+    }
+
     /// The vantage it looks from.
     pub fn vantage(&self) -> &Vantage {
         &self.vantage
@@ -142,6 +186,10 @@ impl Agent {
     /// # Errors
     /// [`AgentError::Gone`] when the agent has ended.
     pub fn send(&mut self, ask: &Ask) -> Result<(), AgentError> {
+        if let Some(plain) = &mut self.plain {
+            let script = plain.script(ask);
+            return self.peer.say(script.as_bytes()).map_err(|error| self.gone(format!("has ended: {error}")));
+        }
         let line = serde_json::to_vec(ask).map_err(|error| self.gone(format!("cannot be asked: {error}")))?;
         self.peer.say(&line).map_err(|error| self.gone(format!("has ended: {error}")))
     }
@@ -170,19 +218,27 @@ impl Agent {
 
     fn listen(&mut self, patience: Duration, heed: bool) -> Result<Answer, AgentError> {
         let mut left = patience;
+        let mut lines: Vec<String> = Vec::new();
         let line = loop {
             if heed && interrupt::asked() {
                 return Err(AgentError::Interrupted);
             }
             let slice = left.min(SLICE);
             match self.peer.hear(slice) {
-                Ok(line) => break line,
+                Ok(line) => match &self.plain {
+                    Some(plain) if !plain.is_last(&line) => lines.push(line),
+                    _ => break line,
+                },
                 Err(Silence::Late) if left > slice => left -= slice,
                 Err(Silence::Late) => return Err(self.gone("does not answer".to_owned())),
                 Err(Silence::Ended) => return Err(self.gone("has ended".to_owned())),
             }
         };
-        match serde_json::from_str(&line) {
+        let answer = match &mut self.plain {
+            Some(plain) => Ok(plain.answer(&lines)),
+            None => serde_json::from_str(&line),
+        };
+        match answer {
             Ok(Answer::Failed { why }) => Err(AgentError::Failed { vantage: self.vantage.to_string(), why }),
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.gone(format!("said what cannot be read ({error})"))),
@@ -208,6 +264,11 @@ impl Agent {
         let lines = said.lines().map(|line| line.trim().trim_start_matches("error: ")).filter(|line| !line.is_empty());
         lines.collect::<Vec<_>>().join("; ")
     }
+}
+
+fn ssh_hint(destination: &str, port: Option<u16>) -> String {
+    let port = port.map_or(String::new(), |port| format!("-p {port} "));
+    format!("`ssh {port}{destination} true` must work without a password: put a key there")
 }
 
 /// The first process of a running container, as seen from here; else why not, and what to do.

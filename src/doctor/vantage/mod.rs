@@ -6,7 +6,9 @@
 
 pub mod agent;
 mod link;
+mod plain;
 pub mod protocol;
+mod push;
 mod remedy;
 
 use std::fmt;
@@ -27,6 +29,8 @@ pub enum Vantage {
         destination: String,
         /// `-p`.
         port: Option<u16>,
+        /// Whether reachwhy may copy itself there where it is not installed.
+        push: bool,
     },
     /// A container of this machine's Docker (or podman), by name or id. Its namespaces are entered from
     /// outside, so that nothing need be in the image.
@@ -55,8 +59,8 @@ impl fmt::Display for Vantage {
         match self {
             Self::Local => f.write_str("local"),
             Self::NetNs(name) => write!(f, "netns:{name}"),
-            Self::Ssh { destination, port: None } => write!(f, "ssh:{destination}"),
-            Self::Ssh { destination, port: Some(port) } => write!(f, "ssh:{destination}:{port}"),
+            Self::Ssh { destination, port: None, .. } => write!(f, "ssh:{destination}"),
+            Self::Ssh { destination, port: Some(port), .. } => write!(f, "ssh:{destination}:{port}"),
             Self::Docker(name) => write!(f, "docker:{name}"),
             Self::Kubectl { namespace: None, pod } => write!(f, "kubectl:{pod}"),
             Self::Kubectl { namespace: Some(namespace), pod } => write!(f, "kubectl:{namespace}/{pod}"),
@@ -88,7 +92,7 @@ impl FromStr for Vantage {
                 if destination.is_empty() || destination.starts_with('-') || port == Some(0) {
                     return Err(bad("ssh needs [USER@]HOST[:PORT]"));
                 }
-                Ok(Self::Ssh { destination: destination.to_owned(), port })
+                Ok(Self::Ssh { destination: destination.to_owned(), port, push: false })
             }
             // What begins with a dash would be read as an option by docker or kubectl.
             Some(("docker", name))
@@ -108,6 +112,17 @@ impl FromStr for Vantage {
             }
             _ => Err(bad("use local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME or kubectl:[NAMESPACE/]POD")),
         }
+    }
+}
+
+impl Vantage {
+    /// The same, where reachwhy may copy itself to the far side.
+    #[must_use]
+    pub fn with_push(mut self) -> Self {
+        if let Self::Ssh { push, .. } = &mut self {
+            *push = true;
+        }
+        self
     }
 }
 
