@@ -1,6 +1,7 @@
 //! `reachwhy doctor TARGET`.
 
 mod look;
+mod serve;
 mod watch;
 
 use std::io::Write;
@@ -17,12 +18,13 @@ use look::{Look, failed};
 
 /// What to reach, from where, and where else to look.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Vantages: local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, kubectl:[NAMESPACE/]POD\n\
+#[command(after_help = "Vantages: local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, kubectl:[NAMESPACE/]POD,\n\
+    and for --to serve:HOST:PORT#TOKEN\n\
     Exit: 0 it works, 1 a fault was found, 2 bad usage or input, 3 could not find out;\n\
     with --verify-fix and --watch as things stand at the end")]
 pub(super) struct DoctorArgs {
     /// HOST:PORT, tcp://…, udp://…, http://…, https://… or HOST
-    #[arg(required_unless_present_any = ["replay", "list_causes"])]
+    #[arg(required_unless_present_any = ["replay", "list_causes", "serve"])]
     target: Option<String>,
     /// Where to ask from
     #[arg(long, value_name = "VANTAGE", default_value = "local")]
@@ -51,6 +53,19 @@ pub(super) struct DoctorArgs {
     /// Over ssh: where reachwhy is not installed, copy it to a temporary place for the time of the look
     #[arg(long, conflicts_with_all = ["list_causes", "replay"])]
     push: bool,
+    /// Let another doctor look at this host, once: prints a token, serves one client, ends. With a
+    /// TARGET only that one may be tried
+    #[arg(long, conflicts_with_all = ["from", "to", "save", "report", "replay", "list_causes", "fix_check", "verify_fix", "push", "watch"])]
+    serve: bool,
+    /// The port to serve at; without it any free one
+    #[arg(long, value_name = "PORT", requires = "serve", default_value_t = 0)]
+    port: u16,
+    /// The address to serve at; without it all of this host's
+    #[arg(long, value_name = "ADDRESS", requires = "serve")]
+    bind: Option<std::net::IpAddr>,
+    /// Serve for this long at most, in seconds
+    #[arg(long = "for", value_name = "SECONDS", requires = "serve", value_parser = super::seconds)]
+    time: Option<std::time::Duration>,
     /// Look again and again until it breaks or heals, and tell the changes
     #[arg(long, conflicts_with_all = ["list_causes", "replay", "save", "report", "verify_fix", "fix_check"])]
     watch: bool,
@@ -77,6 +92,12 @@ struct Whole<'a> {
 pub(super) fn run(args: &DoctorArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
     if args.list_causes {
         return list_causes(global, style);
+    }
+    if args.serve {
+        let target = args.target.as_deref().map(look::target).transpose()?;
+        let time = args.time.unwrap_or(std::time::Duration::from_secs(600));
+        let plan = serve::Plan { target: target.as_ref(), bind: args.bind, port: args.port, time };
+        return serve::run(&plan, global, style);
     }
     if args.verify_fix {
         interrupt::flag();

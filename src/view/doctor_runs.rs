@@ -176,3 +176,59 @@ fn clock(at_ns: u64) -> String {
     let seconds = at_ns / 1_000_000_000 % 86_400;
     format!("{:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
+
+/// What a serving doctor says: that it listens, and how it ended.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Served {
+    /// `listening` or `end`.
+    pub event: &'static str,
+    /// The address and port.
+    pub listening: String,
+    /// The vantage to give to the other doctor, by each of this host's addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<String>,
+    /// What the other doctor may try.
+    pub target: String,
+    /// How long it serves.
+    pub seconds: f64,
+    /// What it lets be seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exposes: Vec<&'static str>,
+    /// Who came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// How many questions were answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub questions: Option<u32>,
+    /// Why it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Writes what a serving doctor says.
+///
+/// # Errors
+/// Those of `out`.
+pub fn served(out: &mut dyn Write, event: &Served, style: Style) -> io::Result<()> {
+    if event.event == "end" {
+        let why = event.why.as_deref().unwrap_or("");
+        let text = match (&event.peer, event.questions) {
+            (Some(peer), Some(n)) => format!("Over: {peer} came and was answered {n} times; {why}. The token is void."),
+            _ => format!("Over: {why}. The token is void."),
+        };
+        return write!(out, "{}", hang("", &text, style.width));
+    }
+    writeln!(out, "{}", style.paint(Paint::Bold, format!("Listening at {}.", event.listening)))?;
+    write!(out, "{}", hang("", "On the other host, within the time:", style.width))?;
+    for to in &event.to {
+        let command = format!("reachwhy doctor {} --to {to}", event.target);
+        writeln!(out, "    {}", style.paint(Paint::Command, command))?;
+    }
+    let ends = format!("Good for one client and {} s; Ctrl-C ends it. The line is encrypted. Whoever has the token may see:", event.seconds);
+    write!(out, "{}", hang("", &ends, style.width))?;
+    for exposed in &event.exposes {
+        write!(out, "{}", hang("  • ", exposed, style.width))?;
+    }
+    let open = format!("The port must be open for the other host: {}", event.listening.rsplit(':').next().unwrap_or(""));
+    write!(out, "{}", hang("", &format!("{open}."), style.width))
+}

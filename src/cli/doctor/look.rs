@@ -41,6 +41,10 @@ fn pushed(vantage: Vantage, push: bool) -> Vantage {
 impl Look {
     /// Reads what was asked for; nothing is started yet.
     pub(super) fn new(text: &str, args: &DoctorArgs, global: &Global) -> anyhow::Result<Self> {
+        if matches!(vantage(&args.from)?, Vantage::Serve { .. }) {
+            let hint = "run the doctor on that host, or give it as --to";
+            return Err(Failure::usage("a doctor that serves is looked at, nothing is tried from it", Some(hint)));
+        }
         Ok(Self {
             target: target(text)?,
             from: pushed(vantage(&args.from)?, args.push),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::protocol::{Answer, Ask, TryPlan};
 use super::remedy::Remedy;
 use crate::doctor::case::{After, Resolution, Trial, Watch};
+use crate::doctor::{Scheme, Target};
 use crate::host::{LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult};
 use crate::os;
 use crate::os::capture::Capture;
@@ -51,6 +52,53 @@ pub fn serve(input: impl BufRead, mut output: impl Write, pushed: Option<String>
         output.flush()?;
     }
     Ok(())
+}
+
+/// An agent for a doctor that came from outside: it is told what there is and may watch one flow;
+/// it changes nothing and sends nothing.
+#[derive(Default)]
+pub struct Guest {
+    desk: Desk,
+    agreed: Option<Target>,
+}
+
+impl Guest {
+    /// With the target that was agreed on; `None`: any.
+    pub fn new(agreed: Option<Target>) -> Self {
+        Self { desk: Desk::default(), agreed }
+    }
+
+    /// Answers one line.
+    pub fn answer(&mut self, line: &str) -> Vec<u8> {
+        let answer = match serde_json::from_str(line) {
+            Ok(ask) => match self.refusal(&ask) {
+                None => self.desk.answer(ask),
+                Some(why) => Answer::Failed { why: why.to_owned() },
+            },
+            Err(error) => Answer::Failed { why: format!("the question cannot be read: {error}") },
+        };
+        serde_json::to_vec(&answer).unwrap_or_else(|_| b"{}".to_vec())
+    }
+
+    fn refusal(&self, ask: &Ask) -> Option<&'static str> {
+        match ask {
+            Ask::Hello | Ask::Facts | Ask::Route { .. } | Ask::Seen | Ask::Remove => None,
+            Ask::Watch { flow } => {
+                let agreed = self.agreed.as_ref().is_none_or(|target| {
+                    let transport = match target.scheme {
+                        Scheme::Host => LadderTransport::Icmp,
+                        Scheme::Udp => LadderTransport::Udp,
+                        Scheme::Tcp | Scheme::Http | Scheme::Https => LadderTransport::Tcp,
+                    };
+                    transport == flow.transport
+                        && target.port == flow.port
+                        && target.numeric().is_none_or(|address| address == flow.server)
+                });
+                (!agreed).then_some("another target was agreed on")
+            }
+            _ => Some("a doctor that serves is looked at; it changes nothing and sends nothing"),
+        }
+    }
 }
 
 impl Desk {

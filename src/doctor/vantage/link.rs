@@ -82,6 +82,14 @@ impl Agent {
             }
             Vantage::NetNs(name) => own_program().and_then(|me| Peer::start(me, &words(&["agent", "--netns", name]))),
             Vantage::Local => own_program().and_then(|me| Peer::start(me, &words(&["agent"]))),
+            Vantage::Serve { host, port, token } => {
+                let arguments = words(&["relay", "--", host, &port.to_string()]);
+                // The token goes over the pipe: what stands on a command line is seen by everyone.
+                own_program().and_then(|me| Peer::start(me, &arguments)).and_then(|mut peer| {
+                    peer.say(token.as_bytes())?;
+                    Ok(peer)
+                })
+            }
             Vantage::Docker(name) => {
                 let pid = container(name).map_err(|(why, hint)| fail(why, Some(hint)))?;
                 own_program().and_then(|me| Peer::start(me, &words(&["agent", "--pid", &pid.to_string()])))
@@ -117,6 +125,9 @@ impl Agent {
                     }
                     Vantage::NetNs(_) => Some("entering a namespace needs root: run it with sudo".to_owned()),
                     Vantage::Ssh { destination, port, .. } => Some(ssh_hint(destination, *port)),
+                    Vantage::Serve { .. } => Some(
+                        "`reachwhy doctor --serve` must run there; each token is good for one client, and the port must be open".to_owned(),
+                    ),
                     Vantage::Docker(_) => Some("entering a container needs root: run it with sudo".to_owned()),
                     Vantage::Kubectl { namespace, pod } => {
                         let namespace = namespace.as_ref().map_or(String::new(), |name| format!("-n {name} "));
