@@ -1,5 +1,6 @@
 //! `reachwhy doctor TARGET`.
 
+mod fleet;
 mod look;
 mod serve;
 mod watch;
@@ -18,11 +19,17 @@ use look::{Look, failed};
 
 /// What to reach, from where, and where else to look.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Vantages: local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, kubectl:[NAMESPACE/]POD,\n\
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Vantages: local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, kubectl:[NAMESPACE/]POD,\n\
     and for --to serve:HOST:PORT#TOKEN\n\
     Exit: 0 it works, 1 a fault was found, 2 bad usage or input, 3 could not find out;\n\
-    with --verify-fix and --watch as things stand at the end")]
+    with --verify-fix and --watch as things stand at the end"
+)]
 pub(super) struct DoctorArgs {
+    #[command(subcommand)]
+    command: Option<DoctorCommand>,
     /// HOST:PORT, tcp://…, udp://…, http://…, https://… or HOST
     #[arg(required_unless_present_any = ["replay", "list_causes", "serve"])]
     target: Option<String>,
@@ -77,6 +84,12 @@ pub(super) struct DoctorArgs {
     count: Option<u32>,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum DoctorCommand {
+    /// Have every host of a fleet try every other, and group what stands in the way
+    Matrix(fleet::MatrixArgs),
+}
+
 /// The answer with what else was asked for.
 #[derive(serde::Serialize)]
 struct Whole<'a> {
@@ -90,6 +103,9 @@ struct Whole<'a> {
 
 /// Gathers (or reads) the case, judges it, shows the answer.
 pub(super) fn run(args: &DoctorArgs, global: &Global, style: Style) -> anyhow::Result<u8> {
+    if let Some(DoctorCommand::Matrix(args)) = &args.command {
+        return fleet::run(args, global, style);
+    }
     if args.list_causes {
         return list_causes(global, style);
     }

@@ -13,6 +13,7 @@ mod evidence;
 mod examine;
 mod fix_check;
 mod judge;
+pub mod matrix;
 pub mod lessons;
 mod plain;
 mod ruling;

@@ -107,6 +107,7 @@ fn obstacle<'a>(fix: &Fix, ends: Ends<'a>) -> Result<&'a Vantage, String> {
         return Err("nothing takes it back, so it is not tried unasked".to_owned());
     }
     match (vantage, fix.on) {
+        (Some(Vantage::Serve { .. }), _) => Err("a doctor that serves changes nothing: it is to be run there".to_owned()),
         (Some(vantage), _) => Ok(vantage),
         (None, Where::Server) => Err("it belongs on the server, and no --to says how to get there".to_owned()),
         (None, _) => Err("it belongs on a host between the two, which is no vantage here".to_owned()),

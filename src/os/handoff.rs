@@ -96,8 +96,17 @@ impl Timed {
 
 impl Read for Timed {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(into)
+        loop {
+            self.stream.set_read_timeout(self.left()?.map(|left| left.min(TICK * 4)))?;
+            match self.stream.read(into) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    if interrupt::asked() {
+                        return Err(io::Error::new(ErrorKind::ConnectionAborted, "it was stopped here"));
+                    }
+                }
+                read => return read,
+            }
+        }
     }
 }
 
@@ -265,6 +274,7 @@ impl Handoff {
             count.fetch_sub(1, Ordering::AcqRel);
             if let Some(mut stream) = introduced {
                 stream.sock.until = until;
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 let _ = send.send(Session { stream, peer });
             }
         });

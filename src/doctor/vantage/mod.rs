@@ -16,6 +16,11 @@ use std::str::FromStr;
 
 pub use link::{Agent, AgentError};
 
+/// Whether a signal has asked us to end.
+pub fn stopped() -> bool {
+    crate::os::interrupt::asked()
+}
+
 use crate::os::handoff::Token;
 
 /// A host to look from.
