@@ -150,8 +150,7 @@ pub(super) fn run(args: &DoctorArgs, global: &Global, style: Style) -> anyhow::R
         files::write_whole(file, page.as_bytes())
             .with_context(|| format!("cannot write the report to {}", file.display()))?;
     }
-    let whole =
-        Whole { diagnosis: &diagnosis, fix_check: checks.as_deref(), verify_fix: verified.as_ref() };
+    let whole = Whole { diagnosis: &diagnosis, fix_check: checks.as_deref(), verify_fix: verified.as_ref() };
     show(&whole, global, style)?;
     Ok(exit_code(&diagnosis, verified.as_ref()))
 }

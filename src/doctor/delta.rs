@@ -16,7 +16,8 @@ pub(super) fn state(facts: &HostFacts) -> Vec<String> {
         lines.push(format!("link {} {up} mtu {}{arp}", link.name, link.mtu));
     }
     lines.extend(facts.addresses.iter().flatten().map(|address| format!("address {address}")));
-    lines.extend(facts.routes.iter().flatten().filter(|route| route.table != 255).map(|route| format!("route {route}")));
+    lines
+        .extend(facts.routes.iter().flatten().filter(|route| route.table != 255).map(|route| format!("route {route}")));
     lines.extend(facts.rules.iter().flatten().map(|rule| format!("rule {rule}")));
     let fixed = |state: NudState| matches!(state, NudState::Permanent | NudState::Noarp);
     lines.extend(
@@ -24,13 +25,17 @@ pub(super) fn state(facts: &HostFacts) -> Vec<String> {
             .neighbours
             .iter()
             .flatten()
-            .filter(|entry| entry.proxy || fixed(entry.state) && entry.address.is_ipv4() && !entry.address.is_multicast())
+            .filter(|entry| {
+                entry.proxy || fixed(entry.state) && entry.address.is_ipv4() && !entry.address.is_multicast()
+            })
             .map(|entry| format!("neighbour {entry}")),
     );
     lines.extend(
-        facts.sysctls.iter().filter(|(name, _)| !name.ends_with("_count")).map(|(name, value)| {
-            format!("{name} = {}", value.split_whitespace().collect::<Vec<_>>().join(" "))
-        }),
+        facts
+            .sysctls
+            .iter()
+            .filter(|(name, _)| !name.ends_with("_count"))
+            .map(|(name, value)| format!("{name} = {}", value.split_whitespace().collect::<Vec<_>>().join(" "))),
     );
     let (stack, _) = Stack::from_dumps(facts.firewall.as_deref().unwrap_or_default());
     for (_, ruleset, table, chain) in stack.chains().filter(|(_, _, table, _)| !table.name.starts_with(OWN)) {

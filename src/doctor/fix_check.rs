@@ -274,7 +274,9 @@ mod tests {
     fn a_native_rule_is_put_where_the_command_says() {
         let text = "table inet f { chain i { type filter hook input priority 0; policy drop; tcp dport 22 accept; } }";
         let old = Stack::from_rulesets([parse::nft_text(text, "t").unwrap().ruleset]);
-        let cut = |command: &str| native(&old, &words(command)).map(|stack| stack.rulesets()[0].tables[0].chains[0].rules.len());
+        let cut = |command: &str| {
+            native(&old, &words(command)).map(|stack| stack.rulesets()[0].tables[0].chains[0].rules.len())
+        };
         assert_eq!(cut("add rule inet f i tcp dport 80 accept"), Ok(2));
         assert_eq!(cut("insert rule inet f i index 0 tcp dport 80 accept"), Ok(2));
         assert!(cut("add rule inet f nowhere tcp dport 80 accept").is_err());

@@ -107,7 +107,9 @@ fn obstacle<'a>(fix: &Fix, ends: Ends<'a>) -> Result<&'a Vantage, String> {
         return Err("nothing takes it back, so it is not tried unasked".to_owned());
     }
     match (vantage, fix.on) {
-        (Some(Vantage::Serve { .. }), _) => Err("a doctor that serves changes nothing: it is to be run there".to_owned()),
+        (Some(Vantage::Serve { .. }), _) => {
+            Err("a doctor that serves changes nothing: it is to be run there".to_owned())
+        }
         (Some(vantage), _) => Ok(vantage),
         (None, Where::Server) => Err("it belongs on the server, and no --to says how to get there".to_owned()),
         (None, _) => Err("it belongs on a host between the two, which is no vantage here".to_owned()),
@@ -213,7 +215,9 @@ fn attempt(
     let found = again();
     let (outcome, says) = match &found {
         Ok(after) => compare(before, after),
-        Err(AgentError::Interrupted) => (Outcome::Interrupted, "Stopped before it was known whether the fix helps".to_owned()),
+        Err(AgentError::Interrupted) => {
+            (Outcome::Interrupted, "Stopped before it was known whether the fix helps".to_owned())
+        }
         Err(error) => (Outcome::NotHealed, format!("With the fix in force it could not be tried again ({error})")),
     };
     attempt.outcome = outcome;
@@ -256,7 +260,11 @@ fn settle(attempt: &mut Attempt, says: String, settled: Result<Settled, AgentErr
 }
 
 fn rest(left: &[String]) -> String {
-    if left.is_empty() { " The host is as it was.".to_owned() } else { format!(" Left on the host: {}.", left.join("; ")) }
+    if left.is_empty() {
+        " The host is as it was.".to_owned()
+    } else {
+        format!(" Left on the host: {}.", left.join("; "))
+    }
 }
 
 /// Whether the fault is gone.
@@ -273,7 +281,8 @@ fn compare(before: &Diagnosis, after: &Diagnosis) -> (Outcome, String) {
     };
     let same = old.code == new.code && nameless(&old.object) == nameless(&new.object);
     if !same && later(before, after) {
-        let says = format!("With the fix this fault is gone and the next one shows: {}", new.summary.trim_end_matches('.'));
+        let says =
+            format!("With the fix this fault is gone and the next one shows: {}", new.summary.trim_end_matches('.'));
         return (Outcome::NextFault, says);
     }
     let says = if same {
@@ -299,7 +308,9 @@ fn nameless(object: &str) -> String {
 
 /// Whether what breaks now stands behind what broke before. The steps of a walk are in causal order.
 fn later(before: &Diagnosis, after: &Diagnosis) -> bool {
-    let broken = |diagnosis: &Diagnosis| diagnosis.checks.iter().find(|check| check.status == Status::Fail).map(|c| c.id.clone());
+    let broken = |diagnosis: &Diagnosis| {
+        diagnosis.checks.iter().find(|check| check.status == Status::Fail).map(|c| c.id.clone())
+    };
     let (Some(old), Some(new)) = (broken(before), broken(after)) else { return false };
     let at = |diagnosis: &Diagnosis, id: &str| diagnosis.checks.iter().position(|check| check.id == id);
     [after, before].into_iter().find_map(|walk| Some(at(walk, &new)? >= at(walk, &old)?)).unwrap_or(true)

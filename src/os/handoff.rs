@@ -193,7 +193,10 @@ impl Handoff {
         let certificate = made.cert.der().clone();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let mut secret = [0_u8; PART];
-        ring::default_provider().secure_random.fill(&mut secret).map_err(|_| other("the system gives no randomness"))?;
+        ring::default_provider()
+            .secure_random
+            .fill(&mut secret)
+            .map_err(|_| other("the system gives no randomness"))?;
         let token = Token { certificate: pin(&certificate).ok_or_else(|| other("no hash"))?, secret };
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])

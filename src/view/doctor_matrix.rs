@@ -24,6 +24,8 @@ pub fn matrix(out: &mut dyn Write, found: &Matrix, style: Style) -> io::Result<(
     let total = found.pairs.len();
     let text = if found.ok == total {
         format!("All {total} pairs work ({}).", found.target)
+    } else if found.faults == 0 {
+        format!("{} of {total} pairs could not be found out; the others work ({}).", found.unknown, found.target)
     } else {
         let causes = found.causes.len();
         let causes = if causes == 1 { "1 root cause".to_owned() } else { format!("{causes} root causes") };
@@ -88,7 +90,8 @@ fn group(out: &mut dyn Write, number: usize, group: &Group, style: Style) -> io:
     let pairs = if group.pairs.len() == 1 { "1 pair".to_owned() } else { format!("{} pairs", group.pairs.len()) };
     writeln!(out)?;
     let first = format!("  {} ", letter(number));
-    let text = format!("{} {host} · {} · {pairs}", group.code, group.confidence);
+    let also: String = group.also.iter().map(|code| format!(" and {code}")).collect();
+    let text = format!("{}{also} {host} · {} · {pairs}", group.code, group.confidence);
     let text = hang(&first, &text, style.width);
     write!(out, "{}", text.replacen(group.code.as_str(), &style.paint(Paint::Name, group.code), 1))?;
     write!(out, "{}", hang("    ", &clean(&group.summary), style.width))?;

@@ -148,7 +148,13 @@ pub enum WatchEvent {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn watched(out: &mut dyn Write, at_ns: u64, event: WatchEvent, diagnosis: &Diagnosis, style: Style) -> io::Result<()> {
+pub fn watched(
+    out: &mut dyn Write,
+    at_ns: u64,
+    event: WatchEvent,
+    diagnosis: &Diagnosis,
+    style: Style,
+) -> io::Result<()> {
     let (mark, paint) = match diagnosis.verdict {
         Verdict::Ok => ("✓", Paint::Good),
         Verdict::Fault => ("✗", Paint::Bad),
@@ -224,11 +230,15 @@ pub fn served(out: &mut dyn Write, event: &Served, style: Style) -> io::Result<(
         let command = format!("reachwhy doctor {} --to {to}", event.target);
         writeln!(out, "    {}", style.paint(Paint::Command, command))?;
     }
-    let ends = format!("Good for one client and {} s; Ctrl-C ends it. The line is encrypted. Whoever has the token may see:", event.seconds);
+    let ends = format!(
+        "Good for one client and {} s; Ctrl-C ends it. The line is encrypted. Whoever has the token may see:",
+        event.seconds
+    );
     write!(out, "{}", hang("", &ends, style.width))?;
     for exposed in &event.exposes {
         write!(out, "{}", hang("  • ", exposed, style.width))?;
     }
-    let open = format!("The port must be open for the other host: {}", event.listening.rsplit(':').next().unwrap_or(""));
+    let open =
+        format!("The port must be open for the other host: {}", event.listening.rsplit(':').next().unwrap_or(""));
     write!(out, "{}", hang("", &format!("{open}."), style.width))
 }

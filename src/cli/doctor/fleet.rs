@@ -12,9 +12,11 @@ use crate::view::{self, Progress, Style};
 
 /// Which hosts, and what to try between them.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A host is a name for ssh, or a vantage (netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, local), each perhaps with\n\
+#[command(
+    after_help = "A host is a name for ssh, or a vantage (netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, local), each perhaps with\n\
     =ADDRESS. An inventory has one a line, or is Ansible's (INI or YAML).\n\
-    Exit: 0 all pairs work, 1 one does not, 2 bad usage or input, 3 could not find out of all")]
+    Exit: 0 all pairs work, 1 one does not, 2 bad usage or input, 3 could not find out of all"
+)]
 pub(super) struct MatrixArgs {
     /// The hosts
     #[arg(required_unless_present = "inventory")]
@@ -76,13 +78,19 @@ fn members(args: &MatrixArgs) -> anyhow::Result<Vec<Member>> {
     let mut members: Vec<Member> = Vec::new();
     if let Some(file) = &args.inventory {
         let name = file.display();
-        let text = files::read_whole(file)
-            .map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), Some("an inventory has one host a line, or is Ansible's")))?;
+        let text = files::read_whole(file).map_err(|error| {
+            Failure::usage(
+                format!("cannot read {name}: {error}"),
+                Some("an inventory has one host a line, or is Ansible's"),
+            )
+        })?;
         let text = String::from_utf8(text).map_err(|_| Failure::usage(format!("{name}: it is no text"), None))?;
         members = matrix::inventory(&text, &name.to_string()).map_err(|error| Failure::usage(error, None))?;
     }
     for text in &args.hosts {
-        let hint = Some("a name for ssh, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME or local, each perhaps with =ADDRESS");
+        let hint = Some(
+            "a name for ssh, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME or local, each perhaps with =ADDRESS",
+        );
         members.push(matrix::member(text).map_err(|why| Failure::usage(why, hint))?);
     }
     for (at, member) in members.iter().enumerate() {
@@ -91,7 +99,10 @@ fn members(args: &MatrixArgs) -> anyhow::Result<Vec<Member>> {
         }
     }
     if members.len() < 2 {
-        return Err(Failure::usage("a matrix needs two hosts at least", Some("reachwhy doctor matrix web1 web2 db1 --port 22")));
+        return Err(Failure::usage(
+            "a matrix needs two hosts at least",
+            Some("reachwhy doctor matrix web1 web2 db1 --port 22"),
+        ));
     }
     if args.push {
         for member in &mut members {

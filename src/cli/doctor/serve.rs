@@ -39,13 +39,17 @@ pub(super) fn run(plan: &Plan<'_>, global: &Global, style: Style) -> anyhow::Res
     let handoff = match (listen(wanted), plan.bind) {
         (Ok(handoff), _) => handoff,
         // A kernel without IPv6.
-        (Err(_), None) => listen(SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), plan.port)).map_err(no)?,
+        (Err(_), None) => {
+            listen(SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), plan.port)).map_err(no)?
+        }
         (Err(error), Some(_)) => return Err(no(error)),
     };
     let at = handoff.address().map_err(|error| Failure::unknown(error, None))?;
     let hosts = if at.ip().is_unspecified() { own_addresses() } else { vec![at.ip()] };
-    let vantages: Vec<String> =
-        hosts.iter().map(|host| format!("serve:{}#{}", SocketAddr::new(*host, at.port()), handoff.token().text())).collect();
+    let vantages: Vec<String> = hosts
+        .iter()
+        .map(|host| format!("serve:{}#{}", SocketAddr::new(*host, at.port()), handoff.token().text()))
+        .collect();
     let target = plan.target.map_or_else(|| "TARGET".to_owned(), ToString::to_string);
     let mut event = Served {
         event: "listening",
@@ -86,7 +90,9 @@ pub(super) fn run(plan: &Plan<'_>, global: &Global, style: Style) -> anyhow::Res
             event.questions = Some(questions);
             event.why = Some(match ended {
                 None => "the client has what it asked for".to_owned(),
-                Some(error) if matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock) => {
+                Some(error)
+                    if matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock) =>
+                {
                     "the time is up".to_owned()
                 }
                 Some(error) => format!("the connection broke: {error}"),

@@ -120,7 +120,9 @@ fn tell(line: &Line<'_>, at_ns: u64, global: &Global, style: Style) -> anyhow::R
         writeln!(out)?;
     } else {
         watched(&mut out, at_ns, line.event, line.diagnosis, style)?;
-        if line.event == WatchEvent::Breaks || line.event == WatchEvent::Start && line.diagnosis.verdict == Verdict::Fault {
+        if line.event == WatchEvent::Breaks
+            || line.event == WatchEvent::Start && line.diagnosis.verdict == Verdict::Fault
+        {
             writeln!(out)?;
             view::doctor::diagnosis(&mut out, line.diagnosis, style, global.verbose > 0)?;
             writeln!(out)?;

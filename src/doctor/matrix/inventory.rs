@@ -93,7 +93,9 @@ fn host(name: &str, vars: &Vars) -> Result<Member, String> {
     } else if let Some("docker" | "community.docker.docker" | "podman" | "containers.podman.podman") =
         var("ansible_connection")
     {
-        format!("docker:{}", var("ansible_host").unwrap_or(name)).parse::<Vantage>().map_err(|error| error.to_string())?
+        format!("docker:{}", var("ansible_host").unwrap_or(name))
+            .parse::<Vantage>()
+            .map_err(|error| error.to_string())?
     } else {
         // `badwolf.example.com:5309`; a bare IPv6 address has more colons.
         let (own, port) = match name.rsplit_once(':') {
@@ -148,7 +150,8 @@ impl Inventory {
 
     /// How deep each group lies, by the longest way down to it.
     fn depths(&self) -> BTreeMap<&str, usize> {
-        let mut depths: BTreeMap<&str, usize> = self.groups.keys().map(|name| (name.as_str(), usize::from(name != "all"))).collect();
+        let mut depths: BTreeMap<&str, usize> =
+            self.groups.keys().map(|name| (name.as_str(), usize::from(name != "all"))).collect();
         for _ in 0..GROUPS {
             let mut moved = false;
             for (name, group) in &self.groups {
@@ -173,7 +176,8 @@ impl Inventory {
             return false;
         }
         self.groups.get(group).is_some_and(|found| {
-            found.hosts.iter().any(|name| name == host) || found.children.iter().any(|child| self.within(child, host, seen))
+            found.hosts.iter().any(|name| name == host)
+                || found.children.iter().any(|child| self.within(child, host, seen))
         })
     }
 
@@ -219,9 +223,8 @@ fn of_ini(text: &str) -> Result<Inventory, Fault> {
         }
         match part.as_str() {
             "vars" => {
-                let (key, value) = trimmed
-                    .split_once('=')
-                    .ok_or_else(|| at(1, "a variable is KEY=VALUE".to_owned()))?;
+                let (key, value) =
+                    trimmed.split_once('=').ok_or_else(|| at(1, "a variable is KEY=VALUE".to_owned()))?;
                 let vars = &mut all.groups.entry(group.clone()).or_default().vars;
                 vars.insert(key.trim().to_owned(), unquoted(value.trim()));
             }
@@ -326,7 +329,10 @@ fn expand(pattern: &str) -> Result<Vec<String>, String> {
     if middles.len().saturating_mul(tails.len()) > MOST {
         return Err(format!("`{pattern}` is more than {MOST} hosts"));
     }
-    Ok(middles.iter().flat_map(|middle| tails.iter().map(move |tail| format!("{}{middle}{tail}", &pattern[..open]))).collect())
+    Ok(middles
+        .iter()
+        .flat_map(|middle| tails.iter().map(move |tail| format!("{}{middle}{tail}", &pattern[..open])))
+        .collect())
 }
 
 /// A YAML document as far as an inventory needs it.

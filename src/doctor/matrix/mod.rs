@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::causes::Code;
+use super::causes::{Code, Layer};
 use super::diagnosis::{Confidence, Diagnosis, Verdict, Where};
 use super::examine::{Patience, examine};
 use super::judge::judge;
@@ -89,6 +89,9 @@ pub struct Pair {
 pub struct Group {
     /// Its code.
     pub code: Code,
+    /// Its codes in other pairs: one rule may stop requests of one and answers of another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Code>,
     /// The host it is on; `None` where it is between two.
     pub host: Option<String>,
     /// The thing to change.
@@ -297,20 +300,23 @@ fn try_pair(
         (None, _) => Err(format!("{} has no address to try", asked.name)),
         (_, None) if stopped() => Err(AgentError::Interrupted.to_string()),
         (_, None) => Err(lock(&posts[from]).error.clone().unwrap_or_else(|| "it cannot be looked from".to_owned())),
-        (_, Some(agent)) if agent.is_plain() => {
-            Err(format!("reachwhy is not installed at {}, so nothing can be tried from there (--push copies it)", asker.name))
-        }
-        (Some(place), Some(agent)) => fill(&plan.target, &place).map_err(|error| error.to_string()).and_then(|target| {
-            pair.target = Some(target.to_string());
-            match examine(&target, agent, server.as_mut(), plan.patience, &mut |_| {}) {
-                Ok(case) => Ok(judge(&case)),
-                Err(error) => {
-                    let why = error.to_string();
-                    trouble = Some(error);
-                    Err(why)
+        (_, Some(agent)) if agent.is_plain() => Err(format!(
+            "reachwhy is not installed at {}, so nothing can be tried from there (--push copies it)",
+            asker.name
+        )),
+        (Some(place), Some(agent)) => {
+            fill(&plan.target, &place).map_err(|error| error.to_string()).and_then(|target| {
+                pair.target = Some(target.to_string());
+                match examine(&target, agent, server.as_mut(), plan.patience, &mut |_| {}) {
+                    Ok(case) => Ok(judge(&case)),
+                    Err(error) => {
+                        let why = error.to_string();
+                        trouble = Some(error);
+                        Err(why)
+                    }
                 }
-            }
-        }),
+            })
+        }
     };
     if let Some(error) = trouble {
         // Which of the two is out of step is not known, so both are started again.
@@ -360,17 +366,29 @@ fn group(target: &str, hosts: Vec<HostRow>, done: Vec<(usize, usize, Pair, Optio
                 Where::Server => Some(pair.to.clone()),
                 Where::Path => None,
             };
-            let key = (cause.code.as_str().to_owned(), host.clone(), cause.object.clone());
+            // One rule of a filter is one thing, whatever it does to whom.
+            let rule = cause.layer == Layer::Firewall;
+            let code = if rule { String::new() } else { cause.code.as_str().to_owned() };
+            let key = (code, host.clone(), cause.object.clone());
+            let summary = match &host {
+                // Who is the client and who the server differs from pair to pair.
+                Some(host) => cause.summary.replace(&format!("of the {}", cause.place), &format!("of {host}")),
+                None => cause.summary,
+            };
             let group = groups.entry(key.clone()).or_insert_with(|| Group {
                 code: cause.code,
+                also: Vec::new(),
                 host,
                 object: cause.object,
-                summary: cause.summary,
+                summary,
                 confidence: cause.confidence,
                 fix: cause.fix.iter().map(|fix| fix.command.clone()).find(|command| !command.is_empty()),
                 pairs: Vec::new(),
             });
             group.confidence = group.confidence.max(cause.confidence);
+            if cause.code != group.code && !group.also.contains(&cause.code) {
+                group.also.push(cause.code);
+            }
             group.pairs.push((pair.from.clone(), pair.to.clone()));
             key
         });

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::plain::Plain;
 use super::protocol::{Answer, Ask};
 use super::{Vantage, push};
-use crate::os::{clock, interrupt};
 use crate::os::peer::{Peer, Silence, ask_program, own_program};
+use crate::os::{clock, interrupt};
 
 /// An agent could not be started, or did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -151,9 +151,15 @@ impl Agent {
             arguments.extend(["-p".to_owned(), port.to_string()]);
         }
         // A copy is as new as we are; what is installed there may be older.
-        let installed = if push { "[ \"$(reachwhy --version 2>/dev/null)\" = \"reachwhy VERSION\" ]" } else { "command -v reachwhy >/dev/null 2>&1" };
+        let installed = if push {
+            "[ \"$(reachwhy --version 2>/dev/null)\" = \"reachwhy VERSION\" ]"
+        } else {
+            "command -v reachwhy >/dev/null 2>&1"
+        };
         let installed = installed.replace("VERSION", env!("CARGO_PKG_VERSION"));
-        let script = format!("if {installed}; then echo reachwhy-is-here; exec reachwhy agent; fi; echo reachwhy-is-missing; exec sh");
+        let script = format!(
+            "if {installed}; then echo reachwhy-is-here; exec reachwhy agent; fi; echo reachwhy-is-missing; exec sh"
+        );
         arguments.extend(["--".to_owned(), destination.to_owned(), format!("exec sh -c '{script}'")]);
         let peer = Peer::start("ssh", &arguments).map_err(|error| fail(format!("cannot start ssh: {error}"), None))?;
         let mut agent = Self { vantage: vantage.clone(), peer, plain: None };
@@ -174,8 +180,7 @@ impl Agent {
             return Self::greet(agent);
         }
         if push {
-            push::push(&mut agent.peer)
-                .map_err(|why| fail(format!("reachwhy cannot be copied there: {why}"), None))?;
+            push::push(&mut agent.peer).map_err(|why| fail(format!("reachwhy cannot be copied there: {why}"), None))?;
             return Self::greet(agent);
         }
         agent.plain = Some(Plain::new(format!("reachwhy-{:x}", clock::monotonic_ns())));

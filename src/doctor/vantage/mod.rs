@@ -140,7 +140,9 @@ impl FromStr for Vantage {
                 }
                 Ok(Self::Kubectl { namespace, pod: pod.to_owned() })
             }
-            _ => Err(bad("use local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, kubectl:[NAMESPACE/]POD or serve:HOST:PORT#TOKEN")),
+            _ => Err(bad(
+                "use local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, kubectl:[NAMESPACE/]POD or serve:HOST:PORT#TOKEN",
+            )),
         }
     }
 }
@@ -176,7 +178,8 @@ mod tests {
         let token = "0123456789abcdef".repeat(3);
         let served: Vantage = format!("serve:[fd00::3]:4000#{token}").parse().unwrap();
         assert_eq!(served.to_string(), "serve:[fd00::3]:4000", "the token is not shown");
-        for text in ["serve:", "serve:h:1", "serve:h:0#TOKEN", "serve:h:1#xyz", "serve:fd00::3:1#TOKEN", "serve:#TOKEN"] {
+        for text in ["serve:", "serve:h:1", "serve:h:0#TOKEN", "serve:h:1#xyz", "serve:fd00::3:1#TOKEN", "serve:#TOKEN"]
+        {
             assert!(text.replace("TOKEN", &token).parse::<Vantage>().is_err(), "{text}");
         }
         let no = ["", "api", "netns:", "netns:../x", "ssh:", "ssh:-oProxyCommand=x", "ssh:h:0", "ssh:h:x", "vm:x"];

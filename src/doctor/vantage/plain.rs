@@ -31,7 +31,8 @@ impl Plain {
         self.asked = Some(ask.clone());
         let mut script = String::from("PATH=\"$PATH:/usr/local/sbin:/usr/sbin:/sbin\"; LC_ALL=C; export PATH LC_ALL; ");
         let mut run = |name: &str, command: &str| {
-            script += &format!("echo '=== {0} {name}'; {{ {command}; }} 2>&1 </dev/null; echo \"=== {0} = $?\"; ", self.mark);
+            script +=
+                &format!("echo '=== {0} {name}'; {{ {command}; }} 2>&1 </dev/null; echo \"=== {0} = $?\"; ", self.mark);
         };
         match ask {
             Ask::Facts => {
@@ -58,9 +59,7 @@ impl Plain {
     pub(super) fn answer(&mut self, lines: &[String]) -> Answer {
         let found = plain::sections(lines.iter().map(String::as_str), &self.mark);
         match self.asked.take() {
-            Some(Ask::Hello) => {
-                Answer::Hello { version: env!("CARGO_PKG_VERSION").to_owned(), pid: 0 }
-            }
+            Some(Ask::Hello) => Answer::Hello { version: env!("CARGO_PKG_VERSION").to_owned(), pid: 0 },
             Some(Ask::Facts) => Answer::Facts(Box::new(facts(&found))),
             Some(Ask::Route { to, from }) => route(&found, to, from),
             Some(Ask::Watch { .. }) => Answer::Done,

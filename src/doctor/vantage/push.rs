@@ -32,10 +32,13 @@ pub(super) fn push(peer: &mut Peer) -> Result<(), String> {
         .map_err(|error| format!("this program's own file cannot be read: {error}"))?;
     let needs = needs(&program).ok_or("this program's own file is no 64-bit ELF file")?;
     let loader = needs.loader.clone().unwrap_or_else(|| "/".to_owned());
-    say(peer, &format!(
-        "echo \"push-host $(uname -s) $(uname -m)\"; if [ -e '{loader}' ]; then echo push-loader yes; else echo push-loader no; fi; \
+    say(
+        peer,
+        &format!(
+            "echo \"push-host $(uname -s) $(uname -m)\"; if [ -e '{loader}' ]; then echo push-loader yes; else echo push-loader no; fi; \
          echo \"push-libc $(getconf GNU_LIBC_VERSION 2>/dev/null)\""
-    ))?;
+        ),
+    )?;
     let host = answer(peer, "push-host ", REPLY)?;
     let has_loader = answer(peer, "push-loader ", REPLY)? == "yes";
     let libc = answer(peer, "push-libc", REPLY)?;
@@ -62,13 +65,13 @@ fn script(size: usize) -> String {
          printf '#!/bin/sh\\n' > \"$t/x\" && chmod 700 \"$t/x\" && \"$t/x\" && rm \"$t/x\" && break; \
          rm -rf \"$t\"; t=; done; \
          if [ -z \"$t\" ]; then echo 'push-failed there is no folder where a program may be put and run'; exit 1; fi; \
-         trap 'rm -rf \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; \
-         ( trap '' HUP INT; n=0; while [ -d \"$t\" ] && [ $n -lt 330 ]; do sleep 1; n=$((n+1)); done; rm -rf \"$t\" ) \
+         trap 'rm -rf \"$t\"' EXIT; trap 'exit 1' HUP INT TERM; trap '' PIPE; \
+         ( trap '' HUP INT; n=0; while [ -d \"$t\" ] && [ $n -lt 330 ] && kill -0 $$ 2>/dev/null; do sleep 1; n=$((n+1)); done; rm -rf \"$t\" ) \
          </dev/null >/dev/null 2>&1 & \
          echo \"push-ready $t\"; head -c {size} > \"$t/reachwhy\"; n=$(wc -c < \"$t/reachwhy\"); \
-         if [ \"$n\" -ne {size} ]; then echo \"push-failed only $n of {size} octets could be put into $t\"; exit 1; fi; \
+         if [ \"$n\" -ne {size} ]; then rm -rf \"$t\"; echo \"push-failed only $n of {size} octets could be put into $t\"; exit 1; fi; \
          chmod 700 \"$t/reachwhy\"; \
-         if ! v=$(\"$t/reachwhy\" --version 2>&1 </dev/null); then echo \"push-failed it does not run there: $(echo $v)\"; exit 1; fi; \
+         if ! v=$(\"$t/reachwhy\" --version 2>&1 </dev/null); then rm -rf \"$t\"; echo \"push-failed it does not run there: $(echo $v)\"; exit 1; fi; \
          echo push-done; exec \"$t/reachwhy\" agent --pushed \"$t\"; }}"
     )
 }
@@ -170,9 +173,9 @@ fn needs(file: &[u8]) -> Option<Needs> {
             }
         }
         let (address, octets) = (address?, octets?);
-        let load = segments.iter().find(|(kind, _, start, size)| {
-            *kind == 1 && address >= *start && address - start < *size
-        })?;
+        let load = segments
+            .iter()
+            .find(|(kind, _, start, size)| *kind == 1 && address >= *start && address - start < *size)?;
         part(load.1.checked_add(address - load.2)?, octets)
     });
     let glibc = names.and_then(|names| {

@@ -403,7 +403,10 @@ mod tests {
             2: vb@if2: <NO-CARRIER,BROADCAST,MULTICAST,UP> mtu 1400 qdisc noqueue state LOWERLAYERDOWN mode DEFAULT qlen 1000\\    link/ether 9a:3d:f0:65:3b:45 brd ff:ff:ff:ff:ff:ff link-netns a\n";
         let links = links(text);
         assert_eq!(links.len(), 2);
-        assert_eq!((links[1].name.as_str(), links[1].mtu, links[1].up, links[1].carrier), ("vb", 1400, true, Some(false)));
+        assert_eq!(
+            (links[1].name.as_str(), links[1].mtu, links[1].up, links[1].carrier),
+            ("vb", 1400, true, Some(false))
+        );
         assert_eq!(links[1].mac.map(|mac| mac.to_string()).as_deref(), Some("9a:3d:f0:65:3b:45"));
         let text = "2: vb    inet 192.168.1.3/24 brd 192.168.1.255 scope global vb\\       valid_lft forever preferred_lft forever\n\
             2: vb    inet6 fe80::1/64 scope link tentative \\       valid_lft forever\n\
@@ -424,7 +427,8 @@ mod tests {
         ] {
             assert_eq!(routes(line, false)[0].to_string(), line);
         }
-        let multi = routes("10.7.0.0/16 \n\tnexthop via 192.168.1.2 dev vb weight 1 \n\tnexthop dev vb weight 2 \n", false);
+        let multi =
+            routes("10.7.0.0/16 \n\tnexthop via 192.168.1.2 dev vb weight 1 \n\tnexthop dev vb weight 2 \n", false);
         assert_eq!(multi[0].multipath.len(), 2);
         for line in ["32764: from all to 10.2.0.1 fwmark 0x1/0xff prohibit", "32765: from 10.1.0.0/16 lookup 100"] {
             assert_eq!(rules(&line.replace(": ", ":\t"), false)[0].to_string(), line);

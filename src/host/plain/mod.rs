@@ -67,13 +67,19 @@ pub const COMMANDS: [(&str, &str); 20] = [
     ("neighbours", "ip neigh show"),
     ("proxies", "ip neigh show proxy"),
     ("sockets", "ss -tuanpe"),
-    ("stopped", "for f in /proc/[0-9]*/stat; do read -r l 2>/dev/null < $f || continue; case \"$l\" in *') T '*) echo \"${l%% *}\";; esac; done; true"),
+    (
+        "stopped",
+        "for f in /proc/[0-9]*/stat; do read -r l 2>/dev/null < $f || continue; case \"$l\" in *') T '*) echo \"${l%% *}\";; esac; done; true",
+    ),
     ("hosts", "cat /etc/hosts"),
     ("resolv", "cat /etc/resolv.conf"),
     ("nsswitch", "cat /etc/nsswitch.conf"),
     ("iptables", "iptables-save -c"),
     ("ip6tables", "ip6tables-save -c"),
-    ("legacy", "if command -v iptables-legacy-save >/dev/null && grep -qs . /proc/net/ip_tables_names; then iptables-legacy-save -c; fi"),
+    (
+        "legacy",
+        "if command -v iptables-legacy-save >/dev/null && grep -qs . /proc/net/ip_tables_names; then iptables-legacy-save -c; fi",
+    ),
     ("nft", "nft list ruleset"),
 ];
 

@@ -101,7 +101,10 @@ mod tests {
             tcp   LISTEN 0      511                  *:80              *:*    users:((\"nginx\",pid=9,fd=6)) ino:8 sk:3 v6only:0 <->\n";
         let all = sockets(text, &[28493]);
         assert_eq!(all.len(), 4);
-        assert_eq!((all[0].local.to_string().as_str(), all[0].local_port, all[0].owners[0].state), ("127.0.0.1", 8080, 'T'));
+        assert_eq!(
+            (all[0].local.to_string().as_str(), all[0].local_port, all[0].owners[0].state),
+            ("127.0.0.1", 8080, 'T')
+        );
         assert_eq!((all[0].uid, all[0].inode, all[0].send_queue), (1000, 9_032_987, 5));
         assert!(all[1].v6only && all[1].owners.len() == 2);
         assert_eq!((all[2].device.as_deref(), all[2].local_port), (Some("lo"), 53));
