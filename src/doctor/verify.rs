@@ -227,12 +227,12 @@ fn attempt(
         Answer::Settled(settled) => Ok(settled),
         _ => Err(agent.nonsense()),
     });
-    settle(&mut attempt, says, settled);
+    settle(&mut attempt, &says, settled);
     let found = found.ok().filter(|_| attempt.kept);
     (attempt, found)
 }
 
-fn settle(attempt: &mut Attempt, says: String, settled: Result<Settled, AgentError>) {
+fn settle(attempt: &mut Attempt, says: &str, settled: Result<Settled, AgentError>) {
     match settled {
         Ok(settled) => {
             attempt.kept = settled.kept;

@@ -192,7 +192,7 @@ fn shell(step: &str) -> io::Result<(Option<i32>, String)> {
     octets.truncate(SAID);
     let mut text = String::from_utf8_lossy(&octets).trim().to_owned();
     if ended.is_none() {
-        text = format!("{text} (stopped after {} s)", STEP.as_secs()).trim().to_owned();
+        text = format!("{text}\n(stopped after {} s)", STEP.as_secs());
     }
     Ok((ended.and_then(|ended| ended.code()), text))
 }

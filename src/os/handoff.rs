@@ -50,12 +50,17 @@ impl Token {
 
     /// The token as text.
     pub fn text(&self) -> String {
-        self.certificate.iter().chain(&self.secret).map(|octet| format!("{octet:02x}")).collect()
+        hex(&self.certificate) + &hex(&self.secret)
     }
 
     fn secret_line(&self) -> String {
-        self.secret.iter().map(|octet| format!("{octet:02x}")).collect()
+        hex(&self.secret)
     }
+}
+
+fn hex(octets: &[u8]) -> String {
+    let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or('0');
+    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
 }
 
 fn sha256(octets: &[u8]) -> Vec<u8> {

@@ -90,8 +90,8 @@ fn group(out: &mut dyn Write, number: usize, group: &Group, style: Style) -> io:
     let pairs = if group.pairs.len() == 1 { "1 pair".to_owned() } else { format!("{} pairs", group.pairs.len()) };
     writeln!(out)?;
     let first = format!("  {} ", letter(number));
-    let also: String = group.also.iter().map(|code| format!(" and {code}")).collect();
-    let text = format!("{}{also} {host} · {} · {pairs}", group.code, group.confidence);
+    let codes: Vec<&str> = std::iter::once(&group.code).chain(&group.also).map(|code| code.as_str()).collect();
+    let text = format!("{} {host} · {} · {pairs}", codes.join(" and "), group.confidence);
     let text = hang(&first, &text, style.width);
     write!(out, "{}", text.replacen(group.code.as_str(), &style.paint(Paint::Name, group.code), 1))?;
     write!(out, "{}", hang("    ", &clean(&group.summary), style.width))?;

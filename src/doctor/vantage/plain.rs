@@ -1,6 +1,7 @@
 //! An agent's work without an agent: a shell at the far side, and the tools that are there.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::protocol::{Answer, Ask};
@@ -31,12 +32,13 @@ impl Plain {
         self.asked = Some(ask.clone());
         let mut script = String::from("PATH=\"$PATH:/usr/local/sbin:/usr/sbin:/sbin\"; LC_ALL=C; export PATH LC_ALL; ");
         let mut run = |name: &str, command: &str| {
-            script +=
-                &format!("echo '=== {0} {name}'; {{ {command}; }} 2>&1 </dev/null; echo \"=== {0} = $?\"; ", self.mark);
+            let _ = write!(script, "echo '=== {0} {name}'; {{ {command}; }} 2>&1 </dev/null; echo \"=== {0} = $?\"; ", self.mark);
         };
         match ask {
             Ask::Facts => {
-                COMMANDS.iter().for_each(|(name, command)| run(name, command));
+                for (name, command) in COMMANDS {
+                    run(name, command);
+                }
                 run("sysctls", &format!("grep -Hs '' {}; true", plain::sysctl_patterns()));
             }
             Ask::Seen => COMMANDS.iter().filter(|(name, _)| AFTER.contains(name)).for_each(|(name, c)| run(name, c)),

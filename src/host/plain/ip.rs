@@ -265,7 +265,7 @@ fn route(words: &mut Words<'_>, v6: bool) -> Option<Route> {
     Some(route)
 }
 
-/// `32765:	from 10.0.0.0/8 fwmark 0x1/0xff lookup 100`
+/// `32765: from 10.0.0.0/8 fwmark 0x1/0xff lookup 100`
 pub fn rules(text: &str, v6: bool) -> Vec<PolicyRule> {
     text.lines().filter_map(|line| rule(line, v6)).collect()
 }
