@@ -169,7 +169,12 @@ $B iptables -A INPUT -p tcp --dport 8080 -j DROP
 echo "== plain"; $S; echo "exit $?"
 echo "== pushed"; $S --push; echo "exit $?"; wait_for '[ -z "$(left)" ]'
 echo "== closed"; $A $REACHWHY doctor 192.168.1.3:8081 --timeout 0.4 --to ssh:root@192.168.1.3:2222
-echo "== from"; $A $REACHWHY doctor 192.168.1.2:8080 --from ssh:root@192.168.1.3:2222; echo "exit $?"
+F="$A $REACHWHY doctor --timeout 0.9 --from ssh:root@192.168.1.3:2222"
+echo "== from"; $F 192.168.1.2:8080 --to local; echo "exit $?"
+echo "== from, works"; $F 192.168.1.3:2222; echo "exit $?"; $F 192.168.1.2; echo "exit $?"
+echo "== from, filtered"; $B iptables -A OUTPUT -p tcp --dport 8080 -j DROP; $F 192.168.1.2:8080; echo "exit $?"
+$B iptables -D OUTPUT 1
+echo "== from, http"; $F http://192.168.1.2:8080; echo "exit $?"
 echo "== plain fix"; $S --verify-fix; echo "exit $?"
 # Killed while the copy is on its way: the far side cleans up by itself.
 $S --push > /dev/null 2>&1 & P=$!
@@ -195,7 +200,12 @@ fn a_host_behind_ssh_is_looked_at_with_and_without_reachwhy() {
     has("pushed", "fw.server_input_drop · on the server · proven");
     has("pushed", "for the time of the look; removed again exit 1");
     has("closed", "tcp.not_listening · on the server · likely");
-    has("from", "exit 3");
+    has("from", "tcp.not_listening · on the server");
+    has("from", "exit 1");
+    assert_eq!(part(&text, "from, works").matches("exit 0").count(), 2, "{text}");
+    has("from, filtered", "fw.client_output_drop · on the client · likely");
+    has("from, http", "--push copies it for the time of the look");
+    has("from, http", "exit 3");
     has("plain fix", "this needs reachwhy there");
     has("pushed fix", "the fix was kept. exit 0");
     has("fleet", "exit 0");

@@ -71,13 +71,6 @@ impl Look {
             Some(agents) => agents,
             None => (Agent::start(&self.from)?, self.to.as_ref().map(Agent::start).transpose()?),
         };
-        if client.is_plain() {
-            return Err(AgentError::Start {
-                vantage: self.from.to_string(),
-                why: "reachwhy is not installed there, and without it nothing can be tried from there".to_owned(),
-                hint: Some("--push copies it there for the time of the look".to_owned()),
-            });
-        }
         let case = examine(&self.target, &mut client, server.as_mut(), self.patience, progress)?;
         self.agents = Some((client, server));
         Ok(case)

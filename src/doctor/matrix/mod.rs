@@ -300,10 +300,6 @@ fn try_pair(
         (None, _) => Err(format!("{} has no address to try", asked.name)),
         (_, None) if stopped() => Err(AgentError::Interrupted.to_string()),
         (_, None) => Err(lock(&posts[from]).error.clone().unwrap_or_else(|| "it cannot be looked from".to_owned())),
-        (_, Some(agent)) if agent.is_plain() => Err(format!(
-            "reachwhy is not installed at {}, so nothing can be tried from there (--push copies it)",
-            asker.name
-        )),
         (Some(place), Some(agent)) => {
             fill(&plan.target, &place).map_err(|error| error.to_string()).and_then(|target| {
                 pair.target = Some(target.to_string());

@@ -187,11 +187,6 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Whether only plain tools look there: it can be asked for facts, and cannot try anything.
-    pub fn is_plain(&self) -> bool {
-        self.plain.is_some()
-    }
-
     /// The vantage it looks from.
     pub fn vantage(&self) -> &Vantage {
         &self.vantage

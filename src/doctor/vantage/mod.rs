@@ -7,6 +7,7 @@
 pub mod agent;
 mod link;
 mod plain;
+mod plain_try;
 pub mod protocol;
 mod push;
 mod remedy;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use super::plain_try;
 use super::protocol::{Answer, Ask};
 use crate::doctor::case::{After, Watch};
 use crate::firewall::parse::guess_of;
@@ -32,7 +33,11 @@ impl Plain {
         self.asked = Some(ask.clone());
         let mut script = String::from("PATH=\"$PATH:/usr/local/sbin:/usr/sbin:/sbin\"; LC_ALL=C; export PATH LC_ALL; ");
         let mut run = |name: &str, command: &str| {
-            let _ = write!(script, "echo '=== {0} {name}'; {{ {command}; }} 2>&1 </dev/null; echo \"=== {0} = $?\"; ", self.mark);
+            let _ = write!(
+                script,
+                "echo '=== {0} {name}'; {{ {command}; }} 2>&1 </dev/null; echo \"=== {0} = $?\"; ",
+                self.mark
+            );
         };
         match ask {
             Ask::Facts => {
@@ -46,6 +51,17 @@ impl Plain {
             Ask::Route { to, from } => {
                 let from = from.map(|from| format!(" from {from}")).unwrap_or_default();
                 run("route", &format!("ip route get {to}{from}"));
+            }
+            Ask::Resolve { name } => run("resolve", &plain_try::resolve(name)),
+            Ask::Try(plan) => {
+                for (name, command) in plain_try::commands(plan).unwrap_or_default() {
+                    run(&name, &command);
+                }
+            }
+            Ask::Probe { specs } => {
+                for (name, command) in specs.iter().filter_map(plain_try::ping) {
+                    run(&name, &command);
+                }
             }
             _ => {}
         }
@@ -74,6 +90,14 @@ impl Plain {
                     firewall: facts.firewall,
                 };
                 Answer::Seen(Box::new(Watch { after: Some(after), ..Watch::default() }))
+            }
+            Some(Ask::Resolve { name }) => plain_try::resolved(&found, &name),
+            Some(Ask::Try(plan)) if plain_try::commands(&plan).is_some() => plain_try::trial(&found, &plan),
+            Some(Ask::Try(_)) => Answer::Failed {
+                why: "plain tools try TCP and echo alone; UDP, HTTP and TLS need reachwhy there: --push copies it for the time of the look".to_owned(),
+            },
+            Some(Ask::Probe { specs }) => {
+                Answer::Probed(specs.iter().filter_map(|spec| plain_try::echoed(&found, spec)).collect())
             }
             Some(Ask::Remove) => Answer::Removed { changed: Vec::new() },
             _ => Answer::Failed {
