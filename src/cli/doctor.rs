@@ -65,18 +65,18 @@ pub(super) struct DoctorArgs {
     #[arg(long, conflicts_with_all = ["from", "to", "save", "report", "replay", "list_causes", "fix_check", "verify_fix", "push", "watch"])]
     serve: bool,
     /// The port to serve at; without it any free one
-    #[arg(long, value_name = "PORT", requires = "serve", default_value_t = 0)]
+    #[arg(long, value_name = "PORT", requires = "serve", default_value_t = 0, hide_default_value = true)]
     port: u16,
     /// The address to serve at; without it all of this host's
     #[arg(long, value_name = "ADDRESS", requires = "serve")]
     bind: Option<std::net::IpAddr>,
-    /// Serve for this long at most, in seconds
+    /// Serve for this long at most, in seconds [default: 600]
     #[arg(long = "for", value_name = "SECONDS", requires = "serve", value_parser = super::seconds)]
     time: Option<std::time::Duration>,
     /// Look again and again until it breaks or heals, and tell the changes
     #[arg(long, conflicts_with_all = ["list_causes", "replay", "save", "report", "verify_fix", "fix_check"])]
     watch: bool,
-    /// Seconds between two looks
+    /// Seconds between two looks [default: 5]
     #[arg(long, value_name = "SECONDS", value_parser = super::seconds, requires = "watch")]
     interval: Option<std::time::Duration>,
     /// Look at most this many times

@@ -71,7 +71,7 @@ pub fn member(text: &str) -> Result<Member, String> {
         None => (text, None),
     };
     let mut member = host(name, &Vars::new())?;
-    member.address = address;
+    member.address = address.or(member.address);
     Ok(member)
 }
 
