@@ -103,6 +103,9 @@ fn obstacle<'a>(fix: &Fix, ends: Ends<'a>) -> Result<&'a Vantage, String> {
     if let Some(blank) = words().find(|word| BLANKS.contains(word)) {
         return Err(format!("{blank} in it is for a person to fill in"));
     }
+    if !harmless(&fix.command) || !harmless(&fix.undo) {
+        return Err("a name in it has letters that a shell would act on, so it is for a person to run".to_owned());
+    }
     if fix.undo.is_empty() {
         return Err("nothing takes it back, so it is not tried unasked".to_owned());
     }
@@ -114,6 +117,18 @@ fn obstacle<'a>(fix: &Fix, ends: Ends<'a>) -> Result<&'a Vantage, String> {
         (None, Where::Server) => Err("it belongs on the server, and no --to says how to get there".to_owned()),
         (None, _) => Err("it belongs on a host between the two, which is no vantage here".to_owned()),
     }
+}
+
+/// The frame of nft's undo, which needs a substitution to find a rule's handle; what it frames is looked at.
+const FRAME: [&str; 3] = ["\"$(nft -a list chain ", " | sed -n 's/^[[:space:]]*", " # handle //p' | head -n 1)\""];
+
+/// Whether a shell takes every letter of a command as it stands. Names of links, chains and sets come from
+/// hosts that may not be friendly: `ip link add 'x$(reboot)'` is allowed.
+fn harmless(command: &str) -> bool {
+    let bare = FRAME.iter().fold(command.to_owned(), |text, frame| text.replace(frame, " ")).replace(" && ", " ");
+    let plain = |c: char| c.is_ascii_alphanumeric() || " ._:/=,@%+-!{}\"'".contains(c);
+    let even = |quote: char| bare.matches(quote).count().is_multiple_of(2);
+    bare.chars().all(plain) && even('"') && even('\'')
 }
 
 /// Tries the fixes of a diagnosis in their order until one helps, and marks that one as verified.
@@ -314,4 +329,46 @@ fn later(before: &Diagnosis, after: &Diagnosis) -> bool {
     let (Some(old), Some(new)) = (broken(before), broken(after)) else { return false };
     let at = |diagnosis: &Diagnosis, id: &str| diagnosis.checks.iter().position(|check| check.id == id);
     [after, before].into_iter().find_map(|walk| Some(at(walk, &new)? >= at(walk, &old)?)).unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_is_not_run() {
+        for fine in [
+            "iptables -I INPUT 1 -p tcp --dport 8080 -j ACCEPT",
+            "ip addr add 10.0.0.1/24 dev eth0 && ip addr del 10.0.0.1/16 dev eth0",
+            "nft insert rule inet fw in position 7 ip saddr { 10.0.0.1, 10.0.0.2 } iifname \"lo\" accept",
+            "nft delete rule inet fw in handle \"$(nft -a list chain inet fw in | sed -n 's/^[[:space:]]*tcp dport 80 accept # handle //p' | head -n 1)\"",
+        ] {
+            assert!(harmless(fine), "{fine}");
+        }
+        for bad in [
+            "ip link set x$(reboot) up",
+            "ip link set x`reboot` up",
+            "ip link set x;reboot up",
+            "ip link set x&reboot up",
+            "ip link set x|y up",
+            "ip link set x>y up",
+            "ip link set 'x up",
+            "ip link set x\ny up",
+            "nft delete rule inet $(reboot) in handle 1",
+        ] {
+            assert!(!harmless(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_moved_is_the_same_rule() {
+        assert_eq!(
+            nameless("ip filter INPUT rule 1: -A INPUT -j DROP"),
+            nameless("ip filter INPUT rule 2: -A INPUT -j DROP")
+        );
+        assert_ne!(
+            nameless("ip filter INPUT rule 1: -A INPUT -j DROP"),
+            nameless("ip filter OUTPUT rule 1: -A OUTPUT -j DROP")
+        );
+    }
 }
