@@ -57,7 +57,7 @@ pub(super) struct DoctorArgs {
     /// Apply the fix where it belongs, try again; keep it if it helps, else take it back
     #[arg(long, conflicts_with_all = ["list_causes", "replay"])]
     verify_fix: bool,
-    /// Over ssh: where reachwhy is not installed, copy it to a temporary place for the time of the look
+    /// Over ssh and kubectl: where reachwhy is not installed, copy it to a temporary place for the time of the look
     #[arg(long, conflicts_with_all = ["list_causes", "replay"])]
     push: bool,
     /// Let another doctor look at this host, once: prints a token, serves one client, ends. With a

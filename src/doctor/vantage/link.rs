@@ -94,13 +94,24 @@ impl Agent {
                 let pid = container(name).map_err(|(why, hint)| fail(why, Some(hint)))?;
                 own_program().and_then(|me| Peer::start(me, &words(&["agent", "--pid", &pid.to_string()])))
             }
-            Vantage::Kubectl { namespace, pod } => {
+            Vantage::Kubectl { namespace, pod, push } => {
                 let mut arguments = words(&["exec", "-i"]);
                 if let Some(namespace) = namespace {
                     arguments.extend(words(&["-n", namespace]));
                 }
-                arguments.extend(words(&[pod, "--", "reachwhy", "agent"]));
-                Peer::start("kubectl", &arguments)
+                arguments.extend(words(&[pod, "--"]));
+                let agent = [arguments.clone(), words(&["reachwhy", "agent"])].concat();
+                let first = Peer::start("kubectl", &agent)
+                    .map_err(|error| fail(format!("cannot start kubectl: {error}"), None))?;
+                let missing = match Self::greet(Self { vantage: vantage.clone(), peer: first, plain: None }) {
+                    Ok(agent) => return Ok(agent),
+                    Err(error) => error,
+                };
+                arguments.extend(words(&["sh", "-c", &shell_script(*push)]));
+                let peer = Peer::start("kubectl", &arguments)
+                    .map_err(|error| fail(format!("cannot start kubectl: {error}"), None))?;
+                // An image without a shell: what was said first says it best.
+                return Self::over_shell(vantage, peer, *push, |_| missing);
             }
         };
         let peer = started.map_err(|error| fail(format!("cannot start the agent: {error}"), None))?;
@@ -129,7 +140,7 @@ impl Agent {
                         "`reachwhy doctor --serve` must run there; each token is good for one client, and the port must be open".to_owned(),
                     ),
                     Vantage::Docker(_) => Some("entering a container needs root: run it with sudo".to_owned()),
-                    Vantage::Kubectl { namespace, pod } => {
+                    Vantage::Kubectl { namespace, pod, .. } => {
                         let namespace = namespace.as_ref().map_or(String::new(), |name| format!("-n {name} "));
                         Some(format!(
                             "`kubectl exec {namespace}{pod} -- reachwhy --version` must work: reachwhy must be in the image"
@@ -150,18 +161,21 @@ impl Agent {
         if let Some(port) = port {
             arguments.extend(["-p".to_owned(), port.to_string()]);
         }
-        // A copy is as new as we are; what is installed there may be older.
-        let installed = if push {
-            "[ \"$(reachwhy --version 2>/dev/null)\" = \"reachwhy VERSION\" ]"
-        } else {
-            "command -v reachwhy >/dev/null 2>&1"
-        };
-        let installed = installed.replace("VERSION", env!("CARGO_PKG_VERSION"));
-        let script = format!(
-            "if {installed}; then echo reachwhy-is-here; exec reachwhy agent; fi; echo reachwhy-is-missing; exec sh"
-        );
-        arguments.extend(["--".to_owned(), destination.to_owned(), format!("exec sh -c '{script}'")]);
+        arguments.extend(["--".to_owned(), destination.to_owned(), format!("exec sh -c '{}'", shell_script(push))]);
         let peer = Peer::start("ssh", &arguments).map_err(|error| fail(format!("cannot start ssh: {error}"), None))?;
+        Self::over_shell(vantage, peer, push, |said| {
+            let why = if said.is_empty() { "ssh does not answer".to_owned() } else { said };
+            fail(why, Some(ssh_hint(destination, port)))
+        })
+    }
+
+    /// At the other end of `peer` a shell runs [`shell_script`]. `mute` makes the error where it does not.
+    fn over_shell(
+        vantage: &Vantage,
+        peer: Peer,
+        push: bool,
+        mute: impl FnOnce(String) -> AgentError,
+    ) -> Result<Self, AgentError> {
         let mut agent = Self { vantage: vantage.clone(), peer, plain: None };
         // A login shell may greet before.
         let here = loop {
@@ -171,8 +185,7 @@ impl Agent {
                 Ok(_) => {}
                 Err(_) => {
                     let said = agent.last_words();
-                    let why = if said.is_empty() { "ssh does not answer".to_owned() } else { said };
-                    return Err(fail(why, Some(ssh_hint(destination, port))));
+                    return Err(mute(said));
                 }
             }
         };
@@ -180,7 +193,11 @@ impl Agent {
             return Self::greet(agent);
         }
         if push {
-            push::push(&mut agent.peer).map_err(|why| fail(format!("reachwhy cannot be copied there: {why}"), None))?;
+            push::push(&mut agent.peer).map_err(|why| AgentError::Start {
+                vantage: vantage.to_string(),
+                why: format!("reachwhy cannot be copied there: {why}"),
+                hint: None,
+            })?;
             return Self::greet(agent);
         }
         agent.plain = Some(Plain::new(format!("reachwhy-{:x}", clock::monotonic_ns())));
@@ -275,6 +292,17 @@ impl Agent {
         let lines = said.lines().map(|line| line.trim().trim_start_matches("error: ")).filter(|line| !line.is_empty());
         lines.collect::<Vec<_>>().join("; ")
     }
+}
+
+/// What a shell at the far side is told first: become the agent, or wait.
+fn shell_script(push: bool) -> String {
+    // A copy is as new as we are; what is installed there may be older.
+    let installed = if push {
+        format!("[ \"$(reachwhy --version 2>/dev/null)\" = \"reachwhy {}\" ]", env!("CARGO_PKG_VERSION"))
+    } else {
+        "command -v reachwhy >/dev/null 2>&1".to_owned()
+    };
+    format!("if {installed}; then echo reachwhy-is-here; exec reachwhy agent; fi; echo reachwhy-is-missing; exec sh")
 }
 
 fn ssh_hint(destination: &str, port: Option<u16>) -> String {

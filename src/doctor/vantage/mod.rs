@@ -52,12 +52,14 @@ pub enum Vantage {
     /// A container of this machine's Docker (or podman), by name or id. Its namespaces are entered from
     /// outside, so that nothing need be in the image.
     Docker(String),
-    /// A pod of the cluster that `kubectl` is set up for; reachwhy must be in its image.
+    /// A pod of the cluster that `kubectl` is set up for.
     Kubectl {
         /// `-n`.
         namespace: Option<String>,
         /// The pod, or what `kubectl exec` takes for one (`deploy/api`).
         pod: String,
+        /// Whether reachwhy may copy itself there where it is not in the image.
+        push: bool,
     },
 }
 
@@ -81,8 +83,8 @@ impl fmt::Display for Vantage {
             Self::Serve { host, port, .. } if host.contains(':') => write!(f, "serve:[{host}]:{port}"),
             Self::Serve { host, port, .. } => write!(f, "serve:{host}:{port}"),
             Self::Docker(name) => write!(f, "docker:{name}"),
-            Self::Kubectl { namespace: None, pod } => write!(f, "kubectl:{pod}"),
-            Self::Kubectl { namespace: Some(namespace), pod } => write!(f, "kubectl:{namespace}/{pod}"),
+            Self::Kubectl { namespace: None, pod, .. } => write!(f, "kubectl:{pod}"),
+            Self::Kubectl { namespace: Some(namespace), pod, .. } => write!(f, "kubectl:{namespace}/{pod}"),
         }
     }
 }
@@ -139,7 +141,7 @@ impl FromStr for Vantage {
                 if wrong(pod) || namespace.as_deref().is_some_and(wrong) {
                     return Err(bad("kubectl needs [NAMESPACE/]POD"));
                 }
-                Ok(Self::Kubectl { namespace, pod: pod.to_owned() })
+                Ok(Self::Kubectl { namespace, pod: pod.to_owned(), push: false })
             }
             _ => Err(bad(
                 "use local, netns:NAME, ssh:[USER@]HOST[:PORT], docker:NAME, kubectl:[NAMESPACE/]POD or serve:HOST:PORT#TOKEN",
@@ -152,7 +154,7 @@ impl Vantage {
     /// The same, where reachwhy may copy itself to the far side.
     #[must_use]
     pub fn with_push(mut self) -> Self {
-        if let Self::Ssh { push, .. } = &mut self {
+        if let Self::Ssh { push, .. } | Self::Kubectl { push, .. } = &mut self {
             *push = true;
         }
         self
