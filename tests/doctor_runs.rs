@@ -310,6 +310,7 @@ fn a_fleet_is_tried_pair_by_pair_and_its_causes_are_grouped() {
     };
     assert_eq!((json["ok"].as_u64(), json["faults"].as_u64()), (Some(4), Some(2)));
     assert_eq!(json["causes"][0]["host"], "web2");
+    assert_eq!(json["causes"][0]["fix"].as_array().unwrap().len(), 2, "one for each direction");
     assert_eq!(json["causes"][0]["pairs"].as_array().unwrap().len(), 2);
     has("gone", "exit 3");
     assert_eq!(part(&text, "usage").matches("exit 2").count(), 4, "{text}");

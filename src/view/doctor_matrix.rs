@@ -103,7 +103,7 @@ fn group(out: &mut dyn Write, number: usize, group: &Group, style: Style) -> io:
     }
     let text = hang("    ", &named.join(", "), style.width);
     write!(out, "{}", style.paint(Paint::Dim, text))?;
-    if let Some(fix) = &group.fix {
+    for fix in group.fix.iter().take(NAMED) {
         writeln!(out, "    {}", style.paint(Paint::Command, clean(fix)))?;
     }
     Ok(())

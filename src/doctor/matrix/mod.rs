@@ -100,8 +100,8 @@ pub struct Group {
     pub summary: String,
     /// How sure, at the best of its pairs.
     pub confidence: Confidence,
-    /// The command that mends it, where one does.
-    pub fix: Option<String>,
+    /// The commands that mend it for its pairs, each once.
+    pub fix: Vec<String>,
     /// The pairs: who asks, who is asked.
     pub pairs: Vec<(String, String)>,
 }
@@ -378,12 +378,16 @@ fn group(target: &str, hosts: Vec<HostRow>, done: Vec<(usize, usize, Pair, Optio
                 object: cause.object,
                 summary,
                 confidence: cause.confidence,
-                fix: cause.fix.iter().map(|fix| fix.command.clone()).find(|command| !command.is_empty()),
+                fix: Vec::new(),
                 pairs: Vec::new(),
             });
             group.confidence = group.confidence.max(cause.confidence);
             if cause.code != group.code && !group.also.contains(&cause.code) {
                 group.also.push(cause.code);
+            }
+            let command = cause.fix.into_iter().map(|fix| fix.command).find(|command| !command.is_empty());
+            if let Some(command) = command.filter(|command| !group.fix.contains(command)) {
+                group.fix.push(command);
             }
             group.pairs.push((pair.from.clone(), pair.to.clone()));
             key
