@@ -21,10 +21,12 @@ ip netns exec b sleep 60 & PID=$!
 while [ "$(readlink /proc/$PID/ns/net)" = "$(readlink /proc/$$/ns/net)" ]; do sleep 0.05; done
 export PID PATH="$STUBS:$PATH"
 ip netns exec b iptables -A INPUT -p tcp --dport 8080 -j DROP
-for vantage in docker:web docker:nope docker:stopped kubectl:prod/api; do
+for vantage in docker:web docker:nope docker:stopped kubectl:prod/api kubectl:bare kubectl:prod/empty; do
     echo "== $vantage"
     "$REACHWHY" doctor 192.168.1.3:8080 --from netns:a --to $vantage --timeout 0.5 2>&1 || echo "exit $?"
 done
+echo "== pushed"
+"$REACHWHY" doctor 192.168.1.3:8080 --from netns:a --to kubectl:bare --push --timeout 0.5 2>&1 || echo "exit $?"
 kill $PID
 "#;
 
@@ -37,8 +39,13 @@ esac
 "#;
 
 const KUBECTL: &str = r#"#!/bin/sh
-[ "$*" = "exec -i -n prod api -- reachwhy agent" ] || { echo "unexpected: $*" >&2; exit 1; }
-exec nsenter -t "$PID" -n "$REACHWHY" agent
+case "$*" in
+"exec -i -n prod api -- reachwhy agent") exec nsenter -t "$PID" -n "$REACHWHY" agent ;;
+"exec -i bare -- sh -c "*) exec nsenter -t "$PID" -n sh -c "$7" ;;
+*" -- reachwhy agent") echo 'error: exec: "reachwhy": executable file not found in $PATH' >&2; exit 126 ;;
+*" -- sh -c "*) echo 'error: exec: "sh": executable file not found in $PATH' >&2; exit 126 ;;
+*) echo "unexpected: $*" >&2; exit 1 ;;
+esac
 "#;
 
 fn stub(folder: &Path, name: &str, text: &str) {
@@ -77,4 +84,10 @@ fn a_container_and_a_pod_are_ends_to_look_from() {
     assert!(part("docker:nope").contains("docker says: Error: No such container: nope"), "{said}");
     assert!(part("docker:stopped").contains("container stopped is not running"), "{said}");
     assert!(part("docker:nope").contains("exit 3"), "{said}");
+    // A pod with a shell and without reachwhy; one with neither.
+    assert!(part("kubectl:bare").contains("fw.server_input_drop · on the server · likely"), "{said}");
+    assert!(part("pushed").contains("fw.server_input_drop · on the server · proven"), "{said}");
+    assert!(part("pushed").contains("copied reachwhy to "), "{said}");
+    assert!(part("kubectl:prod/empty").contains("\"reachwhy\": executable file not found"), "{said}");
+    assert!(part("kubectl:prod/empty").contains("exit 3"), "{said}");
 }

@@ -11,6 +11,7 @@ mod error;
 mod explain;
 mod facts;
 mod fw;
+mod guard;
 mod lab;
 mod port;
 mod tcp;
@@ -96,6 +97,17 @@ enum Command {
     /// Answer a doctor's questions on standard input
     #[command(hide = true)]
     Agent(agent::AgentArgs),
+    /// Keep a change on trial, and take it back when nobody says to keep it
+    #[command(hide = true)]
+    Guard,
+    /// Carry a doctor's questions to one that serves
+    #[command(hide = true)]
+    Relay {
+        /// Its name or address
+        host: String,
+        /// Its port
+        port: u16,
+    },
 }
 
 /// Parses the command line, runs the command, reports what went wrong, and says how it ended.
@@ -137,6 +149,8 @@ fn run(cli: Cli, style: Style) -> anyhow::Result<u8> {
         Command::Port(args) => port::run(&args, &global, style),
         Command::NssModule { service, family, name } => dns::module(&service, family, &name),
         Command::Agent(args) => agent::run(&args),
+        Command::Guard => guard::run(),
+        Command::Relay { host, port } => guard::relay(&host, port),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "reachwhy", &mut script);

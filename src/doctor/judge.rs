@@ -36,6 +36,10 @@ pub fn judge(case: &Case) -> Diagnosis {
         fix: finding.fix,
         confidence: finding.confidence,
     });
+    let mut root_cause = root_cause;
+    if let Some(cause) = &mut root_cause {
+        super::plain::temper(case, cause);
+    }
     let mut checks = round.checks;
     for ms in checks.iter_mut().filter_map(|check| check.ms.as_mut()) {
         // Nobody reads nanoseconds, and binary fractions would not survive being written in decimal.

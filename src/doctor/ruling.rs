@@ -175,7 +175,7 @@ impl<'a> Firewall<'a> {
     }
 
     /// The trial's packet as it stands at a hook of this host.
-    fn packet(&self, known: &Evidence<'_>, hook: &str, direction: Direction) -> Option<Packet> {
+    pub(crate) fn packet(&self, known: &Evidence<'_>, hook: &str, direction: Direction) -> Option<Packet> {
         let (client, server) = (known.source?, known.address?);
         let (src, dst) = match direction {
             Direction::Request => (client, server),

@@ -102,6 +102,22 @@ pub fn make_folder(path: &std::path::Path) -> std::io::Result<()> {
     std::fs::create_dir_all(path)
 }
 
+/// Removes the folder that this program was copied to, while it runs from there. Returns what was
+/// done, in words; nothing but a folder of our own making is touched.
+pub fn remove_copy(folder: &std::path::Path) -> String {
+    let shown = folder.display();
+    let ours = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("reachwhy."));
+    let removed = if ours {
+        std::fs::remove_file(folder.join("reachwhy")).and_then(|()| std::fs::remove_dir(folder))
+    } else {
+        Err(std::io::Error::other("it is no folder for a copy"))
+    };
+    match removed {
+        Ok(()) => format!("copied reachwhy to {shown} for the time of the look; removed again"),
+        Err(error) => format!("copied reachwhy to {shown}; it could not be removed: {error}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,11 @@ pub fn flag() -> &'static AtomicBool {
     &STOP
 }
 
+/// Whether one of the signals has come; always false where [`flag`] was never called.
+pub fn asked() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
 fn watch() {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);

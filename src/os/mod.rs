@@ -15,6 +15,8 @@ pub mod errno;
 pub mod exchange;
 pub mod files;
 pub mod gather;
+pub mod guard;
+pub mod handoff;
 pub mod interrupt;
 pub mod labstate;
 pub mod links;

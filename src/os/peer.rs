@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -57,6 +58,8 @@ impl Peer {
     pub fn start(program: impl Into<OsString>, arguments: &[String]) -> io::Result<Self> {
         let mut command = Command::new(program.into());
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C is for us: the child is needed to take down what it put up.
+        command.process_group(0);
         die_with_parent(&mut command);
         let mut child = command.spawn()?;
         let (send, lines) = channel();
@@ -81,6 +84,16 @@ impl Peer {
         let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         input.write_all(line)?;
         input.write_all(b"\n")?;
+        input.flush()
+    }
+
+    /// Sends octets as they are.
+    ///
+    /// # Errors
+    /// When the child has closed its input.
+    pub fn pour(&mut self, octets: &[u8]) -> io::Result<()> {
+        let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        input.write_all(octets)?;
         input.flush()
     }
 

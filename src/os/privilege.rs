@@ -22,7 +22,8 @@ pub fn privileges() -> Privileges {
     let effective = effective_capabilities(&status).unwrap_or(0);
     let has = |capability: u32| effective >> capability & 1 == 1;
     let (net_raw, net_admin) = (has(CAP_NET_RAW), has(CAP_NET_ADMIN));
-    let program = std::env::current_exe().ok();
+    // A program that runs from a file that is gone (a copy for one look) can be granted nothing.
+    let program = std::env::current_exe().ok().filter(|program| program.exists());
     Privileges {
         euid: geteuid().as_raw(),
         net_raw,

@@ -4,6 +4,8 @@ pub mod arp;
 pub mod dns;
 pub mod doctor;
 pub mod doctor_html;
+pub mod doctor_matrix;
+pub mod doctor_runs;
 mod facts;
 pub mod fw;
 #[cfg(target_os = "linux")]

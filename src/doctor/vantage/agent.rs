@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::protocol::{Answer, Ask, TryPlan};
+use super::remedy::Remedy;
 use crate::doctor::case::{After, ByProxy, Trial, Watch};
+use crate::doctor::{Scheme, Target};
 use crate::host::{LadderSpec, LadderTransport, RouteAnswer, RouteKind, RouteResult};
 use crate::os;
 use crate::os::capture::Capture;
@@ -36,14 +38,17 @@ struct Desk {
     held: Option<Held>,
     drops: Option<DropWatch>,
     traced: Vec<String>,
+    remedy: Option<Remedy>,
+    /// How this program came here, where it was copied.
+    pushed: Option<String>,
 }
 
 /// Answers questions until the input ends.
 ///
 /// # Errors
 /// When the output closes under it, or the input cannot be read.
-pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()> {
-    let mut desk = Desk::default();
+pub fn serve(input: impl BufRead, mut output: impl Write, pushed: Option<String>) -> std::io::Result<()> {
+    let mut desk = Desk { pushed, ..Desk::default() };
     for line in input.lines() {
         let answer = match serde_json::from_str(&line?) {
             Ok(ask) => desk.answer(ask),
@@ -55,6 +60,55 @@ pub fn serve(input: impl BufRead, mut output: impl Write) -> std::io::Result<()>
         output.flush()?;
     }
     Ok(())
+}
+
+/// An agent for a doctor that came from outside: it is told what there is and may watch one flow;
+/// it changes nothing and sends nothing.
+#[derive(Default)]
+pub struct Guest {
+    desk: Desk,
+    agreed: Option<Target>,
+}
+
+impl Guest {
+    /// With the target that was agreed on; `None`: any.
+    pub fn new(agreed: Option<Target>) -> Self {
+        Self { desk: Desk::default(), agreed }
+    }
+
+    /// Answers one line.
+    pub fn answer(&mut self, line: &str) -> Vec<u8> {
+        let answer = match serde_json::from_str(line) {
+            Ok(ask) => match self.refusal(&ask) {
+                None => self.desk.answer(ask),
+                Some(why) => Answer::Failed { why: why.to_owned() },
+            },
+            Err(error) => Answer::Failed { why: format!("the question cannot be read: {error}") },
+        };
+        serde_json::to_vec(&answer).unwrap_or_else(|_| b"{}".to_vec())
+    }
+
+    fn refusal(&self, ask: &Ask) -> Option<&'static str> {
+        match ask {
+            Ask::Hello | Ask::Facts | Ask::Route { .. } | Ask::Seen | Ask::WatchDrops | Ask::Drops | Ask::Remove => {
+                None
+            }
+            Ask::Watch { flow } => {
+                let agreed = self.agreed.as_ref().is_none_or(|target| {
+                    let transport = match target.scheme {
+                        Scheme::Host => LadderTransport::Icmp,
+                        Scheme::Udp => LadderTransport::Udp,
+                        Scheme::Tcp | Scheme::Http | Scheme::Https => LadderTransport::Tcp,
+                    };
+                    transport == flow.transport
+                        && target.port == flow.port
+                        && target.numeric().is_none_or(|address| address == flow.server)
+                });
+                (!agreed).then_some("another target was agreed on")
+            }
+            _ => Some("a doctor that serves is looked at; it changes nothing and sends nothing"),
+        }
+    }
 }
 
 impl Desk {
@@ -85,6 +139,16 @@ impl Desk {
                 Answer::Dropped(watch.map(DropWatch::finish))
             }
             Ask::Remove => Answer::Removed { changed: self.remove() },
+            Ask::Apply(order) if self.remedy.is_none() => {
+                let (remedy, answer) = Remedy::apply(&order);
+                self.remedy = remedy;
+                answer
+            }
+            Ask::Apply(_) => Answer::Failed { why: "another change is on trial".to_owned() },
+            Ask::Settle { keep } => match self.remedy.take() {
+                Some(remedy) => remedy.settle(keep),
+                None => Answer::Failed { why: "no change is on trial".to_owned() },
+            },
         }
     }
 
@@ -227,6 +291,9 @@ impl Desk {
     fn remove(&mut self) -> Vec<String> {
         self.held = None;
         self.drops = None;
+        // The next round begins with nothing.
+        self.frames.clear();
+        self.unseen.clear();
         let mut changed = std::mem::take(&mut self.changed);
         let (capture, ladder) = (self.capture.take(), self.ladder.take());
         // Each waits for the kernel to be done with it (RCU), so they wait together.
@@ -244,6 +311,7 @@ impl Desk {
             }
         }
         changed.extend(self.traced.drain(..).map(|name| format!("added the tracing instance {name}; removed again")));
+        changed.extend(self.pushed.clone());
         changed
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::doctor::case::{Resolution, Trial, Watch};
 use crate::host::drops::KernelDrop;
+use crate::host::remedy::{Applied, RemedyOrder, Settled};
 use crate::host::{HostFacts, LadderSpec, RouteAnswer};
 use crate::probe::exchange::ExchangePlan;
 use crate::probe::{ProbeReport, ProbeSpec};
@@ -50,6 +51,14 @@ pub enum Ask {
     Drops,
     /// Takes everything down. Answered by [`Answer::Removed`].
     Remove,
+    /// Makes a change on trial: it is taken back when the agent ends, or the time is up, before it is
+    /// told to keep it. Answered by [`Answer::Applied`].
+    Apply(RemedyOrder),
+    /// Ends the trial. Answered by [`Answer::Settled`].
+    Settle {
+        /// Whether the change stays.
+        keep: bool,
+    },
 }
 
 /// What to try.
@@ -104,6 +113,10 @@ pub enum Answer {
         /// What it was.
         changed: Vec<String>,
     },
+    /// What came of the change.
+    Applied(Applied),
+    /// How the trial ended.
+    Settled(Settled),
     /// It could not be done.
     Failed {
         /// Why.
