@@ -5,15 +5,18 @@ mod hosts;
 
 use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Failure, Global, print_json};
+use crate::dns::dnssec::{TrustAnchors, Validation, read_anchors};
 use crate::dns::report::{Checked, Gathered, Report, ServerView};
 use crate::dns::{
-    Conf, DomainName, Eai, Extra, Family, GivenServer, Lookup, Outcome, Placed, RType, ResolverFacts, Server,
+    Conf, Dnssec, DomainName, Eai, Extra, Family, GivenServer, Lookup, Outcome, Placed, RType, ResolverFacts, Server,
     SourceFact, TraceOptions, View, judge, literal, lookup, order, records, reverse, trace,
 };
 use crate::os::dns::check::{self, Check};
+use crate::os::dns::validate::{ValidateOptions, validate};
 use crate::os::dns::{SocketWire, Stop, compare, facts, source};
 use crate::view::{self, Progress, Style};
 
@@ -58,11 +61,17 @@ struct QueryArgs {
     /// Connect to this TCP port of each address, to see whether the first one tried works
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     connect: Option<u16>,
+    /// Check the DNSSEC signatures from the root down, even where no server shows any (else: where one does)
+    #[arg(long)]
+    dnssec: bool,
+    /// Trust the DNSKEY records in this file instead of the root zone's keys
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<std::path::PathBuf>,
     /// Do not ask each server by itself: only what an application would cause
     #[arg(long)]
     no_compare: bool,
     /// Resolve each line of this file (- for standard input), many at once; NAME is then the TYPE
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "connect"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "connect", "dnssec", "anchor"])]
     batch: Option<std::path::PathBuf>,
 }
 
@@ -146,13 +155,14 @@ fn query(args: &QueryArgs, global: &Global, style: Style) -> anyhow::Result<u8> 
         return Err(Failure::usage("this is no name: it is empty, or has control characters in it", None));
     }
     let roots = roots(&args.root)?;
+    let anchors = anchors(args.anchor.as_deref())?;
     let stop = Stop::watch();
     let facts = facts::resolver_facts();
     let word = if matches!(wanted, Wanted::Names(_)) { None } else { Some(name.as_str()) };
     let conf = Conf::read(&facts, word);
     let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !global.json);
     let asked =
-        Asked { name, wanted, conf: &conf, facts: &facts, given, roots, args, stop, patience: patience(global) };
+        Asked { name, wanted, conf: &conf, facts: &facts, given, roots, anchors, args, stop, patience: patience(global) };
     let report = asked.report(&mut progress);
     progress.clear();
     if global.json {
@@ -195,6 +205,17 @@ fn servers(given: &[String]) -> anyhow::Result<Vec<Server>> {
     Ok(servers)
 }
 
+/// The root zone's keys as IANA publishes them, or those of a file.
+fn anchors(path: Option<&Path>) -> anyhow::Result<TrustAnchors> {
+    let Some(path) = path else { return Ok(TrustAnchors::default()) };
+    let octets = crate::os::files::read_whole(path)
+        .map_err(|error| Failure::usage(format!("--anchor {}: {error}", path.display()), None))?;
+    read_anchors(&String::from_utf8_lossy(&octets)).map_err(|error| {
+        let hint = Some(". 3600 IN DNSKEY 257 3 8 AwEAAa…, as zone files have it");
+        Failure::usage(format!("--anchor {}: {error}", path.display()), hint)
+    })
+}
+
 fn roots(given: &[String]) -> anyhow::Result<Option<TraceOptions>> {
     let mut options = TraceOptions::default();
     if !given.is_empty() {
@@ -218,6 +239,7 @@ struct Asked<'a> {
     facts: &'a ResolverFacts,
     given: Vec<Server>,
     roots: Option<TraceOptions>,
+    anchors: TrustAnchors,
     args: &'a QueryArgs,
     stop: Stop,
     patience: Duration,
@@ -252,6 +274,7 @@ impl Asked<'_> {
         };
         let mut report = Report::of(&gathered);
         report.stub = self.stub();
+        report.dnssec = self.validation(&lookup, &views, progress);
         self.trace(&lookup, progress, &mut report);
         if let Some(port) = self.args.connect.filter(|_| !self.stop.stopped()) {
             progress.say("connecting to the addresses");
@@ -328,6 +351,30 @@ impl Asked<'_> {
         if answered.is_some_and(|one| one.suffix.is_some()) && self.name.contains('.') {
             extra.as_is = ask(self.name, &self.wanted.types()).as_ref().map(ServerView::of);
         }
+    }
+
+    /// The signatures, where a server shows any or it was asked for; with what that server sends.
+    fn validation(
+        &self,
+        lookup: &Lookup,
+        views: &[View],
+        progress: &mut Progress<std::io::Stderr>,
+    ) -> Option<Validation> {
+        let shows = |view: &&View| matches!(view.dnssec, Some(Dnssec::Validated | Dnssec::SignedOnly | Dnssec::Bogus));
+        let answers = |view: &&View| self.args.dnssec && !view.replies.is_empty();
+        let view = views.iter().find(shows).or_else(|| views.iter().find(answers))?;
+        if self.stop.stopped() {
+            return None;
+        }
+        let name = self.asked_name(lookup)?;
+        progress.say("checking the signatures");
+        let options = ValidateOptions {
+            server: &view.server,
+            anchors: &self.anchors,
+            patience: self.patience,
+            stop: &self.stop,
+        };
+        Some(validate(&name, &self.wanted.types(), &options))
     }
 
     fn trace(&self, lookup: &Lookup, progress: &mut Progress<std::io::Stderr>, report: &mut Report) {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::compare;
 use super::conf::Conf;
 use super::direct::Dnssec;
+use super::dnssec::Security;
 use super::lookup::{Eai, Lookup, Origin, ServiceRun, in_short};
 use super::message::Rcode;
 use super::report::{Finding, Gathered, Report, ServerView, Severity, Verdict, ms, result, server_with_line};
@@ -467,14 +468,56 @@ fn odd_answers(report: &Report, lookup: &Lookup, findings: &mut Vec<Finding>) {
             let message = format!("An answer of {} is damaged: {malformed}.", view.server);
             findings.push(finding(code::MALFORMED, Severity::Warning, view.server.clone(), message));
         }
-        if view.dnssec == Some(Dnssec::Bogus) {
-            let message =
-                format!("{} finds the DNSSEC signatures of {} wrong, and refuses to answer.", view.server, view.query);
-            let mut found = finding(code::DNSSEC_BOGUS, Severity::Fault, view.query.clone(), message);
-            found.evidence.push("asked with CD (checking disabled) it does answer".to_owned());
-            found.evidence.extend(view.extended_errors.clone());
-            findings.push(found);
-        }
+    }
+    signatures(report, findings);
+}
+
+/// Signatures that are wrong: found so by a server, by us, or by both.
+fn signatures(report: &Report, findings: &mut Vec<Finding>) {
+    let own = report.dnssec.as_ref();
+    let broken = own.filter(|own| own.state == Security::Bogus);
+    let why = |found: &mut Finding| {
+        let Some(own) = own else { return };
+        let word = if own.state == Security::Bogus { "" } else { ", by our own check" };
+        found.evidence.push(format!("{}{word}: {}", own.state, own.because));
+        let bad = own.chain.iter().filter(|link| !link.holds).skip(1);
+        found.evidence.extend(bad.map(|link| format!("{} {}: {}", link.owner, link.rtype, link.says)).take(5));
+        found.fix = broken.and_then(|own| remedy(&own.because)).map(str::to_owned);
+    };
+    let mut told = false;
+    for view in report.servers.iter().filter(|view| view.dnssec == Some(Dnssec::Bogus)) {
+        let message =
+            format!("{} finds the DNSSEC signatures of {} wrong, and refuses to answer.", view.server, view.query);
+        let mut found = finding(code::DNSSEC_BOGUS, Severity::Fault, view.query.clone(), message);
+        found.evidence.push("asked with CD (checking disabled) it does answer".to_owned());
+        found.evidence.extend(view.extended_errors.clone());
+        why(&mut found);
+        findings.push(found);
+        told = true;
+    }
+    if let Some(own) = broken.filter(|_| !told) {
+        let message = format!(
+            "The DNSSEC signatures of {} are wrong: {}. {} does not check them; resolvers that do refuse to answer.",
+            report.name, own.because, own.server
+        );
+        let mut found = finding(code::DNSSEC_BOGUS, Severity::Warning, report.name.clone(), message);
+        why(&mut found);
+        findings.push(found);
+    }
+}
+
+/// Who must do what about a broken chain.
+fn remedy(because: &str) -> Option<&'static str> {
+    if because.contains("this host's clock says") {
+        Some("set this host's clock, if it is wrong; else the zone was signed for a time to come")
+    } else if because.contains("expired") {
+        Some("sign the zone again (its owner must); if this host's clock is ahead, set it")
+    } else if because.contains("vouches for key") {
+        Some("the zone's owner must have its parent publish the DS of a key that the zone has")
+    } else if because.contains("does not fit the data") {
+        Some("sign the zone again (its owner must); if other servers send data that fits, something on the way changes it")
+    } else {
+        None
     }
 }
 

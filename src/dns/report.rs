@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::conf::Conf;
 use super::direct::{Dnssec, View};
+use super::dnssec::Validation;
 use super::lookup::{Lookup, Origin, ServiceRun};
 use super::message::{Data, Message, RType, Rcode, Record};
 use super::name::DomainName;
@@ -37,6 +38,9 @@ pub struct Report {
     pub disagreement: Option<Vec<Difference>>,
     /// Each server's own word.
     pub servers: Vec<ServerView>,
+    /// The signatures checked here, from the trust anchor down; `None` where nothing is signed and nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dnssec: Option<Validation>,
     /// The aliases followed.
     pub chain: Vec<Alias>,
     /// The delivery network the aliases lead to.
@@ -353,6 +357,7 @@ impl Report {
             order: places(gathered),
             disagreement: None,
             servers: gathered.views.iter().map(ServerView::of).collect(),
+            dnssec: None,
             cdn: end.as_deref().and_then(super::cdn::named),
             chain,
             check: None,

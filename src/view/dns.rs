@@ -11,6 +11,7 @@ use super::text::hang;
 pub use hosts::{hosts, hosts_change};
 
 use crate::dns::Dnssec;
+use crate::dns::dnssec::Security;
 use crate::dns::report::{Answer, Finding, Report, ServerView, Severity, Step, Verdict};
 
 /// Below this many columns nothing is set in columns of its own.
@@ -26,6 +27,7 @@ pub fn report(out: &mut dyn Write, report: &Report, style: Style, details: bool)
     chain(out, report, style)?;
     steps(out, report, style, details)?;
     servers(out, report, style, details)?;
+    dnssec(out, report, style, details)?;
     trace(out, report, style)?;
     connects(out, report, style)?;
     findings(out, report, style)?;
@@ -279,6 +281,29 @@ fn server_row(view: &ServerView, details: bool) -> Vec<String> {
         text = format!("{text} [{}]", facts.join("; "));
     }
     vec![name, view.transport.to_string(), view.rtt_ms.map(duration).unwrap_or_default(), text]
+}
+
+/// The verdict on the signatures; the links of the chain where one is broken, or with `details`.
+fn dnssec(out: &mut dyn Write, report: &Report, style: Style, details: bool) -> io::Result<()> {
+    let Some(own) = &report.dnssec else { return Ok(()) };
+    heading(out, &format!("DNSSEC, checked here with what {} sent", own.server), style)?;
+    let (mark, paint) = match own.state {
+        Security::Secure => ("✓", Paint::Good),
+        Security::Bogus => ("✗", Paint::Bad),
+        Security::Insecure | Security::Indeterminate => ("-", Paint::Dim),
+    };
+    let text = hang(&format!("  {mark} "), &format!("{}: {}", own.state, own.because), style.width);
+    write!(out, "{}", text.replacen(mark, &style.paint(paint, mark), 1))?;
+    if own.state != Security::Bogus && !details {
+        return Ok(());
+    }
+    let mark = |holds: bool| if holds { "✓" } else { "✗" };
+    let rows: Vec<Vec<String>> = own
+        .chain
+        .iter()
+        .map(|link| vec![format!("{} {}", mark(link.holds), link.owner), link.rtype.clone(), link.says.clone()])
+        .collect();
+    table(out, &rows, style)
 }
 
 fn trace(out: &mut dyn Write, report: &Report, style: Style) -> io::Result<()> {

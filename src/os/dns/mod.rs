@@ -6,10 +6,12 @@ pub mod compare;
 mod doh;
 pub mod facts;
 mod getaddrinfo;
+mod http2;
 pub mod module;
 pub mod save;
 pub mod source;
 mod stop;
+pub mod validate;
 mod wire;
 
 pub use batch::{BatchOptions, BatchReport, run_batch};

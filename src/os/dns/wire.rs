@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::doh;
+use super::http2::Http2;
 use super::module;
 use super::stop::{Stop, Waited};
 use crate::dns::{ModuleAnswer, NetError, NetErrorKind, RType, Server, Transport, Wire};
@@ -30,10 +31,16 @@ enum Channel {
     Stream(Box<Patient<TcpStream>>),
     Tls(Box<Secured>),
     /// Answers wait here until they are asked for.
-    Https(Box<Secured>, Vec<Result<Vec<u8>, NetError>>),
+    Https(Box<Http>, Vec<Result<Vec<u8>, NetError>>),
 }
 
-type Secured = StreamOwned<ClientConnection, Patient<TcpStream>>;
+/// What the server's TLS agreed to speak.
+enum Http {
+    One(Secured),
+    Two(Http2),
+}
+
+pub(super) type Secured = StreamOwned<ClientConnection, Patient<TcpStream>>;
 
 /// Octets of the system's random source, a few at a time.
 struct Dice {
@@ -84,7 +91,7 @@ impl SocketWire {
         if transport == Transport::Tcp {
             return Ok(Channel::Stream(Box::new(stream)));
         }
-        let alpn: &[&[u8]] = if transport == Transport::Https { &[b"http/1.1"] } else { &[b"dot"] };
+        let alpn: &[&[u8]] = if transport == Transport::Https { &[b"h2", b"http/1.1"] } else { &[b"dot"] };
         let name = match &server.tls_name {
             Some(name) => ServerName::try_from(name.clone())
                 .map_err(|_| NetError::new(NetErrorKind::Tls, format!("`{name}` is no name for a certificate")))?,
@@ -92,7 +99,10 @@ impl SocketWire {
         };
         let secured = handshake(stream, name, alpn)?;
         Ok(match transport {
-            Transport::Https => Channel::Https(Box::new(secured), Vec::new()),
+            Transport::Https if secured.conn.alpn_protocol() == Some(b"h2") => {
+                Channel::Https(Box::new(Http::Two(Http2::begin(secured)?)), Vec::new())
+            }
+            Transport::Https => Channel::Https(Box::new(Http::One(secured)), Vec::new()),
             _ => Channel::Tls(Box::new(secured)),
         })
     }
@@ -128,14 +138,19 @@ impl Wire for SocketWire {
                 stream.sock.until = until;
                 framed(stream.as_mut(), message)
             }
-            Channel::Https(stream, answers) => {
-                stream.sock.until = until;
+            Channel::Https(http, answers) => {
                 let host = server.tls_name.clone().unwrap_or_else(|| match server.address {
                     SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
                     SocketAddr::V4(v4) => v4.ip().to_string(),
                 });
                 let path = server.path.as_deref().unwrap_or("/dns-query");
-                let answer = doh::ask(stream.as_mut(), &host, path, message);
+                let answer = match http.as_mut() {
+                    Http::One(stream) => {
+                        stream.sock.until = until;
+                        doh::ask(stream, &host, path, message)
+                    }
+                    Http::Two(http) => http.ask(&host, path, message, until),
+                };
                 answers.push(answer);
                 Ok(())
             }
@@ -210,7 +225,7 @@ fn tcp(address: SocketAddr, until: Instant, stop: &Stop) -> Result<Patient<TcpSt
     }
     // Two small messages in a row must not wait for each other's acknowledgement.
     let _ = socket.set_tcp_nodelay(true);
-    Ok(Patient { stream: socket.into(), until, stop: stop.clone() })
+    Ok(Patient { stream: socket.into(), until, stop: stop.clone(), waits: true })
 }
 
 /// A connected stream that waits no longer than it may, and that Ctrl-C ends.
@@ -218,10 +233,17 @@ pub(super) struct Patient<S> {
     stream: S,
     pub(super) until: Instant,
     stop: Stop,
+    /// Whether reading and writing wait, or say at once that they would have to.
+    waits: bool,
 }
 
 impl Patient<TcpStream> {
-    fn wait(&self, events: PollFlags) -> io::Result<()> {
+    /// From here on whoever reads or writes waits himself.
+    pub(super) fn hurry(&mut self) {
+        self.waits = false;
+    }
+
+    pub(super) fn wait(&self, events: PollFlags) -> io::Result<()> {
         let left = self.until.saturating_duration_since(Instant::now());
         match self.stop.wait(&[self.stream.as_fd()], events, Some(left)) {
             Waited::Ready => Ok(()),
@@ -235,7 +257,7 @@ impl Read for Patient<TcpStream> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.stream.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait(PollFlags::POLLIN)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.waits => self.wait(PollFlags::POLLIN)?,
                 other => return other,
             }
         }
@@ -246,7 +268,7 @@ impl Write for Patient<TcpStream> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         loop {
             match self.stream.write(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait(PollFlags::POLLOUT)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.waits => self.wait(PollFlags::POLLOUT)?,
                 other => return other,
             }
         }
