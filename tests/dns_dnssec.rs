@@ -176,11 +176,12 @@ impl World {
             return (ResponseCode::NoError, Vec::new(), no);
         }
         if exists.contains(&text.as_str()) {
-            no.extend(zone.gap(owner, &format!("\\000.{text}"), &[RecordType::A, RecordType::NSEC, RecordType::RRSIG]));
+            let next = format!("0.{}", text.trim_start_matches('.'));
+            no.extend(zone.gap(owner, &next, &[RecordType::A, RecordType::NSEC, RecordType::RRSIG]));
             return (ResponseCode::NoError, Vec::new(), no);
         }
         if text != "unproved.lab." {
-            let last = format!("zzz.{}", zone.origin);
+            let last = format!("zzz.{}", zone.origin.to_ascii().trim_start_matches('.'));
             no.extend(zone.gap(&zone.origin, &last, &[RecordType::NS, RecordType::SOA, RecordType::DNSKEY]));
         }
         (ResponseCode::NXDomain, Vec::new(), no)
@@ -188,7 +189,8 @@ impl World {
 }
 
 fn reply(world: &World, asked: &Asked) -> Vec<Reply> {
-    let (owner, rtype) = (name(&asked.name), RecordType::from(asked.rtype));
+    let text = if asked.name.is_empty() { "." } else { &asked.name };
+    let (owner, rtype) = (name(text), RecordType::from(asked.rtype));
     let (code, answers, authorities) = world.answer(&owner, rtype);
     let mut message = Message::response(asked.id, OpCode::Query);
     message.metadata.recursion_available = true;
@@ -214,7 +216,7 @@ fn a_chain_that_holds_and_where_it_breaks() {
             root: Zone::new("."),
             lab: Zone::new("lab."),
             sub: Zone::new("sub.lab."),
-            other: Zone::new("lab."),
+            other: Zone::new("badds.lab."),
         });
         let anchor = etc.path("anchor");
         std::fs::write(&anchor, format!("; the lab's root\n{}", world.root.anchor())).unwrap();
