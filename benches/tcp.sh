@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${1:-$(mktemp -d)}
 mkdir -p "$work"
-[ -x target/release/reachwhy ] || cargo build --release
-bin=$PWD/target/release/reachwhy
+[ -n "${REACHWHY:-}" ] || [ -x target/release/reachwhy ] || cargo build --release
+bin=${REACHWHY:-$PWD/target/release/reachwhy}
 
 python3 - "$work" <<'PY'
 import os, struct, sys

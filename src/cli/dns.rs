@@ -17,7 +17,7 @@ use crate::dns::{
 };
 use crate::os::dns::check::{self, Check};
 use crate::os::dns::validate::{ValidateOptions, validate};
-use crate::os::dns::{SocketWire, Stop, compare, facts, source};
+use crate::os::dns::{SocketWire, Stop, compare, facts, resolved, source};
 use crate::view::{self, Progress, Style};
 
 /// What a host resolves a name to, and who says otherwise.
@@ -274,6 +274,11 @@ impl Asked<'_> {
         };
         let mut report = Report::of(&gathered);
         report.stub = self.stub();
+        let used = report.stub.is_some() || self.conf.services.iter().any(|service| service.name == "resolve");
+        if let (Wanted::Addresses(family), true, false) = (&self.wanted, used, lookup.runs.is_empty()) {
+            progress.say("asking systemd-resolved");
+            report.resolved = resolved(self.name, *family, self.patience * 2);
+        }
         report.dnssec = self.validation(&lookup, &views, progress);
         self.trace(&lookup, progress, &mut report);
         if let Some(port) = self.args.connect.filter(|_| !self.stop.stopped()) {

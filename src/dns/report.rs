@@ -11,6 +11,7 @@ use super::dnssec::Validation;
 use super::lookup::{Lookup, Origin, ServiceRun};
 use super::message::{Data, Message, RType, Rcode, Record};
 use super::name::DomainName;
+use super::resolved::ResolvedAnswer;
 use super::order::{Placed, SourceFact};
 use super::send::{Exchange, Outcome};
 use super::trace::Traced;
@@ -61,6 +62,9 @@ pub struct Report {
     /// How the local stub passes the name on (systemd-resolved).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stub: Option<String>,
+    /// What systemd-resolved itself says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedAnswer>,
     /// Milliseconds the lookup took an application.
     pub ms: f64,
     /// It was ended by Ctrl-C: what stands here is a part.
@@ -370,6 +374,7 @@ impl Report {
                 never_asked: lookup.never_asked.clone(),
             },
             stub: None,
+            resolved: None,
             ms: ms(lookup.took),
             partial: lookup.interrupted,
         }

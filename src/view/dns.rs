@@ -12,6 +12,7 @@ pub use hosts::{hosts, hosts_change};
 
 use crate::dns::Dnssec;
 use crate::dns::dnssec::Security;
+use crate::dns::resolved::ResolvedAnswer;
 use crate::dns::report::{Answer, Finding, Report, ServerView, Severity, Step, Verdict};
 
 /// Below this many columns nothing is set in columns of its own.
@@ -197,7 +198,33 @@ fn steps(out: &mut dyn Write, report: &Report, style: Style, details: bool) -> i
     if let Some(stub) = &report.stub {
         write!(out, "{}", hang("  ", stub, style.width))?;
     }
+    if let Some(own) = &report.resolved {
+        write!(out, "{}", hang("  ", &resolved(own), style.width))?;
+    }
     Ok(())
+}
+
+/// What systemd-resolved says by itself.
+fn resolved(own: &ResolvedAnswer) -> String {
+    if let Some(error) = &own.error {
+        return format!("systemd-resolved itself says: {error}");
+    }
+    let addresses: Vec<String> = own
+        .addresses
+        .iter()
+        .map(|(address, interface)| match interface {
+            Some(interface) => format!("{address} by way of {interface}"),
+            None => address.to_string(),
+        })
+        .collect();
+    let how = [
+        own.protocol.map(str::to_owned),
+        own.from.map(|from| format!("from its {from}").replace("its network", "the network").replace("its synthetic", "itself")),
+        Some(if own.authenticated { "authenticated" } else { "not authenticated" }.to_owned()),
+        own.confidential.then(|| "confidential".to_owned()),
+    ];
+    let how: Vec<String> = how.into_iter().flatten().collect();
+    format!("systemd-resolved itself says {} ({})", some(&addresses, 8), how.join(", "))
 }
 
 fn step_row(step: &Step, details: bool) -> Vec<String> {
