@@ -299,11 +299,19 @@ fn handshake(stream: Patient<TcpStream>, name: ServerName<'static>, alpn: &[&[u8
     let mut secured = StreamOwned::new(connection, stream);
     while secured.conn.is_handshaking() {
         secured.conn.complete_io(&mut secured.sock).map_err(|error| match error.get_ref() {
-            Some(inner) if inner.is::<rustls::Error>() => tls(inner.to_string()),
+            Some(inner) if inner.is::<rustls::Error>() => tls(plainly(&inner.to_string())),
             _ => net_error(&error),
         })?;
     }
     Ok(secured)
+}
+
+/// What the library leaves in the words of its own types.
+fn plainly(error: &str) -> String {
+    if error.contains("CaUsedAsEndEntity") {
+        return "invalid peer certificate: it is a certificate authority's own, not a server's".to_owned();
+    }
+    error.to_owned()
 }
 
 fn framed(stream: &mut impl Write, message: &[u8]) -> Result<(), NetError> {

@@ -1,12 +1,14 @@
-//! DNSSEC checked from a trust anchor down, against zones signed here: what holds, what is not signed, what is
-//! wrong and why.
+//! What makes answers trustworthy: DNSSEC checked from a trust anchor down, against zones signed here (what holds, what
+//! is not signed, what is wrong and why), and servers asked by HTTPS over HTTP/2.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::panic, reason = "a test")]
 
 mod dns_support;
 mod probe_support;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -259,5 +261,125 @@ fn a_chain_that_holds_and_where_it_breaks() {
         assert!(text.contains("✗ old.lab") && text.contains("dns.dnssec_bogus"), "{text}");
         let bad = dns(&["api.lab", "--anchor", "/nonexistent"]);
         assert_eq!(bad.code, 2, "{}", bad.err);
+    });
+}
+
+/// The frame's type, flags, stream and payload (RFC 9113 4.1).
+fn frame(stream: &mut impl Read) -> Option<(u8, u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).ok()?;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).ok()?;
+    Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+fn framed(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A server of HTTP/2 that answers each question with 10.0.0.5, or does so in a wrong way.
+fn http2(mut stream: impl Read + Write, way: &str) -> Option<()> {
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).ok()?;
+    assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    stream.write_all(&framed(4, 0, 0, &[])).ok()?;
+    loop {
+        let (kind, flags, id, payload) = frame(&mut stream)?;
+        match kind {
+            4 if flags & 1 == 0 => stream.write_all(&framed(4, 1, 0, &[])).ok()?,
+            0 if !payload.is_empty() => {
+                let mut answer = payload.clone();
+                answer[2] |= 0x80;
+                answer.truncate(payload.len() - 11);
+                answer[11] = 0;
+                answer[7] = 1;
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 10, 0, 0, 5]);
+                // HPACK: 0x88 is `:status: 200`, 0x8d is 404; 0x0f 0x10 is `content-type:` and a text.
+                let with = |status: u8, kind: &str| {
+                    [&[status, 0x0f, 0x10, u8::try_from(kind.len()).unwrap()][..], kind.as_bytes()].concat()
+                };
+                let dns = "application/dns-message";
+                let (head, body) = match way {
+                    "gone" => (with(0x8d, dns), Vec::new()),
+                    "page" => (with(0x88, "text/html"), b"<p>".to_vec()),
+                    "huge" => (with(0x88, dns), vec![0; 16_000]),
+                    "reset" => {
+                        stream.write_all(&framed(3, 0, id, &[0, 0, 0, 2])).ok()?;
+                        continue;
+                    }
+                    "close" => return None,
+                    "junk" => {
+                        stream.write_all(&framed(1, 0, id, &[0xff; 20])).ok()?;
+                        continue;
+                    }
+                    "silent" => continue,
+                    _ => (with(0x88, dns), answer),
+                };
+                stream.write_all(&framed(1, END_HEADERS, id, &head)).ok()?;
+                let parts = if way == "huge" { 8 } else { 1 };
+                for part in 1..=parts {
+                    let end = if part == parts { END_STREAM } else { 0 };
+                    stream.write_all(&framed(0, end, id, &body)).ok()?;
+                }
+                stream.flush().ok()?;
+            }
+            _ => {}
+        }
+        stream.flush().ok()?;
+    }
+}
+
+#[test]
+fn a_server_that_speaks_http2() {
+    sandboxed(|sandbox| {
+        let etc = Etc::own(sandbox);
+        etc.set("hosts", "127.0.0.1 localhost dns.lab\n");
+        let key = rcgen::generate_simple_self_signed(vec!["dns.lab".to_owned()]).unwrap();
+        let ca = etc.path("ca.pem");
+        std::fs::write(&ca, key.cert.pem()).unwrap();
+        let secret = rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
+        let mut config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![key.cert.der().clone()], secret)
+                .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let config = Arc::new(config);
+        let ask = |way: &'static str| {
+            let (config, listener) = (Arc::clone(&config), TcpListener::bind((HERE, 0)).unwrap());
+            let server = format!("https://dns.lab:{}/dns-query", listener.local_addr().unwrap().port());
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                    http2(rustls::StreamOwned::new(connection, stream), way);
+                }
+            });
+            let mut command = Command::new(env!("CARGO_BIN_EXE_reachwhy"));
+            command.args(["dns", "api.lab", "A", "--json", "--no-compare", "--timeout", "0.5", "--server", &server]);
+            let output = command.stdin(Stdio::null()).env("SSL_CERT_FILE", &ca).output().unwrap();
+            serde_json::from_slice::<Value>(&output.stdout).unwrap()["servers"][0].clone()
+        };
+        let good = ask("well");
+        assert_eq!(good["answers"], serde_json::json!(["10.0.0.5"]), "{good:#}");
+        assert_eq!(good["transport"], "https");
+        for (way, why) in [
+            ("gone", "HTTP 404"),
+            ("page", "text/html"),
+            ("huge", "flow-control"),
+            ("reset", "HTTP/2"),
+            ("close", "closed the connection"),
+            ("junk", "HTTP/2"),
+            ("silent", "no answer"),
+        ] {
+            let bad = ask(way);
+            let failure = bad["failure"].as_str().unwrap_or_default();
+            assert!(failure.contains(why), "{way}: {bad:#}");
+        }
     });
 }
