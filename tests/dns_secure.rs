@@ -373,7 +373,7 @@ fn a_server_that_speaks_http2() {
             ("page", "text/html"),
             ("huge", "flow-control"),
             ("reset", "HTTP/2"),
-            ("close", "closed the connection"),
+            ("close", "the connection"),
             ("junk", "HTTP/2"),
             ("silent", "no answer"),
         ] {
