@@ -192,10 +192,10 @@ pub struct End {
     pub ttl: Option<u8>,
     /// How its packets that are no RST are numbered.
     pub ids: IpIds,
-    /// Segments with a right checksum, and the first of them came before any wrong one: this host's card does not
-    /// fill them in later.
+    /// Segments with a right checksum before any wrong one.
     pub checksums_right: u32,
-    /// A segment whose checksum was not filled in: the capture is on the sender, whose card does it.
+    /// A checksum was not filled in, or too few were right before a wrong one to tell: the capture may be on the
+    /// sender, whose card fills them in.
     pub offloads: bool,
     /// The frame in which it went on sending new data after its RST.
     pub after_reset: Option<u64>,

@@ -22,6 +22,8 @@ use crate::dns::{ModuleAnswer, NetError, NetErrorKind, RType, Server, Transport,
 pub struct SocketWire {
     start: Instant,
     stop: Stop,
+    /// Until when the exchange that was opened last may take.
+    until: Instant,
     channels: Vec<(Server, Transport, Channel)>,
     dice: Dice,
 }
@@ -68,7 +70,8 @@ impl SocketWire {
     /// Nothing is open yet.
     pub fn new(stop: Stop) -> Self {
         let source = File::open("/dev/urandom").ok();
-        Self { start: Instant::now(), stop, channels: Vec::new(), dice: Dice { source, left: Vec::new() } }
+        let start = Instant::now();
+        Self { start, stop, until: start, channels: Vec::new(), dice: Dice { source, left: Vec::new() } }
     }
 
     fn channel(&mut self, server: &Server, transport: Transport) -> Result<&mut Channel, NetError> {
@@ -118,6 +121,7 @@ impl Wire for SocketWire {
     }
 
     fn open(&mut self, server: &Server, transport: Transport, until: Duration) -> Result<(), NetError> {
+        self.until = self.start + until;
         if self.channel(server, transport).is_ok() {
             return Ok(());
         }
@@ -127,7 +131,8 @@ impl Wire for SocketWire {
     }
 
     fn send(&mut self, server: &Server, transport: Transport, message: &[u8]) -> Result<(), NetError> {
-        let until = Instant::now() + Duration::from_secs(10);
+        // With HTTP the answer is waited for here.
+        let until = if transport == Transport::Https { self.until } else { Instant::now() + Duration::from_secs(10) };
         match self.channel(server, transport)? {
             Channel::Udp(socket) => socket.send(message).map(|_| ()).map_err(|error| net_error(&error)),
             Channel::Stream(stream) => {
