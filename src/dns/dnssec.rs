@@ -227,7 +227,9 @@ fn zone_keys(sets: &Sets, zone: &Name, anchors: &TrustAnchors, now: u32) -> Link
     let known = digests(sets.get(&(owner, RecordType::DS.into())));
     let vouched: Vec<&DNSKEY> = own
         .iter()
-        .filter(|key| known.iter().any(|digest| digest.covers(zone, key).unwrap_or(false)))
+        .filter(|key| {
+            known.iter().any(|digest| digest.key_tag() == tag(key) && digest.covers(zone, key).unwrap_or(false))
+        })
         .copied()
         .collect();
     let (trusted, whose) = if anchored.is_empty() { (vouched, "the parent's DS") } else { (anchored, "a trust anchor") };

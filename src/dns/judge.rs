@@ -89,7 +89,8 @@ pub fn judge(report: &mut Report, gathered: &Gathered<'_>, extra: &Extra) {
     connections(report, &mut findings);
     odd_answers(report, lookup, &mut findings);
     files(gathered, extra, &mut findings);
-    findings.sort_by_key(|finding| finding.severity);
+    // Wrong signatures are why such a server fails, not one more thing beside it.
+    findings.sort_by_key(|finding| (finding.severity, finding.code != code::DNSSEC_BOGUS));
     let mut seen = BTreeSet::new();
     findings.retain(|finding| seen.insert((finding.code, finding.object.clone(), finding.message.clone())));
     report.findings = findings;

@@ -13,7 +13,7 @@ use futures_util::stream::{Once, once};
 use hickory_net::dnssec::DnssecDnsHandle;
 use hickory_net::proto::dnssec::{Proof, TrustAnchors};
 use hickory_net::proto::op::{DnsRequest, DnsRequestOptions, DnsResponse, Query, ResponseCode};
-use hickory_net::proto::rr::{Name, Record, RecordType};
+use hickory_net::proto::rr::{Name, RData, Record, RecordType};
 use hickory_net::runtime::TokioRuntimeProvider;
 use hickory_net::xfer::FirstAnswer;
 use hickory_net::{DnsError, DnsHandle, NetError as HickoryError};
@@ -25,6 +25,9 @@ use crate::dns::{DomainName, ModuleAnswer, NetError, Question, RType, Server, Tr
 
 /// A hostile chain of delegations ends here.
 const MOST_QUESTIONS: usize = 120;
+
+/// Aliases that are followed.
+const MOST_ALIASES: usize = 12;
 
 /// What a validation needs.
 pub struct ValidateOptions<'a> {
@@ -52,13 +55,18 @@ pub fn validate(name: &DomainName, types: &[RType], options: &ValidateOptions<'_
     let handle = DnssecDnsHandle::with_trust_anchor(asking.clone(), Arc::new(options.anchors.clone()));
     let proto = Name::from_ascii(absolute(name)).unwrap_or_else(|_| Name::root());
     let mut asked = Vec::new();
-    let mut worst = Proof::Secure;
     for rtype in types {
-        let rtype = RecordType::from(rtype.0);
-        asked.push((proto.clone(), rtype));
+        for question in asking.by_way_of_aliases(&proto, RecordType::from(rtype.0)) {
+            if !asked.contains(&question) {
+                asked.push(question);
+            }
+        }
+    }
+    let mut worst = Proof::Secure;
+    for (name, rtype) in &asked {
         let mut request = DnsRequestOptions::default();
         request.edns_set_dnssec_ok = true;
-        let answer = pin!(handle.lookup(Query::query(proto.clone(), rtype), request).first_answer()).now_or_never();
+        let answer = pin!(handle.lookup(Query::query(name.clone(), *rtype), request).first_answer()).now_or_never();
         worst = worst.min(judged(answer));
     }
     let inner = asking.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,13 +91,19 @@ pub fn validate(name: &DomainName, types: &[RType], options: &ValidateOptions<'_
             (Security::Indeterminate, says)
         }
         (Proof::Indeterminate, None) => (Security::Indeterminate, "what is needed could not be had".to_owned()),
-        (Proof::Bogus, None) => {
-            let broken = links.iter().find(|link| !link.holds);
-            let says = broken.map_or("the signatures do not add up".to_owned(), |link| {
-                format!("{} {}: {}", link.owner, link.rtype, link.says)
-            });
-            (Security::Bogus, says)
-        }
+        (Proof::Bogus, None) => match links.iter().find(|link| !link.holds) {
+            // A private root, or a server that knows no root: whose zones these are cannot be told with this anchor.
+            Some(link) if link.owner == "." => {
+                let says = format!("the root zone that this server knows is not the trust anchor's ({})", link.says);
+                (Security::Indeterminate, says)
+            }
+            Some(link) => (Security::Bogus, format!("{} {}: {}", link.owner, link.rtype, link.says)),
+            // What cannot be shown is not claimed.
+            None => {
+                let says = "every signature holds, but the proof of what does not exist could not be followed";
+                (Security::Indeterminate, says.to_owned())
+            }
+        },
     };
     let questions = inner.heard.len();
     Validation { state, because, server: options.server.to_string(), chain: links, questions }
@@ -144,18 +158,52 @@ impl DnsHandle for Asking {
     }
 }
 
+impl Asking {
+    /// The questions that a validator can judge one by one: each alias on the way, then the records at its end. What
+    /// an answer proves of the last name, the validator would look for at the first.
+    fn by_way_of_aliases(&self, name: &Name, rtype: RecordType) -> Vec<(Name, RecordType)> {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut questions: Vec<(Name, RecordType)> = Vec::new();
+        let mut name = name.clone();
+        while !matches!(rtype, RecordType::CNAME | RecordType::DNAME) && questions.len() < MOST_ALIASES {
+            let Ok(message) = inner.known(&name, rtype).and_then(|octets| {
+                DnsResponse::from_buffer(octets).map_err(|error| error.to_string())
+            }) else {
+                break;
+            };
+            let alias = message.answers.iter().find_map(|record| match &record.data {
+                RData::CNAME(target) if record.name == name => Some(target.0.clone()),
+                _ => None,
+            });
+            let Some(target) = alias else { break };
+            // The alias that follows from a DNAME has no signature of its own.
+            let above = message.answers.iter().find(|record| record.record_type() == RecordType::DNAME);
+            questions.push(match above.filter(|record| record.name.zone_of(&name)) {
+                Some(record) => (record.name.clone(), RecordType::DNAME),
+                None => (name, RecordType::CNAME),
+            });
+            name = target;
+        }
+        questions.push((name, rtype));
+        questions
+    }
+}
+
 impl Inner {
+    /// The reply to a question, asked once.
+    fn known(&mut self, name: &Name, rtype: RecordType) -> Result<Vec<u8>, String> {
+        let name = name.to_lowercase();
+        if let Some(octets) = self.known.get(&(name.clone(), rtype)) {
+            return Ok(octets.clone());
+        }
+        self.ask(&name, rtype).inspect_err(|why| {
+            self.failed.get_or_insert_with(|| format!("{} was asked for {name} {rtype}: {why}", self.server));
+        })
+    }
+
     fn answer(&mut self, request: &DnsRequest) -> Result<DnsResponse, HickoryError> {
         let query = request.queries.first().ok_or("no question")?;
-        let (name, rtype) = (query.name().to_lowercase(), query.query_type());
-        let octets = match self.known.get(&(name.clone(), rtype)) {
-            Some(octets) => octets.clone(),
-            None => self.ask(&name, rtype).map_err(|why| {
-                self.failed.get_or_insert_with(|| format!("{} was asked for {name} {rtype}: {why}", self.server));
-                HickoryError::from(why)
-            })?,
-        };
-        Ok(DnsResponse::from_buffer(octets)?)
+        Ok(DnsResponse::from_buffer(self.known(query.name(), query.query_type())?)?)
     }
 
     fn ask(&mut self, name: &Name, rtype: RecordType) -> Result<Vec<u8>, String> {
