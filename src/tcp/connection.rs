@@ -319,6 +319,11 @@ impl Connection {
         if reused {
             judged.codes.add(Code::PortReused);
         }
+        if syn {
+            if let Some(code) = self.fast_open(segment, side) {
+                judged.codes.add(code);
+            }
+        }
         let malformed = segment.header_len < 20 || segment.data_len.is_none();
         if malformed {
             // No receiver takes it, and Wireshark says no more of it either.
@@ -383,6 +388,19 @@ impl Connection {
         self.keep_step(segment, side, at, &judged);
         self.last = at;
         judged
+    }
+
+    /// TCP Fast Open (RFC 7413), as Wireshark tells it: a cookie with the SYN, and what became of the SYN's data.
+    fn fast_open(&self, segment: &Segment<'_>, side: usize) -> Option<Code> {
+        if !segment.has(TcpFlags::ACK) {
+            return has_cookie(segment.options).then_some(Code::TfoSyn);
+        }
+        let opener = &self.ends[1 - side];
+        let taken = segment.ack.wrapping_sub(opener.direction.base?);
+        if taken > 1 {
+            return Some(Code::TfoAck);
+        }
+        (taken == 1 && opener.syn.is_some_and(|syn| syn.data > 0)).then_some(Code::TfoIgnored)
     }
 
     /// Whether a checksum is wrong, and not because the sender's card fills it in behind the capture point: where
@@ -732,6 +750,22 @@ impl Connection {
 pub(super) fn pair(ends: &mut [End; 2], side: usize) -> (&mut End, &mut End) {
     let [a, b] = ends;
     if side == 0 { (a, b) } else { (b, a) }
+}
+
+/// Whether the options have a Fast Open cookie (kind 34; empty it is the request for one).
+fn has_cookie(mut options: &[u8]) -> bool {
+    while let [kind, rest @ ..] = options {
+        options = match (kind, rest.first()) {
+            (0, _) => return false,
+            (1, _) => rest,
+            (34, Some(length)) if *length > 2 => return true,
+            // The experimental form that came before the number 34 was given.
+            (253 | 254, Some(length)) if *length > 4 && rest.get(1..3) == Some(&[0xf9, 0x89]) => return true,
+            (_, Some(length)) if *length >= 2 => options.get(usize::from(*length)..).unwrap_or_default(),
+            _ => return false,
+        };
+    }
+    false
 }
 
 /// Whether no TCP sends such a set: it comes from a scanner, or from damage.

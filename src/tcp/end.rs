@@ -34,6 +34,8 @@ pub struct Syn {
     pub timestamps: bool,
     /// Window, never scaled.
     pub window: u16,
+    /// Octets of data that came with it (TCP Fast Open).
+    pub data: u32,
     /// How often it was sent.
     pub sent: u32,
     /// When it was sent last.
@@ -282,6 +284,7 @@ impl End {
                     sack: options.sack_permitted,
                     timestamps: options.timestamps.is_some(),
                     window: segment.window,
+                    data: segment.len(),
                     sent: 1,
                     last: at,
                 });
