@@ -177,8 +177,19 @@ impl World {
             _ => {}
         }
         let exists = [
-            "lab.", "api.lab.", "old.lab.", "early.lab.", "forged.lab.", "bare.lab.", "stranger.lab.", "www.sub.lab.",
-            "plain.lab.", "host.plain.lab.", "sub.lab.", "badds.lab.", ".",
+            "lab.",
+            "api.lab.",
+            "old.lab.",
+            "early.lab.",
+            "forged.lab.",
+            "bare.lab.",
+            "stranger.lab.",
+            "www.sub.lab.",
+            "plain.lab.",
+            "host.plain.lab.",
+            "sub.lab.",
+            "badds.lab.",
+            ".",
         ];
         if text.ends_with("plain.lab.") && rtype != RecordType::DS {
             return (ResponseCode::NoError, Vec::new(), Vec::new());

@@ -291,7 +291,12 @@ fn storms_and_black_holes() {
 
     // Full segments did arrive before: the way broke, whatever their size.
     let mut broken = Talk::default();
-    broken.open().up("PSH,ACK", 1, 1, b"GET /big").wait(1).down("ACK", 1, 9, &[7; 1460]).down("ACK", 1461, 9, &[7; 1460]);
+    broken
+        .open()
+        .up("PSH,ACK", 1, 1, b"GET /big")
+        .wait(1)
+        .down("ACK", 1, 9, &[7; 1460])
+        .down("ACK", 1461, 9, &[7; 1460]);
     broken.up("ACK", 9, 1461, b"");
     for n in 0..4 {
         broken.wait(200 << n).down("ACK", 1461, 9, &[7; 1460]);

@@ -161,8 +161,18 @@ fn query(args: &QueryArgs, global: &Global, style: Style) -> anyhow::Result<u8> 
     let word = if matches!(wanted, Wanted::Names(_)) { None } else { Some(name.as_str()) };
     let conf = Conf::read(&facts, word);
     let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal() && !global.json);
-    let asked =
-        Asked { name, wanted, conf: &conf, facts: &facts, given, roots, anchors, args, stop, patience: patience(global) };
+    let asked = Asked {
+        name,
+        wanted,
+        conf: &conf,
+        facts: &facts,
+        given,
+        roots,
+        anchors,
+        args,
+        stop,
+        patience: patience(global),
+    };
     let report = asked.report(&mut progress);
     progress.clear();
     if global.json {
@@ -373,12 +383,8 @@ impl Asked<'_> {
         }
         let name = self.asked_name(lookup)?;
         progress.say("checking the signatures");
-        let options = ValidateOptions {
-            server: &view.server,
-            anchors: &self.anchors,
-            patience: self.patience,
-            stop: &self.stop,
-        };
+        let options =
+            ValidateOptions { server: &view.server, anchors: &self.anchors, patience: self.patience, stop: &self.stop };
         Some(validate(&name, &self.wanted.types(), &options))
     }
 

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
 pub use hickory_proto::dnssec::TrustAnchors;
+use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS, RRSIG};
 use hickory_proto::dnssec::{PublicKey, Verifier};
 use hickory_proto::op::Message;
 use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
@@ -170,7 +170,7 @@ pub fn chain(heard: &[Heard], asked: &[(Name, RecordType)], anchors: &TrustAncho
         if set.is_some_and(|set| !set.records.is_empty()) {
             links.push(zone_keys(&sets, zone, anchors, now));
         } else if heard.iter().any(|one| one.rtype == RecordType::DNSKEY && one.name.to_lowercase() == *zone) {
-            links.push(link(zone, "DNSKEY", false, "the zone publishes no key".to_owned()));
+            links.push(link(zone, RecordType::DNSKEY, false, "the zone publishes no key".to_owned()));
         }
     }
     for (name, rtype) in asked {
@@ -182,7 +182,7 @@ pub fn chain(heard: &[Heard], asked: &[(Name, RecordType)], anchors: &TrustAncho
     links
 }
 
-fn link(owner: &Name, rtype: impl ToString, holds: bool, says: String) -> Link {
+fn link(owner: &Name, rtype: RecordType, holds: bool, says: String) -> Link {
     let owner = owner.to_ascii();
     let short = owner.trim_end_matches('.');
     let owner = if short.is_empty() { ".".to_owned() } else { short.to_owned() };
@@ -196,8 +196,10 @@ fn delegation(sets: &Sets, heard: &[Heard], zone: &Name, now: u32) -> Option<Lin
     if let Some(set) = set.filter(|_| !known.is_empty()) {
         let names: Vec<String> = known.iter().map(|digest| digest.key_tag().to_string()).collect();
         return Some(match signed(sets, zone, set, now) {
-            Ok(by) => link(zone, "DS", true, format!("the parent vouches for key {}; {by}", names.join(", "))),
-            Err(why) => link(zone, "DS", false, why),
+            Ok(by) => {
+                link(zone, RecordType::DS, true, format!("the parent vouches for key {}; {by}", names.join(", ")))
+            }
+            Err(why) => link(zone, RecordType::DS, false, why),
         });
     }
     let asked = heard.iter().find(|one| one.rtype == RecordType::DS && one.name.to_lowercase() == *zone)?;
@@ -213,7 +215,9 @@ fn delegation(sets: &Sets, heard: &[Heard], zone: &Name, now: u32) -> Option<Lin
         }
         _ => false,
     });
-    cut.then(|| link(zone, "DS", true, "there is none, and the parent proves it: not signed from here on".to_owned()))
+    cut.then(|| {
+        link(zone, RecordType::DS, true, "there is none, and the parent proves it: not signed from here on".to_owned())
+    })
 }
 
 /// A zone's keys: known to the parent or to us, and signed with one that is.
@@ -221,7 +225,7 @@ fn zone_keys(sets: &Sets, zone: &Name, anchors: &TrustAnchors, now: u32) -> Link
     let owner = LowerName::from(zone);
     let set = sets.get(&(owner.clone(), RecordType::DNSKEY.into())).cloned().unwrap_or_default();
     let own = keys(Some(&set));
-    let bad = |says: String| link(zone, "DNSKEY", false, says);
+    let bad = |says: String| link(zone, RecordType::DNSKEY, false, says);
     let anchored: Vec<&DNSKEY> =
         own.iter().filter(|key| anchors.contains_with_name(key.public_key(), &owner)).copied().collect();
     let known = digests(sets.get(&(owner, RecordType::DS.into())));
@@ -232,7 +236,8 @@ fn zone_keys(sets: &Sets, zone: &Name, anchors: &TrustAnchors, now: u32) -> Link
         })
         .copied()
         .collect();
-    let (trusted, whose) = if anchored.is_empty() { (vouched, "the parent's DS") } else { (anchored, "a trust anchor") };
+    let (trusted, whose) =
+        if anchored.is_empty() { (vouched, "the parent's DS") } else { (anchored, "a trust anchor") };
     if trusted.is_empty() {
         if zone.is_root() {
             return bad(format!("none of its keys ({}) is a trust anchor", tags(&own)));
@@ -250,7 +255,7 @@ fn zone_keys(sets: &Sets, zone: &Name, anchors: &TrustAnchors, now: u32) -> Link
         ));
     }
     match verify(&set, &trusted, now) {
-        Ok(by) => link(zone, "DNSKEY", true, format!("key {} is {whose}; {by}", tags(&trusted))),
+        Ok(by) => link(zone, RecordType::DNSKEY, true, format!("key {} is {whose}; {by}", tags(&trusted))),
         Err(why) => bad(why),
     }
 }
@@ -270,8 +275,8 @@ fn answer(sets: &Sets, reply: &Heard, now: u32) -> Vec<Link> {
     for (owner, rtype) in &owners {
         let Some(set) = sets.get(&(LowerName::from(owner), u16::from(*rtype))) else { continue };
         links.push(match signed(sets, owner, set, now) {
-            Ok(by) => link(owner, rtype, true, by),
-            Err(why) => link(owner, rtype, false, why),
+            Ok(by) => link(owner, *rtype, true, by),
+            Err(why) => link(owner, *rtype, false, why),
         });
     }
     let proof = owners.iter().any(|(_, rtype)| matches!(rtype, RecordType::NSEC | RecordType::NSEC3));
@@ -326,7 +331,11 @@ fn verify(set: &Set, keys: &[&DNSKEY], now: u32) -> Result<String, String> {
                 let until = span(early.unwrap_or(0));
                 reasons.push((
                     4,
-                    format!("its signature is not valid before {}, in {until}; this host's clock says {}", utc(begins), utc(now)),
+                    format!(
+                        "its signature is not valid before {}, in {until}; this host's clock says {}",
+                        utc(begins),
+                        utc(now)
+                    ),
                 ));
             }
             (Some(_), Some(_)) => {

@@ -9,7 +9,9 @@ use super::direct::Dnssec;
 use super::dnssec::Security;
 use super::lookup::{Eai, Lookup, Origin, ServiceRun, in_short};
 use super::message::Rcode;
-use super::report::{Finding, Gathered, Report, ServerView, Severity, Verdict, ms, result, server_with_line};
+use super::report::{
+    Alias, Finding, Gathered, Report, ServerView, Severity, Verdict, chain_of, ms, result, server_with_line,
+};
 use super::send::{Exchange, Outcome};
 use super::wire::NetErrorKind;
 
@@ -21,6 +23,8 @@ pub mod code {
     pub const NXDOMAIN: &str = "dns.nxdomain";
     /// The name exists, without a record of the kind.
     pub const NODATA: &str = "dns.nodata";
+    /// The aliases lead round in a circle.
+    pub const ALIAS_LOOP: &str = "dns.alias_loop";
     /// The server failed.
     pub const SERVFAIL: &str = "dns.servfail";
     /// The server refuses.
@@ -201,9 +205,8 @@ fn failure(report: &Report, gathered: &Gathered<'_>, extra: &Extra) -> Finding {
             with_ttl(with(found.clone(), &answered, found.fix.as_deref()), report)
         }
         Some(Rcode::NOERROR) if matches!(lookup.error, Some(Eai::NoData | Eai::NoName)) => {
-            let what = &report.rtype;
-            let message = format!("The name {name} exists, and has no record of type {what}.");
-            with(finding(code::NODATA, Severity::Fault, name, message), &answered, None)
+            let aliases = last.map(|message| chain_of(&message.answers)).unwrap_or_default();
+            with(without_records(name, &report.rtype, &aliases), &answered, None)
         }
         _ if !malformed.is_empty() || run.says.contains("damaged") => {
             let bad = if malformed.is_empty() { &answered } else { &malformed };
@@ -245,6 +248,26 @@ fn failure(report: &Report, gathered: &Gathered<'_>, extra: &Extra) -> Finding {
             no_answer(conf, &silent, with)
         }
     }
+}
+
+/// A name that is there, without what was asked for; by way of aliases it is their end that lacks it.
+fn without_records(name: &str, what: &str, aliases: &[Alias]) -> Finding {
+    let Some(last) = aliases.last() else {
+        let message = format!("The name {name} exists, and has no record of type {what}.");
+        return finding(code::NODATA, Severity::Fault, name, message);
+    };
+    let way: Vec<&str> = aliases.iter().map(|alias| alias.to.as_str()).collect();
+    if aliases.iter().any(|alias| alias.from.eq_ignore_ascii_case(&last.to)) {
+        let message = format!("The aliases of {name} lead round in a circle: {name} → {}.", way.join(" → "));
+        return finding(code::ALIAS_LOOP, Severity::Fault, name, message);
+    }
+    let message = format!(
+        "{name} is an alias ({name} → {}), and the answer has no record of type {what} for its end.",
+        way.join(" → ")
+    );
+    let mut found = finding(code::NODATA, Severity::Fault, last.to.clone(), message);
+    found.fix = Some(format!("reachwhy dns {} tells what becomes of the name it leads to", last.to));
+    found
 }
 
 fn with_ttl(mut found: Finding, report: &Report) -> Finding {
@@ -516,7 +539,9 @@ fn remedy(because: &str) -> Option<&'static str> {
     } else if because.contains("vouches for key") {
         Some("the zone's owner must have its parent publish the DS of a key that the zone has")
     } else if because.contains("does not fit the data") {
-        Some("sign the zone again (its owner must); if other servers send data that fits, something on the way changes it")
+        Some(
+            "sign the zone again (its owner must); if other servers send data that fits, something on the way changes it",
+        )
     } else {
         None
     }

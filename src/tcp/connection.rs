@@ -319,10 +319,8 @@ impl Connection {
         if reused {
             judged.codes.add(Code::PortReused);
         }
-        if syn {
-            if let Some(code) = self.fast_open(segment, side) {
-                judged.codes.add(code);
-            }
+        if let Some(code) = self.fast_open(segment, side) {
+            judged.codes.add(code);
         }
         let malformed = segment.header_len < 20 || segment.data_len.is_none();
         if malformed {
@@ -392,6 +390,9 @@ impl Connection {
 
     /// TCP Fast Open (RFC 7413), as Wireshark tells it: a cookie with the SYN, and what became of the SYN's data.
     fn fast_open(&self, segment: &Segment<'_>, side: usize) -> Option<Code> {
+        if !segment.has(TcpFlags::SYN) {
+            return None;
+        }
         if !segment.has(TcpFlags::ACK) {
             return has_cookie(segment.options).then_some(Code::TfoSyn);
         }

@@ -93,7 +93,7 @@ impl IpIds {
 
     /// Whether a packet with `id` after one with `usual` is not of this counter. A 0 says nothing: Linux puts it
     /// into resets that belong to no socket, and so do its firewalls.
-    pub fn is_stranger(&self, id: u16, usual: u16) -> bool {
+    pub fn is_stranger(self, id: u16, usual: u16) -> bool {
         // Packets overtake each other, and capture points see that.
         let near = id.wrapping_sub(usual).min(usual.wrapping_sub(id)) <= 4096;
         id != 0 && self.counted >= 3 && self.jumped == 0 && !near

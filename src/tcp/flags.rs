@@ -367,7 +367,8 @@ pub fn judge(sent: TcpFlags, came: Came) -> Judgement {
             return say("open", Some(true), says);
         }
         Came::Segment(flags, false) if flags == TcpFlags::ACK => {
-            let says = "an ACK with other numbers: a connection with these ports exists there, and says what it waits for";
+            let says =
+                "an ACK with other numbers: a connection with these ports exists there, and says what it waits for";
             return say("open", Some(true), says);
         }
         Came::Segment(_, false) => {

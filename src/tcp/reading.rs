@@ -111,7 +111,7 @@ impl Heard<'_> {
             |number: u32, side: usize| number.wrapping_sub(connection.ends[side].direction.base.unwrap_or(0));
         FrameReport {
             frame: at.frame,
-            time: seconds(at.ns),
+            time: words::seconds(at.ns),
             stream: connection.stream,
             src: SocketAddr::new(segment.src, segment.sport),
             dst: SocketAddr::new(segment.dst, segment.dport),
@@ -125,13 +125,6 @@ impl Heard<'_> {
             rtt_ms: judged.acks.map(|(_, ns)| words::ms(ns)),
         }
     }
-}
-
-/// Rounded once: a number of nanoseconds since 1970 does not fit into a float.
-fn seconds(ns: u64) -> f64 {
-    const SECOND: u64 = 1_000_000_000;
-    let (whole, part) = (ns / SECOND, ns % SECOND);
-    whole as f64 + part as f64 / 1e9
 }
 
 /// Takes packets, keeps connections.

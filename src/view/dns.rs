@@ -12,8 +12,8 @@ pub use hosts::{hosts, hosts_change};
 
 use crate::dns::Dnssec;
 use crate::dns::dnssec::Security;
-use crate::dns::resolved::ResolvedAnswer;
 use crate::dns::report::{Answer, Finding, Report, ServerView, Severity, Step, Verdict};
+use crate::dns::resolved::ResolvedAnswer;
 
 /// Below this many columns nothing is set in columns of its own.
 const NARROW: usize = 60;
@@ -219,7 +219,9 @@ fn resolved(own: &ResolvedAnswer) -> String {
         .collect();
     let how = [
         own.protocol.map(str::to_owned),
-        own.from.map(|from| format!("from its {from}").replace("its network", "the network").replace("its synthetic", "itself")),
+        own.from.map(|from| {
+            format!("from its {from}").replace("its network", "the network").replace("its synthetic", "itself")
+        }),
         Some(if own.authenticated { "authenticated" } else { "not authenticated" }.to_owned()),
         own.confidential.then(|| "confidential".to_owned()),
     ];

@@ -166,9 +166,10 @@ impl Asking {
         let mut questions: Vec<(Name, RecordType)> = Vec::new();
         let mut name = name.clone();
         while !matches!(rtype, RecordType::CNAME | RecordType::DNAME) && questions.len() < MOST_ALIASES {
-            let Ok(message) = inner.known(&name, rtype).and_then(|octets| {
-                DnsResponse::from_buffer(octets).map_err(|error| error.to_string())
-            }) else {
+            let Ok(message) = inner
+                .known(&name, rtype)
+                .and_then(|octets| DnsResponse::from_buffer(octets).map_err(|error| error.to_string()))
+            else {
                 break;
             };
             let alias = message.answers.iter().find_map(|record| match &record.data {

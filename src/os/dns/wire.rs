@@ -33,13 +33,13 @@ enum Channel {
     Stream(Box<Patient<TcpStream>>),
     Tls(Box<Secured>),
     /// Answers wait here until they are asked for.
-    Https(Box<Http>, Vec<Result<Vec<u8>, NetError>>),
+    Https(Http, Vec<Result<Vec<u8>, NetError>>),
 }
 
 /// What the server's TLS agreed to speak.
 enum Http {
-    One(Secured),
-    Two(Http2),
+    One(Box<Secured>),
+    Two(Box<Http2>),
 }
 
 pub(super) type Secured = StreamOwned<ClientConnection, Patient<TcpStream>>;
@@ -103,9 +103,9 @@ impl SocketWire {
         let secured = handshake(stream, name, alpn)?;
         Ok(match transport {
             Transport::Https if secured.conn.alpn_protocol() == Some(b"h2") => {
-                Channel::Https(Box::new(Http::Two(Http2::begin(secured)?)), Vec::new())
+                Channel::Https(Http::Two(Box::new(Http2::begin(secured)?)), Vec::new())
             }
-            Transport::Https => Channel::Https(Box::new(Http::One(secured)), Vec::new()),
+            Transport::Https => Channel::Https(Http::One(Box::new(secured)), Vec::new()),
             _ => Channel::Tls(Box::new(secured)),
         })
     }
@@ -149,10 +149,10 @@ impl Wire for SocketWire {
                     SocketAddr::V4(v4) => v4.ip().to_string(),
                 });
                 let path = server.path.as_deref().unwrap_or("/dns-query");
-                let answer = match http.as_mut() {
+                let answer = match http {
                     Http::One(stream) => {
                         stream.sock.until = until;
-                        doh::ask(stream, &host, path, message)
+                        doh::ask(stream.as_mut(), &host, path, message)
                     }
                     Http::Two(http) => http.ask(&host, path, message, until),
                 };
