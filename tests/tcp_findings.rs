@@ -443,3 +443,14 @@ fn two_captures_are_laid_beside_each_other() {
 fn near_options(seg: &Seg) -> reachwhy::wire::TcpOptions {
     reachwhy::wire::TcpOptions::parse(&seg.options)
 }
+
+#[test]
+fn a_segment_that_arrives_twice_was_copied_on_the_way() {
+    let (mut a, mut b) = (Talk::default(), Talk::default());
+    a.open().up("PSH,ACK", 1, 1, b"hello").wait(1).down("ACK", 1, 6, b"");
+    b.open().up("PSH,ACK", 1, 1, b"hello").up("PSH,ACK", 1, 1, b"hello").wait(1).down("ACK", 1, 6, b"");
+    let (a, b) = (connections(&a.file()), connections(&b.file()));
+    let comparison = compare(&a[0], &b[0]);
+    assert_eq!(comparison.counts.get("duplicated"), Some(&1), "{comparison:#?}");
+    assert!(comparison.verdict.contains("arrived twice"), "{}", comparison.verdict);
+}

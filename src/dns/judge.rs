@@ -505,7 +505,7 @@ fn signatures(report: &Report, findings: &mut Vec<Finding>) {
         let word = if own.state == Security::Bogus { "" } else { ", by our own check" };
         found.evidence.push(format!("{}{word}: {}", own.state, own.because));
         let bad = own.chain.iter().filter(|link| !link.holds).skip(1);
-        found.evidence.extend(bad.map(|link| format!("{} {}: {}", link.owner, link.rtype, link.says)).take(5));
+        found.evidence.extend(bad.map(|link| format!("{} {}: {}", link.owner, link.rtype, link.says)).take(2));
         found.fix = broken.and_then(|own| remedy(&own.because)).map(str::to_owned);
     };
     let mut told = false;
