@@ -159,7 +159,7 @@ impl World {
                 answers.extend(rest);
                 return (code, answers, proof);
             }
-            ("bare.lab." | "host.plain.lab.", RecordType::A) => return yes(vec![address(owner, 5)]),
+            ("bare.lab." | "mute.lab." | "host.plain.lab.", RecordType::A) => return yes(vec![address(owner, 5)]),
             ("stranger.lab.", RecordType::A) => {
                 let mut records = self.other.well(vec![address(owner, 6)]);
                 if let RData::DNSSEC(DNSSECRData::RRSIG(signature)) = &records[1].data {
@@ -170,7 +170,7 @@ impl World {
                 }
                 return yes(records);
             }
-            ("lab." | "sub.lab." | "plain.lab." | "badds.lab.", RecordType::NS) => {
+            ("lab." | "sub.lab." | "plain.lab." | "badds.lab." | "mute.lab.", RecordType::NS) => {
                 return yes(vec![record(owner, RData::NS(hickory_proto::rr::rdata::NS(name("ns."))))]);
             }
             ("broken.lab.", _) => return (ResponseCode::ServFail, Vec::new(), Vec::new()),
@@ -215,6 +215,9 @@ impl World {
 fn reply(world: &World, asked: &Asked) -> Vec<Reply> {
     let text = if asked.name.is_empty() { "." } else { &asked.name };
     let (owner, rtype) = (name(text), RecordType::from(asked.rtype));
+    if asked.name == "mute.lab." && rtype == RecordType::DS {
+        return Vec::new();
+    }
     let (code, answers, authorities) = world.answer(&owner, rtype);
     let mut message = Message::response(asked.id, OpCode::Query);
     message.metadata.recursion_available = true;
@@ -262,6 +265,7 @@ fn a_chain_that_holds_and_where_it_breaks() {
             ("badds.lab", "bogus", "the parent vouches for key"),
             ("unproved.lab", "bogus", "nothing proves"),
             ("broken.lab", "indeterminate", "Server Failure"),
+            ("mute.lab", "indeterminate", "no answer"),
         ] {
             let report = ask(name);
             let (state, because) = state(&report);

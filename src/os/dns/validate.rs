@@ -51,6 +51,7 @@ pub fn validate(name: &DomainName, types: &[RType], options: &ValidateOptions<'_
         heard: Vec::new(),
         known: HashMap::new(),
         failed: None,
+        silent: false,
     })));
     let handle = DnssecDnsHandle::with_trust_anchor(asking.clone(), Arc::new(options.anchors.clone()));
     let proto = Name::from_ascii(absolute(name)).unwrap_or_else(|_| Name::root());
@@ -146,6 +147,8 @@ struct Inner {
     known: HashMap<(Name, RecordType), Vec<u8>>,
     /// Why the first question that got no answer did not.
     failed: Option<String>,
+    /// A question was not answered at all: no more of them are waited for.
+    silent: bool,
 }
 
 impl DnsHandle for Asking {
@@ -211,12 +214,16 @@ impl Inner {
         if self.heard.len() >= MOST_QUESTIONS || Instant::now() >= self.until {
             return Err("it would take too many questions".to_owned());
         }
+        if self.silent {
+            return Err("it left an earlier question without an answer".to_owned());
+        }
         let question = Question {
             name: DomainName::parse(&name.to_ascii()).map_err(|error| error.to_string())?,
             rtype: RType(rtype.into()),
         };
         self.wire.last.clear();
-        ask_for_validation(&mut self.wire, &self.server, &question, self.patience)?;
+        ask_for_validation(&mut self.wire, &self.server, &question, self.patience)
+            .inspect_err(|_| self.silent = true)?;
         let octets = std::mem::take(&mut self.wire.last);
         let response = DnsResponse::from_buffer(octets.clone()).map_err(|error| error.to_string())?;
         match response.response_code {
