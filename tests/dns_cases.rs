@@ -104,6 +104,12 @@ fn every_failure_has_its_name() {
                     lame.flags &= !RA;
                     return now(lame);
                 }
+                "ring.lab." => {
+                    let (ring, other) = (wire("ring.lab"), wire("other.lab"));
+                    let reply = Build::reply(asked, 0).record(TO_QUESTION, 5, &other);
+                    return now(reply.record(&other, 5, &ring));
+                }
+                "alias.lab." => return now(Build::reply(asked, 0).record(TO_QUESTION, 5, &wire("end.lab"))),
                 "silent.lab." => return Vec::new(),
                 "short.lab." => return vec![(Duration::ZERO, vec![1, 2, 3])],
                 _ => 3,
@@ -114,6 +120,8 @@ fn every_failure_has_its_name() {
         for (name, code) in [
             ("nope.lab", "dns.nxdomain"),
             ("empty.lab", "dns.nodata"),
+            ("alias.lab", "dns.nodata"),
+            ("ring.lab", "dns.alias_loop"),
             ("fails.lab", "dns.servfail"),
             ("refused.lab", "dns.refused"),
             ("lame.lab", "dns.lame"),

@@ -134,6 +134,61 @@ fn a_reset_from_the_middle_is_told_by_its_ttl_or_by_what_follows() {
     has(&own, Code::ResetMidTransfer);
 }
 
+/// A server's packet with an IP identification of its own, and a checksum that may be wrong.
+fn numbered(talk: &mut Talk, flags: &str, seq: u32, id: u16, data: &[u8], wrong: bool) {
+    let mut header = TcpHeader::new(80, 40000, flags.parse().unwrap());
+    (header.seq, header.ack, header.window) = (S0 + seq, C0 + 6, 500);
+    let mut segment = header.segment(talk.server.into(), talk.client.into(), data);
+    if wrong {
+        segment[17] ^= 0x55;
+    }
+    let mut ip = Ipv4Header::new(talk.server, talk.client, 6);
+    ip.id = id;
+    talk.raw(&ip.packet(&segment));
+}
+
+#[test]
+fn a_reset_from_the_middle_is_told_by_its_number_or_by_a_server_that_goes_on() {
+    let talk = |ids: [u16; 5], reset: u16, after: bool| {
+        let mut talk = Talk::default();
+        talk.open().up("PSH,ACK", 1, 1, b"GET /");
+        for (n, id) in (0..).zip(ids) {
+            numbered(&mut talk, "ACK", 1 + n * 10, id, &[7; 10], false);
+        }
+        numbered(&mut talk, "RST", 51, reset, b"", false);
+        if after {
+            talk.wait(30);
+            numbered(&mut talk, "PSH,ACK", 51, ids[4] + 1, &[7; 10], false);
+        }
+        talk
+    };
+    let counting = [700, 701, 703, 704, 705];
+    has(&talk(counting, 54321, false), Code::ResetByOtherHop);
+    has(&talk(counting, 706, true), Code::ResetByOtherHop);
+    // The next number, 0 (as Linux resets what has no socket), or numbers that were never counted say nothing.
+    has_not(&talk(counting, 706, false), Code::ResetByOtherHop);
+    has_not(&talk(counting, 0, false), Code::ResetByOtherHop);
+    has_not(&talk([700, 9000, 33, 60000, 5], 54321, false), Code::ResetByOtherHop);
+    has_not(&talk([0; 5], 54321, false), Code::ResetByOtherHop);
+}
+
+#[test]
+fn a_wrong_checksum_counts_where_the_others_are_right() {
+    let talk = |wrong: [bool; 6]| {
+        let mut talk = Talk::default();
+        talk.open().up("PSH,ACK", 1, 1, b"GET /");
+        for (n, wrong) in (0..).zip(wrong) {
+            numbered(&mut talk, "ACK", 1 + n * 10, 0, &[7; 10], wrong);
+        }
+        talk
+    };
+    has(&talk([false, false, false, true, false, false]), Code::BadChecksum);
+    has_not(&talk([false; 6]), Code::BadChecksum);
+    // On the sender itself, whose card computes them.
+    has_not(&talk([true; 6]), Code::BadChecksum);
+    has_not(&talk([true, false, false, false, false, true]), Code::BadChecksum);
+}
+
 #[test]
 fn half_open_connections() {
     let mut unfinished = Talk::default();
@@ -189,6 +244,10 @@ fn servers_that_never_answer_or_answer_late() {
     let mut silent = Talk::default();
     silent.open().up("PSH,ACK", 1, 1, b"GET /").wait(1).down("ACK", 1, 6, b"").wait(9000).up("FIN,ACK", 6, 1, b"");
     has(&silent, Code::ServerSilent);
+    // The capture ends soon after the request: that is no silence.
+    let mut cut = Talk::default();
+    cut.open().up("PSH,ACK", 1, 1, b"GET /").wait(1).down("ACK", 1, 6, b"").wait(9);
+    has_not(&cut, Code::ServerSilent);
     // The answer was missed by the capture: its numbers tell of it.
     let mut missed = Talk::default();
     missed.open().up("PSH,ACK", 1, 1, b"GET /").wait(1).down("ACK", 1, 6, b"").wait(9).down("FIN,ACK", 500, 6, b"");
@@ -229,6 +288,21 @@ fn storms_and_black_holes() {
         hole.down("ACK", 1, 9, &[7; 1460]).wait(200 << n);
     }
     has(&hole, Code::MtuBlackHole);
+
+    // Full segments did arrive before: the way broke, whatever their size.
+    let mut broken = Talk::default();
+    broken
+        .open()
+        .up("PSH,ACK", 1, 1, b"GET /big")
+        .wait(1)
+        .down("ACK", 1, 9, &[7; 1460])
+        .down("ACK", 1461, 9, &[7; 1460]);
+    broken.up("ACK", 9, 1461, b"");
+    for n in 0..4 {
+        broken.wait(200 << n).down("ACK", 1461, 9, &[7; 1460]);
+    }
+    has_not(&broken, Code::MtuBlackHole);
+    has(&broken, Code::RetransmissionStorm);
 }
 
 #[test]
@@ -368,4 +442,15 @@ fn two_captures_are_laid_beside_each_other() {
 
 fn near_options(seg: &Seg) -> reachwhy::wire::TcpOptions {
     reachwhy::wire::TcpOptions::parse(&seg.options)
+}
+
+#[test]
+fn a_segment_that_arrives_twice_was_copied_on_the_way() {
+    let (mut a, mut b) = (Talk::default(), Talk::default());
+    a.open().up("PSH,ACK", 1, 1, b"hello").wait(1).down("ACK", 1, 6, b"");
+    b.open().up("PSH,ACK", 1, 1, b"hello").up("PSH,ACK", 1, 1, b"hello").wait(1).down("ACK", 1, 6, b"");
+    let (a, b) = (connections(&a.file()), connections(&b.file()));
+    let comparison = compare(&a[0], &b[0]);
+    assert_eq!(comparison.counts.get("duplicated"), Some(&1), "{comparison:#?}");
+    assert!(comparison.verdict.contains("arrived twice"), "{}", comparison.verdict);
 }

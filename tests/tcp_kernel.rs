@@ -109,3 +109,37 @@ fn a_reader_that_does_not_read_closes_the_window() {
         assert!(report.from_server.zero_window_ms > 100.0, "{}", report.verdict);
     });
 }
+
+#[test]
+fn crafted_segments_are_answered_as_the_rfc_says() {
+    sandboxed(|_| {
+        let send = |target: &str, more: &[&str]| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_reachwhy"));
+            command.args(["tcp", "send", target, "--json", "--tries", "1", "--timeout", "0.5"]).args(more);
+            let output = command.output().unwrap();
+            serde_json::from_slice::<serde_json::Value>(&output.stdout)
+                .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+        };
+        let (client, server) = pair();
+        let (to, from) = (server.local_addr().unwrap().to_string(), client.local_addr().unwrap().port().to_string());
+        // In the name of a connection that is there: neither a SYN nor an acknowledgement of nothing changes it.
+        for flags in ["SYN", "ACK"] {
+            let report = send(&to, &["--flags", flags, "--sport", &from, "--seq", "7", "--ack", "9"]);
+            assert_eq!(report["answers"][0]["flags"], "ACK", "{report:#}");
+            assert_eq!(
+                (&report["judgement"]["port"], &report["judgement"]["conforms"]),
+                (&"open".into(), &true.into())
+            );
+        }
+        // Where nobody listens the reset takes its number from the acknowledgement, or counts the data.
+        let report = send("127.0.0.1:9", &["--flags", "ACK", "--seq", "5", "--ack", "4242"]);
+        assert_eq!(report["answers"][0]["acknowledges"], true, "{report:#}");
+        let report = send("127.0.0.1:9", &["--flags", "SYN", "--seq", "4294967290", "--data", "GET /\\r\\n\\x41"]);
+        assert_eq!(
+            (&report["data_len"], &report["answers"][0]["acknowledges"]),
+            (&8.into(), &true.into()),
+            "{report:#}"
+        );
+        assert_eq!(report["judgement"]["port"], "closed");
+    });
+}

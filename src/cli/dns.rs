@@ -5,9 +5,11 @@ mod hosts;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Failure, Global, print_json};
+use crate::dns::dnssec::{TrustAnchors, read_anchors};
 use crate::dns::{Conf, Family, GivenServer, RType, Server, TraceOptions};
 use crate::os::dns::asked::{Asked, Wanted};
 use crate::os::dns::{Stop, check, facts};
@@ -54,11 +56,17 @@ struct QueryArgs {
     /// Connect to this TCP port of each address, to see whether the first one tried works
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     connect: Option<u16>,
+    /// Check the DNSSEC signatures from the root down, even where no server shows any (else: where one does)
+    #[arg(long)]
+    dnssec: bool,
+    /// Trust the DNSKEY records in this file instead of the root zone's keys
+    #[arg(long, value_name = "FILE")]
+    anchor: Option<std::path::PathBuf>,
     /// Do not ask each server by itself: only what an application would cause
     #[arg(long)]
     no_compare: bool,
     /// Resolve each line of this file (- for standard input), many at once; NAME is then the TYPE
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "connect"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "connect", "dnssec", "anchor"])]
     batch: Option<std::path::PathBuf>,
 }
 
@@ -101,6 +109,7 @@ fn query(args: &QueryArgs, global: &Global, style: Style) -> anyhow::Result<u8> 
         return Err(Failure::usage("this is no name: it is empty, or has control characters in it", None));
     }
     let roots = roots(&args.root)?;
+    let anchors = anchors(args.anchor.as_deref())?;
     let stop = Stop::watch();
     let facts = facts::resolver_facts();
     let word = if matches!(wanted, Wanted::Names(_)) { None } else { Some(name.as_str()) };
@@ -113,6 +122,8 @@ fn query(args: &QueryArgs, global: &Global, style: Style) -> anyhow::Result<u8> 
         facts: &facts,
         given,
         roots: roots.filter(|_| args.trace),
+        anchors: Some(anchors),
+        dnssec: args.dnssec,
         compare: !args.no_compare,
         connect: args.connect,
         stop,
@@ -159,6 +170,17 @@ fn servers(given: &[String]) -> anyhow::Result<Vec<Server>> {
         });
     }
     Ok(servers)
+}
+
+/// The root zone's keys as IANA publishes them, or those of a file.
+fn anchors(path: Option<&Path>) -> anyhow::Result<TrustAnchors> {
+    let Some(path) = path else { return Ok(TrustAnchors::default()) };
+    let octets = crate::os::files::read_whole(path)
+        .map_err(|error| Failure::usage(format!("--anchor {}: {error}", path.display()), None))?;
+    read_anchors(&String::from_utf8_lossy(&octets)).map_err(|error| {
+        let hint = Some(". 3600 IN DNSKEY 257 3 8 AwEAAa…, as zone files have it");
+        Failure::usage(format!("--anchor {}: {error}", path.display()), hint)
+    })
 }
 
 fn roots(given: &[String]) -> anyhow::Result<Option<TraceOptions>> {

@@ -68,7 +68,14 @@ pub(super) fn differences(report: &Report, lookup: &Lookup) -> Vec<Difference> {
 fn from_hosts(report: &Report) -> Option<Party> {
     let lines: Vec<&_> = report.answers.iter().filter(|answer| answer.source == "hosts").collect();
     let sorted: BTreeSet<String> = lines.iter().filter_map(|answer| Some(answer.address?.to_string())).collect();
-    let line = lines.first()?.line.map(|line| format!(" line {line}")).unwrap_or_default();
+    let numbers: BTreeSet<usize> = lines.iter().filter_map(|answer| answer.line).collect();
+    let words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    let line = match words.as_slice() {
+        [] => String::new(),
+        [one] => format!(" line {one}"),
+        several => format!(" lines {}", several.join(", ")),
+    };
+    lines.first()?;
     Some(Party { who: format!("the hosts file{line}"), answer: sorted.into_iter().collect() })
 }
 
@@ -81,10 +88,14 @@ fn hosts(report: &Report, lookup: &Lookup) -> Option<Difference> {
     if known.is_empty() || own.answer.iter().all(|address| known.contains(address.as_str())) {
         return None;
     }
-    let line = report.answers.iter().find_map(|answer| answer.line).unwrap_or(0);
     let known: Vec<&str> = known.into_iter().collect();
+    let numbers: BTreeSet<usize> = report.answers.iter().filter_map(|answer| answer.line).collect();
+    let several = numbers.len() > 1;
+    let lines = numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let says = format!(
-        "Line {line} of the hosts file says {} for {}; the DNS says {}.",
+        "{} of the hosts file {} {} for {}; the DNS says {}.",
+        if several { format!("Lines {lines}") } else { format!("Line {lines}") },
+        if several { "say" } else { "says" },
         in_short(&own.answer),
         report.name,
         known.join(", ")

@@ -137,6 +137,29 @@ pub(super) fn ask_once<W: Wire>(
     (reply, log)
 }
 
+/// One question as a validator asks it: with all signatures, and without the server's own checks, which would
+/// keep a wrong answer from us. The reply is what the wire received last.
+///
+/// # Errors
+/// Why there is none, in words.
+pub fn ask_for_validation<W: Wire>(
+    wire: &mut W,
+    server: &Server,
+    question: &Question,
+    patience: Duration,
+) -> Result<(), String> {
+    let manner = Manner { recurse: true, unchecked: true, edns: Some(EDNS_SIZE), dnssec: true, ..Manner::default() };
+    let (reply, log) = ask_once(wire, server, question, manner, patience, 2);
+    if reply.is_some() {
+        return Ok(());
+    }
+    Err(log.last().map_or("no answer".to_owned(), |exchange| match &exchange.outcome {
+        Outcome::Net(error) => error.says.clone(),
+        Outcome::Malformed(malformed) => format!("malformed answer: {malformed}"),
+        _ => "no answer".to_owned(),
+    }))
+}
+
 struct Asking<'a, W: Wire> {
     wire: &'a mut W,
     server: &'a Server,

@@ -6,9 +6,12 @@ use std::net::IpAddr;
 use super::compare;
 use super::conf::Conf;
 use super::direct::Dnssec;
+use super::dnssec::Security;
 use super::lookup::{Eai, Lookup, Origin, ServiceRun, in_short};
 use super::message::Rcode;
-use super::report::{Finding, Gathered, Report, ServerView, Severity, Verdict, ms, result, server_with_line};
+use super::report::{
+    Alias, Finding, Gathered, Report, ServerView, Severity, Verdict, chain_of, ms, result, server_with_line,
+};
 use super::send::{Exchange, Outcome};
 use super::wire::NetErrorKind;
 
@@ -20,6 +23,8 @@ pub mod code {
     pub const NXDOMAIN: &str = "dns.nxdomain";
     /// The name exists, without a record of the kind.
     pub const NODATA: &str = "dns.nodata";
+    /// The aliases lead round in a circle.
+    pub const ALIAS_LOOP: &str = "dns.alias_loop";
     /// The server failed.
     pub const SERVFAIL: &str = "dns.servfail";
     /// The server refuses.
@@ -88,7 +93,8 @@ pub fn judge(report: &mut Report, gathered: &Gathered<'_>, extra: &Extra) {
     connections(report, &mut findings);
     odd_answers(report, lookup, &mut findings);
     files(gathered, extra, &mut findings);
-    findings.sort_by_key(|finding| finding.severity);
+    // Wrong signatures are why such a server fails, not one more thing beside it.
+    findings.sort_by_key(|finding| (finding.severity, finding.code != code::DNSSEC_BOGUS));
     let mut seen = BTreeSet::new();
     findings.retain(|finding| seen.insert((finding.code, finding.object.clone(), finding.message.clone())));
     report.findings = findings;
@@ -199,9 +205,8 @@ fn failure(report: &Report, gathered: &Gathered<'_>, extra: &Extra) -> Finding {
             with_ttl(with(found.clone(), &answered, found.fix.as_deref()), report)
         }
         Some(Rcode::NOERROR) if matches!(lookup.error, Some(Eai::NoData | Eai::NoName)) => {
-            let what = &report.rtype;
-            let message = format!("The name {name} exists, and has no record of type {what}.");
-            with(finding(code::NODATA, Severity::Fault, name, message), &answered, None)
+            let aliases = last.map(|message| chain_of(&message.answers)).unwrap_or_default();
+            with(without_records(name, &report.rtype, &aliases), &answered, None)
         }
         _ if !malformed.is_empty() || run.says.contains("damaged") => {
             let bad = if malformed.is_empty() { &answered } else { &malformed };
@@ -243,6 +248,26 @@ fn failure(report: &Report, gathered: &Gathered<'_>, extra: &Extra) -> Finding {
             no_answer(conf, &silent, with)
         }
     }
+}
+
+/// A name that is there, without what was asked for; by way of aliases it is their end that lacks it.
+fn without_records(name: &str, what: &str, aliases: &[Alias]) -> Finding {
+    let Some(last) = aliases.last() else {
+        let message = format!("The name {name} exists, and has no record of type {what}.");
+        return finding(code::NODATA, Severity::Fault, name, message);
+    };
+    let way: Vec<&str> = aliases.iter().map(|alias| alias.to.as_str()).collect();
+    if aliases.iter().any(|alias| alias.from.eq_ignore_ascii_case(&last.to)) {
+        let message = format!("The aliases of {name} lead round in a circle: {name} → {}.", way.join(" → "));
+        return finding(code::ALIAS_LOOP, Severity::Fault, name, message);
+    }
+    let message = format!(
+        "{name} is an alias ({name} → {}), and the answer has no record of type {what} for its end.",
+        way.join(" → ")
+    );
+    let mut found = finding(code::NODATA, Severity::Fault, last.to.clone(), message);
+    found.fix = Some(format!("reachwhy dns {} tells what becomes of the name it leads to", last.to));
+    found
 }
 
 fn with_ttl(mut found: Finding, report: &Report) -> Finding {
@@ -467,14 +492,58 @@ fn odd_answers(report: &Report, lookup: &Lookup, findings: &mut Vec<Finding>) {
             let message = format!("An answer of {} is damaged: {malformed}.", view.server);
             findings.push(finding(code::MALFORMED, Severity::Warning, view.server.clone(), message));
         }
-        if view.dnssec == Some(Dnssec::Bogus) {
-            let message =
-                format!("{} finds the DNSSEC signatures of {} wrong, and refuses to answer.", view.server, view.query);
-            let mut found = finding(code::DNSSEC_BOGUS, Severity::Fault, view.query.clone(), message);
-            found.evidence.push("asked with CD (checking disabled) it does answer".to_owned());
-            found.evidence.extend(view.extended_errors.clone());
-            findings.push(found);
-        }
+    }
+    signatures(report, findings);
+}
+
+/// Signatures that are wrong: found so by a server, by us, or by both.
+fn signatures(report: &Report, findings: &mut Vec<Finding>) {
+    let own = report.dnssec.as_ref();
+    let broken = own.filter(|own| own.state == Security::Bogus);
+    let why = |found: &mut Finding| {
+        let Some(own) = own else { return };
+        let word = if own.state == Security::Bogus { "" } else { ", by our own check" };
+        found.evidence.push(format!("{}{word}: {}", own.state, own.because));
+        let bad = own.chain.iter().filter(|link| !link.holds).skip(1);
+        found.evidence.extend(bad.map(|link| format!("{} {}: {}", link.owner, link.rtype, link.says)).take(2));
+        found.fix = broken.and_then(|own| remedy(&own.because)).map(str::to_owned);
+    };
+    let mut told = false;
+    for view in report.servers.iter().filter(|view| view.dnssec == Some(Dnssec::Bogus)) {
+        let message =
+            format!("{} finds the DNSSEC signatures of {} wrong, and refuses to answer.", view.server, view.query);
+        let mut found = finding(code::DNSSEC_BOGUS, Severity::Fault, view.query.clone(), message);
+        found.evidence.push("asked with CD (checking disabled) it does answer".to_owned());
+        found.evidence.extend(view.extended_errors.clone());
+        why(&mut found);
+        findings.push(found);
+        told = true;
+    }
+    if let Some(own) = broken.filter(|_| !told) {
+        let message = format!(
+            "The DNSSEC signatures of {} are wrong: {}. {} does not check them; resolvers that do refuse to answer.",
+            report.name, own.because, own.server
+        );
+        let mut found = finding(code::DNSSEC_BOGUS, Severity::Warning, report.name.clone(), message);
+        why(&mut found);
+        findings.push(found);
+    }
+}
+
+/// Who must do what about a broken chain.
+fn remedy(because: &str) -> Option<&'static str> {
+    if because.contains("this host's clock says") {
+        Some("set this host's clock, if it is wrong; else the zone was signed for a time to come")
+    } else if because.contains("expired") {
+        Some("sign the zone again (its owner must); if this host's clock is ahead, set it")
+    } else if because.contains("vouches for key") {
+        Some("the zone's owner must have its parent publish the DS of a key that the zone has")
+    } else if because.contains("does not fit the data") {
+        Some(
+            "sign the zone again (its owner must); if other servers send data that fits, something on the way changes it",
+        )
+    } else {
+        None
     }
 }
 

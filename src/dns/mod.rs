@@ -6,6 +6,7 @@
 //! - [`order()`] sorts as RFC 6724 and gai.conf(5) have it, with the rule for each place.
 //! - [`view()`] asks one server by itself, [`trace()`] from the roots down, [`Batch`] many names at once.
 //! - [`report`] holds all that is told; [`judge()`] names the causes ([`code`]).
+//! - [`dnssec`] tells the chain of keys behind an answer, and where it breaks.
 //! - [`lint()`] and [`edit()`] are for the hosts file.
 //!
 //! The rules are glibc's of 2.36 to 2.42, read in its source; `tests/dns_oracle.rs` holds them to the C
@@ -15,6 +16,7 @@ mod cdn;
 mod compare;
 mod conf;
 mod direct;
+pub mod dnssec;
 mod gai;
 mod given;
 mod hosts_file;
@@ -32,7 +34,7 @@ mod wire;
 
 pub use batch::{Batch, BatchAnswer, BatchResult, Datagram, Ending};
 pub use conf::{Conf, Paths, ResolverFacts};
-pub use direct::{Dnssec, View, view};
+pub use direct::{Dnssec, View, ask_for_validation, view};
 pub use gai::GaiConf;
 pub use given::GivenServer;
 pub use hosts_file::{Addition, Edited, LineFinding, edit, lint};

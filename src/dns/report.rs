@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::conf::Conf;
 use super::direct::{Dnssec, View};
+use super::dnssec::Validation;
 use super::lookup::{Lookup, Origin, ServiceRun};
 use super::message::{Data, Message, RType, Rcode, Record};
 use super::name::DomainName;
 use super::order::{Placed, SourceFact};
+use super::resolved::ResolvedAnswer;
 use super::send::{Exchange, Outcome};
 use super::trace::Traced;
 use super::wire::{Server, Transport};
@@ -37,6 +39,9 @@ pub struct Report {
     pub disagreement: Option<Vec<Difference>>,
     /// Each server's own word.
     pub servers: Vec<ServerView>,
+    /// The signatures checked here, from the trust anchor down; `None` where nothing is signed and nobody asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dnssec: Option<Validation>,
     /// The aliases followed.
     pub chain: Vec<Alias>,
     /// The delivery network the aliases lead to.
@@ -57,6 +62,9 @@ pub struct Report {
     /// How the local stub passes the name on (systemd-resolved).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stub: Option<String>,
+    /// What systemd-resolved itself says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedAnswer>,
     /// Milliseconds the lookup took an application.
     pub ms: f64,
     /// It was ended by Ctrl-C: what stands here is a part.
@@ -353,6 +361,7 @@ impl Report {
             order: places(gathered),
             disagreement: None,
             servers: gathered.views.iter().map(ServerView::of).collect(),
+            dnssec: None,
             cdn: end.as_deref().and_then(super::cdn::named),
             chain,
             check: None,
@@ -365,6 +374,7 @@ impl Report {
                 never_asked: lookup.never_asked.clone(),
             },
             stub: None,
+            resolved: None,
             ms: ms(lookup.took),
             partial: lookup.interrupted,
         }

@@ -33,4 +33,4 @@ pub use report::{
     Event, IcmpReport, Outcome, ProbeReport, Reply, ReplyKind, RttSource, RunReport, Sent, Strays, TcpReply,
 };
 pub use rtt::RttEstimator;
-pub use spec::{Moment, ProbeKind, ProbeSpec};
+pub use spec::{Craft, Moment, ProbeKind, ProbeSpec};

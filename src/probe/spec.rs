@@ -46,6 +46,27 @@ pub struct ProbeSpec {
     /// Send out of this interface (needed for link-local destinations). ARP and NDP name their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
+    /// Numbers and data of a TCP segment that are not to be the engine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub craft: Option<Craft>,
+}
+
+/// What a crafted TCP segment carries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Craft {
+    /// Sequence number; `None`: one that nobody can guess.
+    pub seq: Option<u32>,
+    /// Acknowledgement number, put there whatever the flags are.
+    pub ack: Option<u32>,
+    /// Data.
+    pub data: HexBytes,
+}
+
+impl Craft {
+    /// Octets of data.
+    pub(super) fn data_len(&self) -> u32 {
+        u32::try_from(self.data.0.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// What is sent.
@@ -125,7 +146,7 @@ pub enum ProbeKind {
 impl ProbeSpec {
     /// One try, one second.
     pub fn new(id: u32, kind: ProbeKind) -> Self {
-        Self { id, kind, tries: 1, timeout: Duration::from_secs(1), retry_gap: Duration::ZERO, via: None }
+        Self { id, kind, tries: 1, timeout: Duration::from_secs(1), retry_gap: Duration::ZERO, via: None, craft: None }
     }
 
     /// The same with `tries` tries, `gap` apart.

@@ -137,6 +137,8 @@ pub struct Judged {
     pub dup_of: u64,
     /// The frame it acknowledges, and the time since, nanoseconds.
     pub acks: Option<(u64, u64)>,
+    /// The longest segment that it acknowledges whole, octets.
+    pub acked_len: u32,
     /// For a retransmission: the time since the data was sent before, nanoseconds.
     pub rto_ns: Option<u64>,
 }
@@ -216,7 +218,7 @@ pub fn judge(fwd: &mut Direction, rev: &mut Direction, seen: &Seen, irtt_ns: u64
     }
 
     remember(fwd, seen, *codes);
-    judged.acks = rev.acknowledge(seen);
+    (judged.acks, judged.acked_len) = rev.acknowledge(seen);
     judged
 }
 
@@ -286,20 +288,26 @@ impl Direction {
         not_below.map_or(self.next_ns, |one| one.ns)
     }
 
-    /// Takes what a segment of the other direction acknowledges off the list; which frame it was the answer to.
-    fn acknowledge(&mut self, seen: &Seen) -> Option<(u64, u64)> {
+    /// Takes what a segment of the other direction acknowledges off the list; which frame it was the answer to,
+    /// and the longest that is off the list now.
+    fn acknowledge(&mut self, seen: &Seen) -> (Option<(u64, u64)>, u32) {
         let ack = seen.ack;
-        let mut answers = None;
+        let (mut answers, mut longest) = (None, 0);
         let mut keep = |one: &mut Unacked| {
             if ack == one.next {
                 // Of several that end here the oldest counts, which is met first.
                 answers.get_or_insert((one.frame, seen.ns.wrapping_sub(one.ns)));
+                longest = longest.max(one.next.wrapping_sub(one.seq));
                 return false;
             }
             if after(ack, one.seq) && at_most(ack, one.next) {
                 one.seq = ack;
             }
-            after(one.next, ack)
+            let left = after(one.next, ack);
+            if !left {
+                longest = longest.max(one.next.wrapping_sub(one.seq));
+            }
+            left
         };
         if self.ordered {
             while self.unacked.front_mut().is_some_and(|one| !keep(one)) {
@@ -311,7 +319,7 @@ impl Direction {
         if self.unacked.is_empty() && self.unacked.capacity() > 64 {
             self.unacked = VecDeque::new();
         }
-        answers
+        (answers, longest)
     }
 
     /// A SYN with the number of the one before: what was sent after that is forgotten as far as it left holes.

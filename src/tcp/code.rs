@@ -66,6 +66,9 @@ codes! {
     KeepAlive "keep_alive" Note "An old octet or none, to see whether the peer is still there.",
     KeepAliveAck "keep_alive_ack" Note "The answer to a keep-alive.",
     PortReused "port_reused" Note "A new connection with the same addresses and ports as one before.",
+    TfoSyn "tfo_syn" Note "A SYN with a TCP Fast Open cookie: data may come with it, before the handshake is done.",
+    TfoAck "tfo_ack" Note "The SYN-ACK takes the data that came with the SYN (TCP Fast Open).",
+    TfoIgnored "tfo_ignored" Note "The SYN-ACK does not take the data that came with the SYN: it must be sent again.",
 
     SynUnanswered "syn_unanswered" Error "The SYN got no answer: dropped on the way, or the answer was.",
     SynRefused "syn_refused" Error "The SYN was answered with RST: nothing listens, or something refuses for it.",
@@ -92,7 +95,7 @@ codes! {
 impl Code {
     /// Whether Wireshark has it under the same conditions.
     pub const fn is_shared(self) -> bool {
-        (self as u8) <= Self::PortReused as u8
+        (self as u8) <= Self::TfoIgnored as u8
     }
 
     /// The field of Wireshark that shows it.

@@ -26,6 +26,8 @@ pub enum Fate {
     Resegmented,
     /// Only where it was sent.
     Lost,
+    /// It was sent once and arrived again: copied on the way.
+    Duplicated,
     /// Only where it arrived: something between made it, or the other capture missed it.
     NotSent,
 }
@@ -84,6 +86,7 @@ impl Fate {
             Self::Changed => "changed",
             Self::Resegmented => "resegmented",
             Self::Lost => "lost",
+            Self::Duplicated => "duplicated",
             Self::NotSent => "not-sent",
         }
     }
@@ -182,6 +185,8 @@ struct Pair<'a> {
     sent: Option<&'a Step>,
     arrived: Option<&'a Step>,
     resegmented: bool,
+    /// A copy of one that was sent.
+    copy: bool,
     /// Relative numbers, for the words.
     base: (u32, u32),
 }
@@ -242,7 +247,14 @@ fn match_side<'a>(
         *copies = copies.saturating_sub(1);
         match arrived {
             Some(arrived) => {
-                pairs.push(Pair { by, sent: Some(step), arrived: Some(arrived), resegmented: false, base: from_base });
+                pairs.push(Pair {
+                    by,
+                    sent: Some(step),
+                    arrived: Some(arrived),
+                    resegmented: false,
+                    copy: false,
+                    base: from_base,
+                });
             }
             None => rest.push(step),
         }
@@ -274,11 +286,12 @@ fn match_side<'a>(
     let lost = rest.clone();
     for step in rest {
         let resegmented = covered(step, from_base, &extra, to_base);
-        pairs.push(Pair { by, sent: Some(step), arrived: None, resegmented, base: from_base });
+        pairs.push(Pair { by, sent: Some(step), arrived: None, resegmented, copy: false, base: from_base });
     }
     for step in extra {
-        let resegmented = covered(step, to_base, &lost, from_base);
-        pairs.push(Pair { by, sent: None, arrived: Some(step), resegmented, base: to_base });
+        let copy = left.contains_key(&key(step, to_base));
+        let resegmented = !copy && covered(step, to_base, &lost, from_base);
+        pairs.push(Pair { by, sent: None, arrived: Some(step), resegmented, copy, base: to_base });
     }
     pairs
 }
@@ -297,7 +310,7 @@ fn offset(up: &[Pair<'_>], down: &[Pair<'_>]) -> Option<i64> {
 }
 
 fn pairing(pair: &Pair<'_>, offset: Option<i64>, flip: bool) -> (i128, Pairing) {
-    let Pair { by, sent, arrived, resegmented, base } = *pair;
+    let Pair { by, sent, arrived, resegmented, copy, base } = *pair;
     let mut changes = Vec::new();
     if let (Some(sent), Some(arrived)) = (sent, arrived) {
         if sent.options != arrived.options && changed_options(&sent.options, &arrived.options) {
@@ -332,6 +345,7 @@ fn pairing(pair: &Pair<'_>, offset: Option<i64>, flip: bool) -> (i128, Pairing) 
         (true, true) => Fate::Changed,
         _ if resegmented => Fate::Resegmented,
         (true, _) => Fate::Lost,
+        _ if copy => Fate::Duplicated,
         _ => Fate::NotSent,
     };
     // All on the near clock.
@@ -379,6 +393,10 @@ fn verdict(segments: &[Pairing], translated: Option<&str>) -> String {
         let lost = of(Fate::Lost, from);
         if lost > 0 {
             parts.push(format!("{} of the {who} lost on the way", words::count(lost as u64, "segment")));
+        }
+        let copied = of(Fate::Duplicated, from);
+        if copied > 0 {
+            parts.push(format!("{} of the {who} arrived twice", words::count(copied as u64, "segment")));
         }
         let forged = segments.iter().filter(|one| one.fate == Fate::NotSent && one.from == from);
         let resets = forged.clone().filter(|one| one.segment.contains("RST")).count();

@@ -15,6 +15,9 @@ const MOST_FINDINGS: usize = 10_000;
 /// A delayed ACK comes this late, nanoseconds: Linux waits 40 ms, Windows and BSD up to 200 ms.
 const DELAYED_NS: std::ops::Range<u64> = 30_000_000..260_000_000;
 
+/// Packets that are overtaken come at most so much later, nanoseconds.
+const OVERTAKEN_NS: u64 = 10_000_000;
+
 /// Wireshark's `tcp.completeness`: which kinds of segments were seen.
 mod complete {
     pub(super) const SYN: u8 = 1;
@@ -314,6 +317,9 @@ impl Connection {
         if reused {
             judged.codes.add(Code::PortReused);
         }
+        if let Some(code) = self.fast_open(segment, side) {
+            judged.codes.add(code);
+        }
         let malformed = segment.header_len < 20 || segment.data_len.is_none();
         if malformed {
             // No receiver takes it, and Wireshark says no more of it either.
@@ -322,6 +328,9 @@ impl Connection {
         } else {
             self.complete(segment, fresh, reused);
             self.after_header(segment, side, at);
+        }
+        if self.checksum_is_wrong(segment, side) {
+            judged.codes.add(Code::BadChecksum);
         }
         if is_illegal(flags) {
             judged.codes.add(Code::IllegalFlags);
@@ -465,6 +474,19 @@ impl Connection {
         }
         if !segment.has(TcpFlags::RST) {
             fwd.ttl = Some(segment.ttl);
+            // Linux counts for each connection, and begins when it is opened: the SYN,ACK has 0.
+            if !syn {
+                fwd.ids.note(segment.ip_id);
+            }
+            // In the place of what was overtaken by the RST nothing new stands.
+            if let Some(reset) = fwd.reset
+                && len > 0
+                && !again
+                && !after(reset.seq, segment.seq)
+                && at.ns.saturating_sub(reset.at.ns) > OVERTAKEN_NS
+            {
+                fwd.after_reset.get_or_insert(at.frame);
+            }
             if !syn {
                 fwd.note_window(segment.window == 0, at);
             }
@@ -482,9 +504,7 @@ impl Connection {
                 }
                 rev.repeats.times = 0;
             }
-            if judged.acks.is_some() {
-                rev.longest_acked = rev.longest_acked.max(rev.direction_longest_acked(segment.ack));
-            }
+            rev.longest_acked = rev.longest_acked.max(judged.acked_len);
         }
         if len == 0 {
             return;
@@ -606,6 +626,7 @@ impl Connection {
             refuses,
             cuts,
             usual_ttl: fwd.ttl,
+            usual_id: fwd.ids.last,
         });
     }
 
@@ -687,14 +708,6 @@ impl Connection {
         let (syn, answer) = (self.ends[client].syn?, self.ends[1 - client].syn?);
         let asked = if syn.last.ns <= answer.at.ns { syn.last.ns } else { syn.at.ns };
         self.third?.ns.checked_sub(asked)
-    }
-}
-
-impl End {
-    /// The longest segment among those that an acknowledgement up to `ack` covers: all that was sent, when nothing is
-    /// left behind it.
-    fn direction_longest_acked(&self, ack: u32) -> u32 {
-        if at_most(self.direction.next, ack) { self.longest } else { self.longest_acked }
     }
 }
 

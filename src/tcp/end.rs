@@ -34,6 +34,8 @@ pub struct Syn {
     pub timestamps: bool,
     /// Window, never scaled.
     pub window: u16,
+    /// Octets of data that came with it (TCP Fast Open).
+    pub data: u32,
     /// How often it was sent.
     pub sent: u32,
     /// When it was sent last.
@@ -61,6 +63,41 @@ pub struct Reset {
     pub cuts: bool,
     /// The TTL this end's other packets had just before.
     pub usual_ttl: Option<u8>,
+    /// The IPv4 identification of this end's packet before it.
+    pub usual_id: Option<u16>,
+}
+
+/// How an end numbers its packets (RFC 6864 leaves it free: hosts count, roll dice, or put 0).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IpIds {
+    /// The one seen last.
+    pub last: Option<u16>,
+    /// Steps that a counter makes.
+    counted: u16,
+    /// Other steps.
+    jumped: u16,
+}
+
+impl IpIds {
+    /// A busy host's counter moves this far between two packets of a connection.
+    const STEP: std::ops::RangeInclusive<u16> = 1..=512;
+
+    pub(super) fn note(&mut self, id: Option<u16>) {
+        let Some(id) = id else { return };
+        if let Some(last) = self.last {
+            let steps = if Self::STEP.contains(&id.wrapping_sub(last)) { &mut self.counted } else { &mut self.jumped };
+            *steps = steps.saturating_add(1);
+        }
+        self.last = Some(id);
+    }
+
+    /// Whether a packet with `id` after one with `usual` is not of this counter. A 0 says nothing: Linux puts it
+    /// into resets that belong to no socket, and so do its firewalls.
+    pub fn is_stranger(self, id: u16, usual: u16) -> bool {
+        // Packets overtake each other, and capture points see that.
+        let near = id.wrapping_sub(usual).min(usual.wrapping_sub(id)) <= 4096;
+        id != 0 && self.counted >= 3 && self.jumped == 0 && !near
+    }
 }
 
 /// Round-trip times as the acknowledgements of this end's data show them.
@@ -155,6 +192,15 @@ pub struct End {
     pub reset: Option<Reset>,
     /// TTL of its last packet that was no RST.
     pub ttl: Option<u8>,
+    /// How its packets that are no RST are numbered.
+    pub ids: IpIds,
+    /// Segments with a right checksum before any wrong one.
+    pub checksums_right: u32,
+    /// A checksum was not filled in, or too few were right before a wrong one to tell: the capture may be on the
+    /// sender, whose card fills them in.
+    pub offloads: bool,
+    /// The frame in which it went on sending new data after its RST.
+    pub after_reset: Option<u64>,
     /// The longest segment sent.
     pub longest: u32,
     /// The longest that was acknowledged.
@@ -199,6 +245,10 @@ impl End {
             fin: None,
             reset: None,
             ttl: None,
+            ids: IpIds::default(),
+            checksums_right: 0,
+            offloads: false,
+            after_reset: None,
             longest: 0,
             longest_acked: 0,
             rtt: Rtt::default(),
@@ -234,6 +284,7 @@ impl End {
                     sack: options.sack_permitted,
                     timestamps: options.timestamps.is_some(),
                     window: segment.window,
+                    data: segment.len(),
                     sent: 1,
                     last: at,
                 });

@@ -361,6 +361,16 @@ pub fn judge(sent: TcpFlags, came: Came) -> Judgement {
         Came::Nothing => {
             return say("open|filtered", None, "no answer: a listening port ignores it, and a filter drops it");
         }
+        Came::Segment(flags, _) if flags == TcpFlags::ACK && (rst || syn) => {
+            let says = "a challenge ACK: a connection with these ports exists there, and what came does not fit it \
+                        exactly enough to end or replace it (RFC 5961 §3.2, §4.2)";
+            return say("open", Some(true), says);
+        }
+        Came::Segment(flags, false) if flags == TcpFlags::ACK => {
+            let says =
+                "an ACK with other numbers: a connection with these ports exists there, and says what it waits for";
+            return say("open", Some(true), says);
+        }
         Came::Segment(_, false) => {
             return say("unknown", Some(false), "an answer whose numbers do not fit: an old connection, or forged");
         }
@@ -400,7 +410,7 @@ pub fn judge(sent: TcpFlags, came: Came) -> Judgement {
             _ => say("closed", Some(false), "RST without ACK: not how a stack refuses; a middlebox may have sent it"),
         };
     }
-    say("open", None, "an ACK: a connection with these ports exists there (a challenge ACK, RFC 5961)")
+    say("open", Some(true), "an ACK of what was sent: a connection with these ports exists there and took it")
 }
 
 #[cfg(test)]

@@ -116,13 +116,23 @@ fn resets(connection: &Connection, end: &End, who: &str, reset: Reset, all: &mut
     let usual = reset.usual_ttl.or(end.ttl).filter(|usual| usual.abs_diff(reset.ttl) > SAME_PATH);
     // Who refuses a SYN does not accept it afterwards.
     let accepted = end.syn.filter(|syn| reset.refuses && syn.at.frame > reset.at.frame);
-    if usual.is_some() || accepted.is_some() {
+    let strange_id = reset.ip_id.zip(reset.usual_id).filter(|(id, usual)| end.ids.is_stranger(*id, *usual));
+    let went_on = end.after_reset.filter(|_| accepted.is_none());
+    if usual.is_some() || accepted.is_some() || strange_id.is_some() || went_on.is_some() {
         let mut signs = Vec::new();
         if let Some(usual) = usual {
             signs.push(format!("it came with TTL {}, the {who}'s other packets with {usual}", reset.ttl));
         }
         if let Some(syn) = accepted {
             signs.push(format!("the {who} accepted the connection after it (frame {})", syn.at.frame));
+        }
+        if let Some((id, usual)) = strange_id {
+            signs.push(format!(
+                "its IP identification is {id}, where the {who}'s own packets count up and the one before had {usual}"
+            ));
+        }
+        if let Some(frame) = went_on {
+            signs.push(format!("the {who} went on sending after it (frame {frame})"));
         }
         let message = format!("this RST was sent by something between, in the {who}'s name: {}", signs.join(", and "));
         all.push(found(Code::ResetByOtherHop, reset.at.frame, message));
@@ -149,9 +159,13 @@ fn silence(connection: &Connection, c: &End, s: &End, all: &mut Vec<Finding>) {
     if let Some(asked) = c.last_data.filter(|_| s.data == 0 && !missed) {
         let acked =
             !super::seq::before(s.direction.last_ack, c.direction.next.wrapping_sub(u32::from(c.fin.is_some())));
-        let waited = span(connection.last.ns.saturating_sub(asked.ns));
-        if acked && s.reset.is_none_or(|reset| !reset.cuts) {
-            let message = format!("the server took the request ({}) and sent no answer in {waited}", octets(c.data));
+        // Until somebody gave up, or the capture ends: what a capture cuts short is no silence.
+        let given_up = [c.fin.map(|(at, _)| at), s.fin.map(|(at, _)| at), c.reset.map(|reset| reset.at)];
+        let until = given_up.into_iter().flatten().map(|at| at.ns).min().unwrap_or(connection.last.ns);
+        let waited = until.saturating_sub(asked.ns);
+        if acked && waited >= SLOW_NS && s.reset.is_none_or(|reset| !reset.cuts) {
+            let (data, waited) = (octets(c.data), span(waited));
+            let message = format!("the server took the request ({data}) and sent no answer in {waited}");
             all.push(found(Code::ServerSilent, asked.frame, message));
         }
     }
@@ -224,6 +238,9 @@ pub(super) fn message(connection: &Connection, noted: &Noted, who: &str) -> Stri
         Code::WindowFull => format!("the {who} has filled its peer's window"),
         Code::KeepAlive => format!("keep-alive of the {who}"),
         Code::KeepAliveAck => format!("the {who} answers a keep-alive"),
+        Code::TfoSyn => format!("the {who}'s SYN has a Fast Open cookie"),
+        Code::TfoAck => format!("the {who} takes the data that came with the SYN"),
+        Code::TfoIgnored => format!("the {who} does not take the data that came with the SYN"),
         Code::PortReused => "the same addresses and ports as an earlier connection".to_owned(),
         Code::IllegalFlags => format!("a set of flags that no TCP sends, from the {who}"),
         Code::Malformed => "a TCP header that contradicts itself".to_owned(),

@@ -13,6 +13,7 @@ mod end;
 pub mod filter;
 pub mod flags;
 pub mod framing;
+mod header;
 mod judge;
 pub mod ladder;
 pub mod lesson;

@@ -111,7 +111,7 @@ impl Heard<'_> {
             |number: u32, side: usize| number.wrapping_sub(connection.ends[side].direction.base.unwrap_or(0));
         FrameReport {
             frame: at.frame,
-            time: words::ms(at.ns) / 1000.0,
+            time: words::seconds(at.ns),
             stream: connection.stream,
             src: SocketAddr::new(segment.src, segment.sport),
             dst: SocketAddr::new(segment.dst, segment.dport),

@@ -61,3 +61,10 @@ pub fn count(number: u64, what: &str) -> String {
 pub fn ms(ns: u64) -> f64 {
     (ns as f64 / 1000.0).round() / 1000.0
 }
+
+/// Seconds since 1970, rounded once: a number of nanoseconds since then does not fit into a float.
+#[allow(clippy::cast_precision_loss, reason = "a fraction of a microsecond is lost, as it must be in a float")]
+pub fn seconds(ns: u64) -> f64 {
+    const SECOND: u64 = 1_000_000_000;
+    (ns / SECOND) as f64 + (ns % SECOND) as f64 / 1e9
+}

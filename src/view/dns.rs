@@ -11,7 +11,9 @@ use super::text::hang;
 pub use hosts::{hosts, hosts_change};
 
 use crate::dns::Dnssec;
+use crate::dns::dnssec::Security;
 use crate::dns::report::{Answer, Finding, Report, ServerView, Severity, Step, Verdict};
+use crate::dns::resolved::ResolvedAnswer;
 
 /// Below this many columns nothing is set in columns of its own.
 const NARROW: usize = 60;
@@ -26,6 +28,7 @@ pub fn report(out: &mut dyn Write, report: &Report, style: Style, details: bool)
     chain(out, report, style)?;
     steps(out, report, style, details)?;
     servers(out, report, style, details)?;
+    dnssec(out, report, style, details)?;
     trace(out, report, style)?;
     connects(out, report, style)?;
     findings(out, report, style)?;
@@ -195,7 +198,35 @@ fn steps(out: &mut dyn Write, report: &Report, style: Style, details: bool) -> i
     if let Some(stub) = &report.stub {
         write!(out, "{}", hang("  ", stub, style.width))?;
     }
+    if let Some(own) = &report.resolved {
+        write!(out, "{}", hang("  ", &resolved(own), style.width))?;
+    }
     Ok(())
+}
+
+/// What systemd-resolved says by itself.
+fn resolved(own: &ResolvedAnswer) -> String {
+    if let Some(error) = &own.error {
+        return format!("systemd-resolved itself says: {error}");
+    }
+    let addresses: Vec<String> = own
+        .addresses
+        .iter()
+        .map(|(address, interface)| match interface {
+            Some(interface) => format!("{address} by way of {interface}"),
+            None => address.to_string(),
+        })
+        .collect();
+    let how = [
+        own.protocol.map(str::to_owned),
+        own.from.map(|from| {
+            format!("from its {from}").replace("its network", "the network").replace("its synthetic", "itself")
+        }),
+        Some(if own.authenticated { "authenticated" } else { "not authenticated" }.to_owned()),
+        own.confidential.then(|| "confidential".to_owned()),
+    ];
+    let how: Vec<String> = how.into_iter().flatten().collect();
+    format!("systemd-resolved itself says {} ({})", some(&addresses, 8), how.join(", "))
 }
 
 fn step_row(step: &Step, details: bool) -> Vec<String> {
@@ -279,6 +310,29 @@ fn server_row(view: &ServerView, details: bool) -> Vec<String> {
         text = format!("{text} [{}]", facts.join("; "));
     }
     vec![name, view.transport.to_string(), view.rtt_ms.map(duration).unwrap_or_default(), text]
+}
+
+/// The verdict on the signatures; the links of the chain where one is broken, or with `details`.
+fn dnssec(out: &mut dyn Write, report: &Report, style: Style, details: bool) -> io::Result<()> {
+    let Some(own) = &report.dnssec else { return Ok(()) };
+    heading(out, &format!("DNSSEC, checked here with what {} sent", own.server), style)?;
+    let (mark, paint) = match own.state {
+        Security::Secure => ("✓", Paint::Good),
+        Security::Bogus => ("✗", Paint::Bad),
+        Security::Insecure | Security::Indeterminate => ("-", Paint::Dim),
+    };
+    let text = hang(&format!("  {mark} "), &format!("{}: {}", own.state, own.because), style.width);
+    write!(out, "{}", text.replacen(mark, &style.paint(paint, mark), 1))?;
+    if own.state != Security::Bogus && !details {
+        return Ok(());
+    }
+    let mark = |holds: bool| if holds { "✓" } else { "✗" };
+    let rows: Vec<Vec<String>> = own
+        .chain
+        .iter()
+        .map(|link| vec![format!("{} {}", mark(link.holds), link.owner), link.rtype.clone(), link.says.clone()])
+        .collect();
+    table(out, &rows, style)
 }
 
 fn trace(out: &mut dyn Write, report: &Report, style: Style) -> io::Result<()> {

@@ -45,8 +45,10 @@ pub(super) fn run(args: &CompareArgs, global: &Global, style: Style) -> anyhow::
     let mut problem = false;
     for (one, other) in &found {
         let comparison = compare(one, other);
-        problem |=
-            comparison.segments.iter().any(|pair| matches!(pair.fate, Fate::Lost | Fate::NotSent | Fate::Changed));
+        problem |= comparison
+            .segments
+            .iter()
+            .any(|pair| matches!(pair.fate, Fate::Lost | Fate::Duplicated | Fate::NotSent | Fate::Changed));
         if global.json {
             line(&mut out, &comparison)?;
         } else {

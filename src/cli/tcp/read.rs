@@ -281,7 +281,7 @@ impl Output<'_> {
         }
         if self.args.ladder || self.args.explain {
             view::tcp::ladder(out, connection, style)?;
-            writeln!(out, "{}", report.verdict)?;
+            write!(out, "{}", view::text::hang("", &report.verdict, style.width))?;
         }
         if let Some(lessons) = lessons {
             view::tcp::explain(out, &lessons, style)?;

@@ -10,12 +10,12 @@ use super::{Failure, Global};
 use crate::cli::{Exit, print_json};
 use crate::os::probe::{ProbeError, RunOptions, run as probe};
 use crate::os::resolve::resolve;
-use crate::probe::{Outcome, ProbeKind, ProbeReport, ProbeSpec, Reply, ReplyKind};
+use crate::probe::{Craft, Outcome, ProbeKind, ProbeReport, ProbeSpec, Reply, ReplyKind};
 use crate::tcp::flags::{Came, FlagSet, Judgement, judge};
 use crate::tcp::words::options;
 use crate::view::text::hang;
 use crate::view::{Paint, Style};
-use crate::wire::TcpFlags;
+use crate::wire::{HexBytes, TcpFlags};
 
 /// What to send where.
 #[derive(Debug, clap::Args)]
@@ -35,9 +35,53 @@ pub(super) struct SendArgs {
     /// Source port; none: a free one
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     sport: Option<u16>,
+    /// Sequence number; none: one that nobody can guess
+    #[arg(long, value_name = "N")]
+    seq: Option<u32>,
+    /// Acknowledgement number; none: 0, or with ACK a number of no connection
+    #[arg(long, value_name = "N")]
+    ack: Option<u32>,
+    /// Data behind the header; \r \n \t \0 \\ and \xNN are understood
+    #[arg(long, value_name = "TEXT", value_parser = octets)]
+    data: Option<Octets>,
     /// How often to send while nothing answers
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=20))]
     tries: u8,
+}
+
+/// What `--data` stands for.
+#[derive(Debug, Clone)]
+struct Octets(Vec<u8>);
+
+/// The most that fits into a segment on an Ethernet.
+const MOST_DATA: usize = 1400;
+
+fn octets(text: &str) -> Result<Octets, String> {
+    let mut octets = Vec::new();
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if c != '\\' {
+            octets.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        octets.push(match rest.next() {
+            Some('r') => b'\r',
+            Some('n') => b'\n',
+            Some('t') => b'\t',
+            Some('0') => 0,
+            Some('\\') => b'\\',
+            Some('x') => {
+                let digits: String = rest.by_ref().take(2).collect();
+                let value = u8::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == 2);
+                value.ok_or_else(|| format!("`\\x{digits}` is no octet; it takes two hexadecimal digits"))?
+            }
+            other => return Err(format!("`\\{}` stands for nothing", other.map_or(String::new(), String::from))),
+        });
+    }
+    if octets.len() > MOST_DATA {
+        return Err(format!("{} octets do not fit into a segment; {MOST_DATA} do", octets.len()));
+    }
+    Ok(Octets(octets))
 }
 
 /// Sends, waits, judges.
@@ -52,7 +96,11 @@ pub(super) fn run(args: &SendArgs, global: &Global, style: Style) -> anyhow::Res
         (*flags, *ttl, *sport) = (set.flags, args.ttl, args.sport);
     }
     let timeout = global.timeout.unwrap_or(Duration::from_secs(1));
-    let spec = ProbeSpec::new(0, kind).tries(args.tries, timeout).timeout(timeout);
+    let mut spec = ProbeSpec::new(0, kind).tries(args.tries, timeout).timeout(timeout);
+    if args.seq.is_some() || args.ack.is_some() || args.data.is_some() {
+        let data = HexBytes(args.data.clone().map(|data| data.0).unwrap_or_default());
+        spec.craft = Some(Craft { seq: args.seq, ack: args.ack, data });
+    }
     let report = probe(vec![spec], &RunOptions::default(), &mut |_| {}).map_err(|error| match &error {
         ProbeError::Privilege { hint, .. } => Failure::unknown(&error, Some(hint)),
         ProbeError::System { .. } => Failure::unknown(&error, None),
@@ -132,6 +180,9 @@ fn show(
             "target": args.target,
             "address": target.to_string(),
             "flags": set.flags.to_string(),
+            "seq": args.seq,
+            "ack": args.ack,
+            "data_len": args.data.as_ref().map_or(0, |data| data.0.len()),
             "sent": probe.sent,
             "answers": probe.replies.iter().map(answer).collect::<Vec<Value>>(),
             "judgement": judgement,
@@ -140,7 +191,13 @@ fn show(
     let mut out = std::io::stdout().lock();
     for sent in &probe.sent {
         let from = sent.local.map_or(String::new(), |local| format!("{local} → "));
-        writeln!(out, "{}  {from}{target}  {}", style.paint(Paint::Name, "sent"), set.flags)?;
+        let numbers = [
+            args.seq.map(|seq| format!(" seq {seq}")),
+            args.ack.map(|ack| format!(" ack {ack}")),
+            args.data.as_ref().map(|data| format!(" len {}", data.0.len())),
+        ];
+        let numbers: String = numbers.into_iter().flatten().collect();
+        writeln!(out, "{}  {from}{target}  {}{numbers}", style.paint(Paint::Name, "sent"), set.flags)?;
     }
     for reply in &probe.replies {
         writeln!(out, "{}  {}", style.paint(Paint::Name, "came"), words(reply))?;

@@ -23,6 +23,8 @@ pub(super) fn resolve(name: String) -> Resolution {
         facts: &facts,
         given: Vec::new(),
         roots: None,
+        anchors: None,
+        dnssec: false,
         compare: true,
         connect: None,
         stop: Stop::never(),

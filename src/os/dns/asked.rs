@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::check::Check;
-use super::{SocketWire, Stop, compare, source};
+use super::validate::{ValidateOptions, validate};
+use super::{SocketWire, Stop, compare, resolved, source};
+use crate::dns::dnssec::{TrustAnchors, Validation};
 use crate::dns::report::{Checked, Gathered, Report, ServerView};
 use crate::dns::{
-    Conf, DomainName, Eai, Extra, Family, Lookup, Outcome, Placed, RType, ResolverFacts, Server, SourceFact,
+    Conf, Dnssec, DomainName, Eai, Extra, Family, Lookup, Outcome, Placed, RType, ResolverFacts, Server, SourceFact,
     TraceOptions, View, judge, literal, lookup, order, records, reverse, trace,
 };
 
@@ -76,6 +78,10 @@ pub struct Asked<'a> {
     pub given: Vec<Server>,
     /// Where iteration from the roots begins; `None`: none is done.
     pub roots: Option<TraceOptions>,
+    /// What signatures are checked against; `None`: they are not checked.
+    pub anchors: Option<TrustAnchors>,
+    /// Whether they are checked even where no server shows any.
+    pub dnssec: bool,
     /// Whether each configured server is asked by itself.
     pub compare: bool,
     /// The TCP port to which each address is connected.
@@ -118,6 +124,12 @@ impl Asked<'_> {
         };
         let mut report = Report::of(&gathered);
         report.stub = self.stub();
+        let used = report.stub.is_some() || self.conf.services.iter().any(|service| service.name == "resolve");
+        if let (Wanted::Addresses(family), true, false) = (&self.wanted, used, lookup.runs.is_empty()) {
+            progress("asking systemd-resolved");
+            report.resolved = resolved(self.name, *family, self.patience * 2);
+        }
+        report.dnssec = self.validation(&lookup, &views, progress);
         self.trace(&lookup, progress, &mut report);
         if let Some(port) = self.connect.filter(|_| !self.stop.stopped()) {
             progress("connecting to the addresses");
@@ -194,6 +206,21 @@ impl Asked<'_> {
         if answered.is_some_and(|one| one.suffix.is_some()) && self.name.contains('.') {
             extra.as_is = ask(self.name, &self.wanted.types()).as_ref().map(ServerView::of);
         }
+    }
+
+    /// The signatures, where a server shows any or it was asked for; with what that server sends.
+    fn validation(&self, lookup: &Lookup, views: &[View], progress: &mut dyn FnMut(&str)) -> Option<Validation> {
+        let anchors = self.anchors.as_ref()?;
+        let shows = |view: &&View| matches!(view.dnssec, Some(Dnssec::Validated | Dnssec::SignedOnly | Dnssec::Bogus));
+        let answers = |view: &&View| self.dnssec && !view.replies.is_empty();
+        let view = views.iter().find(shows).or_else(|| views.iter().find(answers))?;
+        if self.stop.stopped() {
+            return None;
+        }
+        let name = self.asked_name(lookup)?;
+        progress("checking the signatures");
+        let options = ValidateOptions { server: &view.server, anchors, patience: self.patience, stop: &self.stop };
+        Some(validate(&name, &self.wanted.types(), &options))
     }
 
     fn trace(&self, lookup: &Lookup, progress: &mut dyn FnMut(&str), report: &mut Report) {

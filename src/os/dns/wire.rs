@@ -13,6 +13,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::doh;
+use super::http2::Http2;
 use super::module;
 use super::stop::{Stop, Waited};
 use crate::dns::{ModuleAnswer, NetError, NetErrorKind, RType, Server, Transport, Wire};
@@ -21,6 +22,8 @@ use crate::dns::{ModuleAnswer, NetError, NetErrorKind, RType, Server, Transport,
 pub struct SocketWire {
     start: Instant,
     stop: Stop,
+    /// Until when the exchange that was opened last may take.
+    until: Instant,
     channels: Vec<(Server, Transport, Channel)>,
     dice: Dice,
 }
@@ -30,10 +33,16 @@ enum Channel {
     Stream(Box<Patient<TcpStream>>),
     Tls(Box<Secured>),
     /// Answers wait here until they are asked for.
-    Https(Box<Secured>, Vec<Result<Vec<u8>, NetError>>),
+    Https(Http, Vec<Result<Vec<u8>, NetError>>),
 }
 
-type Secured = StreamOwned<ClientConnection, Patient<TcpStream>>;
+/// What the server's TLS agreed to speak.
+enum Http {
+    One(Box<Secured>),
+    Two(Box<Http2>),
+}
+
+pub(super) type Secured = StreamOwned<ClientConnection, Patient<TcpStream>>;
 
 /// Octets of the system's random source, a few at a time.
 struct Dice {
@@ -61,7 +70,8 @@ impl SocketWire {
     /// Nothing is open yet.
     pub fn new(stop: Stop) -> Self {
         let source = File::open("/dev/urandom").ok();
-        Self { start: Instant::now(), stop, channels: Vec::new(), dice: Dice { source, left: Vec::new() } }
+        let start = Instant::now();
+        Self { start, stop, until: start, channels: Vec::new(), dice: Dice { source, left: Vec::new() } }
     }
 
     fn channel(&mut self, server: &Server, transport: Transport) -> Result<&mut Channel, NetError> {
@@ -84,7 +94,7 @@ impl SocketWire {
         if transport == Transport::Tcp {
             return Ok(Channel::Stream(Box::new(stream)));
         }
-        let alpn: &[&[u8]] = if transport == Transport::Https { &[b"http/1.1"] } else { &[b"dot"] };
+        let alpn: &[&[u8]] = if transport == Transport::Https { &[b"h2", b"http/1.1"] } else { &[b"dot"] };
         let name = match &server.tls_name {
             Some(name) => ServerName::try_from(name.clone())
                 .map_err(|_| NetError::new(NetErrorKind::Tls, format!("`{name}` is no name for a certificate")))?,
@@ -92,7 +102,10 @@ impl SocketWire {
         };
         let secured = handshake(stream, name, alpn)?;
         Ok(match transport {
-            Transport::Https => Channel::Https(Box::new(secured), Vec::new()),
+            Transport::Https if secured.conn.alpn_protocol() == Some(b"h2") => {
+                Channel::Https(Http::Two(Box::new(Http2::begin(secured)?)), Vec::new())
+            }
+            Transport::Https => Channel::Https(Http::One(Box::new(secured)), Vec::new()),
             _ => Channel::Tls(Box::new(secured)),
         })
     }
@@ -108,6 +121,7 @@ impl Wire for SocketWire {
     }
 
     fn open(&mut self, server: &Server, transport: Transport, until: Duration) -> Result<(), NetError> {
+        self.until = self.start + until;
         if self.channel(server, transport).is_ok() {
             return Ok(());
         }
@@ -117,7 +131,8 @@ impl Wire for SocketWire {
     }
 
     fn send(&mut self, server: &Server, transport: Transport, message: &[u8]) -> Result<(), NetError> {
-        let until = Instant::now() + Duration::from_secs(10);
+        // With HTTP the answer is waited for here.
+        let until = if transport == Transport::Https { self.until } else { Instant::now() + Duration::from_secs(10) };
         match self.channel(server, transport)? {
             Channel::Udp(socket) => socket.send(message).map(|_| ()).map_err(|error| net_error(&error)),
             Channel::Stream(stream) => {
@@ -128,14 +143,19 @@ impl Wire for SocketWire {
                 stream.sock.until = until;
                 framed(stream.as_mut(), message)
             }
-            Channel::Https(stream, answers) => {
-                stream.sock.until = until;
+            Channel::Https(http, answers) => {
                 let host = server.tls_name.clone().unwrap_or_else(|| match server.address {
                     SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
                     SocketAddr::V4(v4) => v4.ip().to_string(),
                 });
                 let path = server.path.as_deref().unwrap_or("/dns-query");
-                let answer = doh::ask(stream.as_mut(), &host, path, message);
+                let answer = match http {
+                    Http::One(stream) => {
+                        stream.sock.until = until;
+                        doh::ask(stream.as_mut(), &host, path, message)
+                    }
+                    Http::Two(http) => http.ask(&host, path, message, until),
+                };
                 answers.push(answer);
                 Ok(())
             }
@@ -210,7 +230,7 @@ fn tcp(address: SocketAddr, until: Instant, stop: &Stop) -> Result<Patient<TcpSt
     }
     // Two small messages in a row must not wait for each other's acknowledgement.
     let _ = socket.set_tcp_nodelay(true);
-    Ok(Patient { stream: socket.into(), until, stop: stop.clone() })
+    Ok(Patient { stream: socket.into(), until, stop: stop.clone(), waits: true })
 }
 
 /// A connected stream that waits no longer than it may, and that Ctrl-C ends.
@@ -218,10 +238,17 @@ pub(super) struct Patient<S> {
     stream: S,
     pub(super) until: Instant,
     stop: Stop,
+    /// Whether reading and writing wait, or say at once that they would have to.
+    waits: bool,
 }
 
 impl Patient<TcpStream> {
-    fn wait(&self, events: PollFlags) -> io::Result<()> {
+    /// From here on whoever reads or writes waits himself.
+    pub(super) fn hurry(&mut self) {
+        self.waits = false;
+    }
+
+    pub(super) fn wait(&self, events: PollFlags) -> io::Result<()> {
         let left = self.until.saturating_duration_since(Instant::now());
         match self.stop.wait(&[self.stream.as_fd()], events, Some(left)) {
             Waited::Ready => Ok(()),
@@ -235,7 +262,7 @@ impl Read for Patient<TcpStream> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.stream.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait(PollFlags::POLLIN)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.waits => self.wait(PollFlags::POLLIN)?,
                 other => return other,
             }
         }
@@ -246,7 +273,7 @@ impl Write for Patient<TcpStream> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         loop {
             match self.stream.write(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait(PollFlags::POLLOUT)?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && self.waits => self.wait(PollFlags::POLLOUT)?,
                 other => return other,
             }
         }
@@ -277,11 +304,19 @@ fn handshake(stream: Patient<TcpStream>, name: ServerName<'static>, alpn: &[&[u8
     let mut secured = StreamOwned::new(connection, stream);
     while secured.conn.is_handshaking() {
         secured.conn.complete_io(&mut secured.sock).map_err(|error| match error.get_ref() {
-            Some(inner) if inner.is::<rustls::Error>() => tls(inner.to_string()),
+            Some(inner) if inner.is::<rustls::Error>() => tls(plainly(&inner.to_string())),
             _ => net_error(&error),
         })?;
     }
     Ok(secured)
+}
+
+/// What the library leaves in the words of its own types.
+fn plainly(error: &str) -> String {
+    if error.contains("CaUsedAsEndEntity") {
+        return "invalid peer certificate: it is a certificate authority's own, not a server's".to_owned();
+    }
+    error.to_owned()
 }
 
 fn framed(stream: &mut impl Write, message: &[u8]) -> Result<(), NetError> {

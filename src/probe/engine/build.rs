@@ -112,10 +112,15 @@ impl Engine {
                 Packet::Ip { src, dst, protocol: family.protocol(), ttl, bytes }
             }
             (ProbeKind::TcpSyn { dst, dport, src, ttl, flags, .. }, Local::Address(local) | Local::Whole(local)) => {
+                let craft = self.probes[transmit.probe].spec.craft.clone().unwrap_or_default();
                 let attempt = &mut self.attempts[token as usize];
                 attempt.local = Some(local);
+                attempt.isn = craft.seq.unwrap_or(attempt.isn);
                 let isn = attempt.isn;
+                // An answer counts the data; a reset in answer to an ACK takes its number from there.
                 self.segments.insert(isn, token);
+                self.segments.insert(isn.wrapping_add(craft.data_len()), token);
+                self.segments.extend(craft.ack.map(|ack| (ack, token)));
                 self.tuples.insert((protocol::TCP, dst, dport, local.port()), token);
                 let options = TcpOptions {
                     mss: flags.contains(TcpFlags::SYN).then_some(1460),
@@ -125,12 +130,11 @@ impl Engine {
                 };
                 let header = TcpHeader {
                     seq: isn,
-                    // A reset in answer to an ACK takes its sequence number from here.
-                    ack: if flags.contains(TcpFlags::ACK) { isn } else { 0 },
+                    ack: craft.ack.unwrap_or(if flags.contains(TcpFlags::ACK) { isn } else { 0 }),
                     options: HexBytes(options.emit()),
                     ..TcpHeader::new(local.port(), dport, flags)
                 };
-                let bytes = header.segment(local.ip(), dst, &[]);
+                let bytes = header.segment(local.ip(), dst, &craft.data.0);
                 Packet::Ip { src: src.or(Some(local.ip())), dst, protocol: protocol::TCP, ttl, bytes }
             }
             (ProbeKind::Udp { dst, dport, ttl, payload, .. }, Local::Address(local) | Local::Whole(local)) => {

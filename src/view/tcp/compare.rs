@@ -50,7 +50,7 @@ pub fn compare(out: &mut dyn Write, comparison: &Comparison, all: bool, style: S
         let paint = match one.fate {
             Fate::Arrived => Paint::Good,
             Fate::Resegmented => Paint::Dim,
-            Fate::Changed => Paint::Warn,
+            Fate::Changed | Fate::Duplicated => Paint::Warn,
             Fate::Lost | Fate::NotSent => Paint::Bad,
         };
         let mut line = format!("  {arrow} {:>6} {:>6}  ", frame(one.sent), frame(one.arrived));

@@ -102,6 +102,18 @@ impl Segment<'_> {
         let whole = self.whole.get(..length)?;
         Some(super::checksum::transport(self.src, self.dst, protocol::TCP, whole) == 0)
     }
+
+    /// Whether the checksum field was not filled in: it holds the sum of the pseudo-header alone, which a kernel leaves
+    /// there for the card, or nothing.
+    pub fn checksum_partial(&self) -> bool {
+        let (Some(length), Some(field)) = (self.data_len, self.whole.get(16..18)) else { return false };
+        if field == [0, 0] {
+            return true;
+        }
+        let length = u32::from(self.header_len) + length;
+        let sum = super::checksum::pseudo(self.src, self.dst, protocol::TCP, length);
+        u16::from_be_bytes([field[0], field[1]]) == sum
+    }
 }
 
 /// An ICMP error about a TCP segment.
