@@ -16,6 +16,7 @@ pub mod files;
 pub mod gather;
 pub mod interrupt;
 pub mod labstate;
+pub mod late;
 pub mod links;
 pub mod names;
 pub mod neighbour;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::super::late::PacketSocket;
 use super::super::sys::{self, Inbox, OutMessage};
 use super::{
     Clock, Request, ScanError, Wire, domain, errno, is_busy, scoped, setcap_hint, sources, system, unspecified, widen,
@@ -33,7 +34,7 @@ pub(super) struct Raw {
     host_of: HashMap<IpAddr, u32>,
     port_of: Vec<u32>,
     senders: [Option<Socket>; 2],
-    receivers: Vec<Socket>,
+    receivers: Vec<PacketSocket>,
     drops: Vec<u32>,
     /// They keep other programs (and the kernel's own answers) off our source ports.
     _reserved: Vec<Socket>,
@@ -62,8 +63,9 @@ impl Raw {
             widen(&sender);
             // IPPROTO_RAW sockets receive nothing.
             senders[usize::from(v6)] = Some(sender);
-            receivers
-                .push(listen(v6, range).map_err(|error| denied(error, request.technique, "open a packet socket"))?);
+            receivers.push(
+                listen(v6, range).map_err(|error| denied(error, request.technique, "open a packet socket"))?.into(),
+            );
         }
         let mut port_of = vec![NONE; 1 << 16];
         for (place, port) in request.ports.iter().enumerate() {
