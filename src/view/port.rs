@@ -195,8 +195,8 @@ fn table(out: &mut dyn Write, report: &HostReport, ports: &[&PortReport], style:
 
 /// A time with two or three digits that count.
 pub(super) fn time(ms: f64) -> String {
-    if ms < 0.1 {
-        format!("{ms:.3} ms")
+    if ms < 1.0 {
+        format!("{:.0} µs", ms * 1e3)
     } else if ms < 10.0 {
         format!("{ms:.2} ms")
     } else if ms < 1000.0 {
