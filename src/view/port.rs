@@ -297,7 +297,7 @@ pub fn sum(
         _ => String::new(),
     };
     let cut = if partial { "; cut short: this is what was found so far" } else { "" };
-    let text = format!("{sent} probes in {:.2} s{loss}{cut}", elapsed.as_secs_f64());
+    let text = format!("{sent} probes in {}{loss}{cut}", time(elapsed.as_secs_f64() * 1e3));
     writeln!(out, "{}", style.paint(Paint::Dim, text))
 }
 
