@@ -223,7 +223,7 @@ fn packets_spread_one_by_one_are_told_from_flows() {
         let _path = Path::play(lab, move |ttl, probe| {
             turn = turn.wrapping_mul(5).wrapping_add(3);
             let by = match ttl {
-                2 => [10, 7, 2, 1 + ((probe[22] ^ probe[23] ^ probe[24] ^ probe[25]).count_ones() as u8 & 1)],
+                2 => [10, 7, 2, 1 + u8::from((probe[22] ^ probe[23] ^ probe[24] ^ probe[25]).count_ones() % 2 == 1)],
                 3 => [10, 7, 3, 1 + (turn >> 3 & 1)],
                 _ => hop(ttl),
             };

@@ -49,6 +49,12 @@ pub fn findings(trace: &Trace, tracer: &Tracer) -> Vec<Finding> {
     asymmetry(trace, &mut found);
     several(trace, &mut found);
     raised(trace, &mut found);
+    if !trace.raw && trace.protocol == "tcp" && trace.hops.len() > 1 {
+        let text = "without CAP_NET_RAW each TCP probe is a connection with a port of its own, and so a flow of its own: where \
+                    routers spread flows, these hops may belong to several paths (reachwhy needs `setcap cap_net_raw+ep` to keep \
+                    to one; --icmp and --udp keep to one without)";
+        found.push(Finding::new("several_flows", None, text));
+    }
     found
 }
 

@@ -101,9 +101,10 @@ impl Crew {
     /// A batch that is over, waiting for one where asked to.
     pub(super) fn take(&mut self, wait: bool) -> Option<Sent> {
         let idle = self.over == self.given;
-        let sent = match wait && !idle {
-            true => self.done.recv_timeout(Duration::from_millis(1)).ok()?,
-            false => self.done.try_recv().ok()?,
+        let sent = if wait && !idle {
+            self.done.recv_timeout(Duration::from_millis(1)).ok()?
+        } else {
+            self.done.try_recv().ok()?
         };
         self.early.push(sent.number);
         while let Some(at) = self.early.iter().position(|number| *number == self.over) {
