@@ -347,6 +347,8 @@ impl Tracer {
         }
         self.waiting = self.waiting.saturating_sub(1);
         self.last_answer = Some(now);
+        // While answers come they make room by themselves.
+        self.release = None;
         if is_arrival(said) || (said == Said::Unreachable && from == dst) {
             self.reached = Some(self.reached.map_or(ttl, |known| known.min(ttl)));
         }
