@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use reachwhy::lab::Lab;
+use reachwhy::probe::{Moment, PathMethod};
+use reachwhy::trace::{TraceRequest, Tracer};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 use trace_support::{addresses, all_unlimited, codes, finding, in_lab, layered, reachwhy, trace};
@@ -281,4 +283,19 @@ fn used_up_limits_before_a_dead_destination_are_waited_for() {
         assert!(codes(&found).contains(&"silent"), "{found:#}");
         assert!(found["elapsed_ms"].as_f64().unwrap() < 1500.0, "{found:#}");
     });
+}
+
+#[test]
+fn what_has_not_left_yet_makes_no_room_for_more() {
+    let request = TraceRequest::new("192.0.2.1", [192, 0, 2, 1].into(), [192, 0, 2, 2].into(), PathMethod::Icmp);
+    let mut tracer = Tracer::new(request, true, Vec::new(), 7);
+    let at = |ms: u64| Moment(ms * 1_000_000);
+    let orders = tracer.plan(at(0));
+    assert_eq!(orders.len(), 7);
+    assert!(tracer.plan(at(50)).is_empty());
+    for (number, _) in orders {
+        tracer.sent(number, None, at(51));
+    }
+    assert!(tracer.plan(at(51)).is_empty());
+    assert_eq!(tracer.plan(at(53)).len(), 12, "a path that says nothing is asked further");
 }

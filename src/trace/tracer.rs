@@ -162,6 +162,11 @@ impl Tracer {
                 break;
             }
             if self.waiting >= self.window {
+                // What still waits to be sent here has had no time to be answered.
+                if self.slots.iter().any(|slot| slot.sent.is_none() && slot.state == State::Waiting) {
+                    self.release = None;
+                    return orders;
+                }
                 let release = *self.release.get_or_insert(now + RELEASE);
                 if release > now {
                     self.wake = Some(release);
