@@ -102,6 +102,36 @@ fn a_capture_is_read_like_a_link() {
     assert!(told(&["arp", "watch", "--read", name]).starts_with("exit: 2\n"));
 }
 
+/// The same as pcapng: a section, an interface, a packet a block; times in microseconds.
+fn next_generation(file: &[u8]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let length = u32::try_from(12 + body.len()).unwrap().to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, body, &length].concat()
+    };
+    let mut bytes = block(0x0a0d_0d0a, &[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    bytes.extend(block(1, &[1, 0, 0, 0, 0, 0, 4, 0]));
+    for record in pcap::Reader::new(file).unwrap() {
+        let record = record.unwrap();
+        let at = (record.at_ns / 1000).to_le_bytes();
+        let length = u32::try_from(record.bytes.len()).unwrap().to_le_bytes();
+        let mut body = [&[0; 4], &at[4..], &at[..4], &length, &length, record.bytes].concat();
+        body.resize(body.len().next_multiple_of(4), 0);
+        bytes.extend(block(6, &body));
+    }
+    bytes
+}
+
+#[test]
+fn a_newer_capture_tells_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("morning.pcap"), folder.path().join("morning.pcapng"));
+    std::fs::write(&old, capture()).unwrap();
+    std::fs::write(&new, next_generation(&capture())).unwrap();
+    let read = |path: &std::path::Path| told(&["arp", "watch", "--json", "--read", path.to_str().unwrap()]);
+    assert_eq!(read(&old), read(&new));
+    assert!(read(&new).contains("unasked_reply"));
+}
+
 #[test]
 fn a_damaged_memory_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();

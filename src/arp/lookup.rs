@@ -16,8 +16,8 @@ use super::trial::{Trial, TrialOutcome};
 use crate::wire::MacAddr;
 
 const MS: u64 = 1_000_000;
-/// After the first answer, others are waited for this long.
-const GRACE: u64 = 4 * MS;
+/// After the first answer, others are waited for three times as long as it took, within these bounds.
+const GRACE: (u64, u64) = (2 * MS, 4 * MS);
 /// An unanswered request is repeated after this long, then after twice as long, ….
 const RETRY: u64 = 50 * MS;
 /// Tokens of echo requests begin here; below are requests.
@@ -158,7 +158,8 @@ impl Conversation for Lookup {
         if self.done {
             return Step::Done;
         }
-        let grace = self.first_answer.map(|at| at + GRACE);
+        let took = self.responders.first().and_then(|one| one.rtt_ns).unwrap_or(GRACE.1);
+        let grace = self.first_answer.map(|at| at + (took * 3).clamp(GRACE.0, GRACE.1));
         if self.question.count <= 1 {
             if let Some(grace) = grace {
                 if now >= grace {

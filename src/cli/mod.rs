@@ -17,6 +17,7 @@ mod port;
 mod tcp;
 mod trace;
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 pub use error::{Exit, Failure};
 
 use crate::lab::LabError;
+use crate::os::late;
 use crate::view::{ColorChoice, Paint, Style};
 
 /// Why can't this host reach that one? Packet-level, honest about its evidence.
@@ -110,9 +112,50 @@ enum Command {
     },
 }
 
+/// One of the commands that may be over sooner than the descriptions of all commands are made: the same words with the
+/// same meaning, parsed alone.
+#[derive(Debug, Parser)]
+#[command(name = "reachwhy", version, propagate_version = true)]
+struct Quick<C: Subcommand> {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: C,
+}
+
+#[derive(Debug, Subcommand)]
+enum QuickTrace {
+    Trace(trace::TraceArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum QuickArp {
+    Arp(arp::ArpArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum QuickPort {
+    Port(port::PortArgs),
+}
+
+/// The command line, if it is one of these commands' and nothing is wrong with it: help and complaints need them all.
+fn quick(words: &[OsString]) -> Option<Cli> {
+    fn alone<C: Subcommand>(words: &[OsString], of: fn(C) -> Command) -> Option<Cli> {
+        let Quick { global, command } = Quick::<C>::try_parse_from(words).ok()?;
+        Some(Cli { global, command: of(command) })
+    }
+    match words.get(1)?.to_str()? {
+        "trace" => alone(words, |QuickTrace::Trace(args)| Command::Trace(args)),
+        "arp" => alone(words, |QuickArp::Arp(args)| Command::Arp(args)),
+        "port" => alone(words, |QuickPort::Port(args)| Command::Port(args)),
+        _ => None,
+    }
+}
+
 /// Parses the command line, runs the command, reports what went wrong, and says how it ended.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match quick(&words).map_or_else(|| Cli::try_parse_from(&words), Ok) {
         Ok(cli) => cli,
         Err(error) => {
             // clap prints help to standard output and complaints to standard error.
@@ -121,10 +164,13 @@ pub fn main() -> ExitCode {
         }
     };
     let style = style(cli.global.color);
-    match run(cli, style) {
+    late::allow();
+    let code = match run(cli, style) {
         Ok(code) => ExitCode::from(code),
         Err(error) => report(&error),
-    }
+    };
+    late::leave();
+    code
 }
 
 fn style(choice: ColorChoice) -> Style {

@@ -188,6 +188,7 @@ pub(super) fn run(args: &TraceArgs, global: &Global, style: Style) -> anyhow::Re
     if args.first_ttl > args.max_ttl {
         return Err(Failure::usage("the first TTL is greater than the last", Some("-f sets the first, -m the last")));
     }
+    probe::begin_stamps();
     let stop = interrupt::flag();
     let targets = args.hosts.iter().map(|host| target(host, args)).collect::<anyhow::Result<Vec<_>>>()?;
     let means = means(args, &targets);

@@ -1,15 +1,14 @@
 //! Ctrl-C as a flag, so that a command can end with what it has found so far.
+#![allow(unsafe_code, reason = "signal handlers")]
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// From here on SIGINT and SIGTERM set the flag that is given back; a second one ends the program at once.
-///
-/// To be called before other threads are started: they inherit that these signals are not theirs.
 pub fn flag() -> &'static AtomicBool {
     static ONCE: Once = Once::new();
     ONCE.call_once(watch);
@@ -21,23 +20,24 @@ pub fn asked() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
+extern "C" fn came(_: libc::c_int) {
+    STOP.store(true, Ordering::Relaxed);
+}
+
 fn watch() {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    if signals.thread_block().is_ok() {
-        let waiter = std::thread::Builder::new().name("signals".to_owned());
-        let started = waiter.spawn(move || {
-            while let Ok(signal) = signals.wait() {
-                if STOP.swap(true, Ordering::Relaxed) {
-                    // It said so once already: the usual way to end is what is wanted now.
-                    let _ = signals.thread_unblock();
-                    let _ = nix::sys::signal::raise(signal);
-                }
-            }
-        });
-        if started.is_err() {
-            let _ = signals.thread_unblock();
+    // SA_RESETHAND: the second one meets the usual way to end. SA_RESTART: only what waits for packets (epoll, ppoll,
+    // which never restart) is to notice.
+    let flags = SaFlags::SA_RESETHAND | SaFlags::SA_RESTART;
+    let action = SigAction::new(SigHandler::Handler(came), flags, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler does nothing but store to an atomic, which is async-signal-safe.
+        let before = unsafe { sigaction(signal, &action) };
+        // Who started us in the background wants such a signal ignored.
+        if let Ok(before) = before.as_ref()
+            && matches!(before.handler(), SigHandler::SigIgn)
+        {
+            // SAFETY: what was there before.
+            let _ = unsafe { sigaction(signal, before) };
         }
     }
 }

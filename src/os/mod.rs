@@ -19,6 +19,7 @@ pub mod guard;
 pub mod handoff;
 pub mod interrupt;
 pub mod labstate;
+pub mod late;
 pub mod links;
 pub mod names;
 pub mod neighbour;

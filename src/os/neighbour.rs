@@ -11,6 +11,7 @@ use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::clock;
+use super::late::PacketSocket;
 use super::sys::{self, Inbox, OutMessage};
 use crate::arp::conversation::{Conversation, Outgoing, Step};
 use crate::arp::filter::Ear;
@@ -119,7 +120,7 @@ pub enum Ended {
 
 /// An interface, open for speaking and listening.
 pub struct Wire {
-    socket: Socket,
+    socket: PacketSocket,
     interface: String,
     index: u32,
     inbox: Inbox,
@@ -169,7 +170,7 @@ impl Wire {
             let _ = sys::set_bytes(&socket, libc::SOL_PACKET, PACKET_ADD_MEMBERSHIP, &request);
         }
         Ok(Self {
-            socket,
+            socket: socket.into(),
             interface: interface.to_owned(),
             index,
             inbox: Inbox::new(),

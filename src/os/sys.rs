@@ -11,7 +11,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Packets per system call.
 pub(super) const BATCH: usize = 64;
-const BATCH_U32: u32 = 64;
 /// Longer packets are cut: no reply to a probe is longer than an Ethernet frame.
 const DATA: usize = 2048;
 const CONTROL: usize = 512;
@@ -136,64 +135,67 @@ pub(super) fn send_batch(socket: BorrowedFd<'_>, messages: &[OutMessage]) -> io:
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// Room for one batch of received packets; made once, used again for every call.
+/// Room for received packets; made once, used again for every call.
 pub(super) struct Inbox {
-    slots: Vec<Slot>,
+    /// Name, control messages and data of each packet, one after the other. Never touched before the kernel fills it:
+    /// fresh zeroes cost nothing.
+    room: Vec<u8>,
+    sizes: Vec<Sizes>,
 }
 
-#[repr(C, align(16))]
-struct Slot {
-    name: [u8; NAME],
-    control: [u8; CONTROL],
-    data: [u8; DATA],
-    name_len: usize,
-    control_len: usize,
-    data_len: usize,
-    flags: i32,
+/// How much of each part the kernel filled in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sizes {
+    name: usize,
+    control: usize,
+    data: usize,
 }
+
+/// Octets of one packet's room.
+const SLOT: usize = NAME + CONTROL + DATA;
 
 impl Inbox {
+    /// For one batch.
     pub(super) fn new() -> Self {
-        let slot = || Slot {
-            name: [0; NAME],
-            control: [0; CONTROL],
-            data: [0; DATA],
-            name_len: 0,
-            control_len: 0,
-            data_len: 0,
-            flags: 0,
-        };
-        Self { slots: (0..BATCH).map(|_| slot()).collect() }
+        Self::for_packets(BATCH)
+    }
+
+    /// For so many packets a call.
+    pub(super) fn for_packets(count: usize) -> Self {
+        Self { room: vec![0; count * SLOT], sizes: vec![Sizes::default(); count] }
     }
 
     /// Receives what waits on the socket (or on its error queue), without blocking; `Ok(0)`: nothing.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>, error_queue: bool) -> io::Result<usize> {
-        let mut parts: Vec<libc::iovec> = self
-            .slots
-            .iter_mut()
-            .map(|slot| libc::iovec { iov_base: slot.data.as_mut_ptr().cast(), iov_len: DATA })
+        let mut slots: Vec<(&mut [u8], &mut [u8], libc::iovec)> = self
+            .room
+            .chunks_exact_mut(SLOT)
+            .map(|slot| {
+                let (name, rest) = slot.split_at_mut(NAME);
+                let (control, data) = rest.split_at_mut(CONTROL);
+                (name, control, libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() })
+            })
             .collect();
-        let mut headers: Vec<libc::mmsghdr> = self
-            .slots
+        let mut headers: Vec<libc::mmsghdr> = slots
             .iter_mut()
-            .zip(&mut parts)
-            .map(|(slot, part)| {
+            .map(|(name, control, part)| {
                 // SAFETY: an all-zero msghdr is valid (null pointers with zero lengths).
                 let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-                header.msg_hdr.msg_name = slot.name.as_mut_ptr().cast();
+                header.msg_hdr.msg_name = name.as_mut_ptr().cast();
                 header.msg_hdr.msg_namelen = NAME_U32;
                 header.msg_hdr.msg_iov = part;
                 header.msg_hdr.msg_iovlen = 1;
-                header.msg_hdr.msg_control = slot.control.as_mut_ptr().cast();
+                header.msg_hdr.msg_control = control.as_mut_ptr().cast();
                 header.msg_hdr.msg_controllen = CONTROL as _;
                 header
             })
             .collect();
         let flags = libc::MSG_DONTWAIT | if error_queue { libc::MSG_ERRQUEUE } else { 0 };
-        // SAFETY: `headers` has BATCH entries whose pointers lead into `self.slots` and `parts` with their
+        let count = u32::try_from(headers.len()).unwrap_or(0);
+        // SAFETY: `headers` has `count` entries whose pointers lead into `self.room` and `slots` with their
         // true lengths; both outlive the call, and nothing else reads them during it.
         let got = unsafe {
-            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), BATCH_U32, flags as _, std::ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, flags as _, std::ptr::null_mut())
         };
         let Ok(got) = usize::try_from(got) else {
             let error = io::Error::last_os_error();
@@ -202,19 +204,20 @@ impl Inbox {
                 _ => Err(error),
             };
         };
-        for (slot, header) in self.slots.iter_mut().zip(&headers).take(got) {
-            slot.name_len = (header.msg_hdr.msg_namelen as usize).min(NAME);
-            slot.control_len = CONTROL.min(header.msg_hdr.msg_controllen as _);
-            slot.data_len = (header.msg_len as usize).min(DATA);
-            slot.flags = header.msg_hdr.msg_flags as _;
+        for (sizes, header) in self.sizes.iter_mut().zip(&headers).take(got) {
+            sizes.name = (header.msg_hdr.msg_namelen as usize).min(NAME);
+            sizes.control = CONTROL.min(header.msg_hdr.msg_controllen as _);
+            sizes.data = (header.msg_len as usize).min(DATA);
         }
         Ok(got)
     }
 
     /// The n-th packet of the last call.
     pub(super) fn get(&self, index: usize) -> InMessage<'_> {
-        let slot = &self.slots[index];
-        InMessage::parse(&slot.name[..slot.name_len], &slot.control[..slot.control_len], &slot.data[..slot.data_len])
+        let (slot, sizes) = (&self.room[index * SLOT..(index + 1) * SLOT], self.sizes[index]);
+        let (name, rest) = slot.split_at(NAME);
+        let (control, data) = rest.split_at(CONTROL);
+        InMessage::parse(&name[..sizes.name], &control[..sizes.control], &data[..sizes.data])
     }
 }
 

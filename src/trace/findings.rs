@@ -48,7 +48,31 @@ pub fn findings(trace: &Trace, tracer: &Tracer) -> Vec<Finding> {
     rewriting(trace, &mut found);
     asymmetry(trace, &mut found);
     several(trace, &mut found);
+    raised(trace, &mut found);
+    if !trace.raw && trace.protocol == "tcp" && trace.hops.len() > 1 {
+        let text = "without CAP_NET_RAW each TCP probe is a connection with a port of its own, and so a flow of its own: where \
+                    routers spread flows, these hops may belong to several paths (reachwhy needs `setcap cap_net_raw+ep` to keep \
+                    to one; --icmp and --udp keep to one without)";
+        found.push(Finding::new("several_flows", None, text));
+    }
     found
+}
+
+/// Routers that saw a probe with more than the one hop it had left: something on the way gives hops, or hides them.
+fn raised(trace: &Trace, found: &mut Vec<Finding>) {
+    let saw = |hop: &Hop| {
+        let mut seen = hop.answers().filter(|answer| answer.said == Said::TimeExceeded).filter_map(|a| a.quoted_ttl);
+        seen.find(|ttl| *ttl > 1)
+    };
+    if let Some((hop, ttl)) = trace.hops.iter().find_map(|hop| Some((hop, saw(hop)?))) {
+        let who = sole(hop).map_or(String::new(), |router| format!(" ({router})"));
+        let text = format!(
+            "hop {}{who} reports a probe that expired with TTL {ttl} left, where 1 is the rule: a tunnel (MPLS) that hides \
+             its hops, or a device that sets TTLs anew",
+            hop.ttl
+        );
+        found.push(Finding::new("quoted_ttl", Some(hop.ttl), text));
+    }
 }
 
 fn end(trace: &Trace, tracer: &Tracer, found: &mut Vec<Finding>) {
@@ -90,8 +114,8 @@ fn end(trace: &Trace, tracer: &Tracer, found: &mut Vec<Finding>) {
                 "nothing answers behind hop {ttl} ({router}): what comes after it drops the probes or its answers get lost"
             ),
             None => {
-                "nothing answers at all, not even the first hop: the probes do not leave this network, or no answer \
-                     gets back"
+                "nothing answers at all, not even the first hop, and not when asked again after a second: the probes do not \
+                 leave this network, or no answer gets back"
                     .to_owned()
             }
         };
@@ -289,8 +313,9 @@ fn asymmetry(trace: &Trace, found: &mut Vec<Finding>) {
         let extra = i16::from(back) - i16::from(hop.ttl);
         let is_new = before.is_none_or(|before| before != extra);
         if extra.abs() >= 2 && is_new && before.is_none_or(|before| before.abs() < 2) {
+            let hops = if back == 1 { "hop" } else { "hops" };
             let text = format!(
-                "answers from hop {} come back over {back} hops: the way back differs from the way there ({})",
+                "answers from hop {} come back over {back} {hops}: the way back differs from the way there ({})",
                 hop.ttl, hop.ttl
             );
             found.push(Finding::new("asymmetric", Some(hop.ttl), text));

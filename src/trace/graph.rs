@@ -44,6 +44,8 @@ pub enum Spread {
     PerFlow,
     /// Packets of one flow go different ways.
     PerPacket,
+    /// It lies behind a router that spreads packets one by one, so that its own way of choosing cannot be seen.
+    Unknown,
 }
 
 /// A router with several ways.
@@ -70,6 +72,8 @@ pub struct Graph {
     pub complete: bool,
     /// Hops whose answers are limited: they are known as a whole, and each router before them by one flow.
     pub one_sample_hops: Vec<u8>,
+    /// Hops behind a router that spreads packets one by one: links into them are possible ones, not proven.
+    pub blurred_hops: Vec<u8>,
     /// The routers, by TTL.
     pub nodes: Vec<Node>,
     /// Who leads to whom.
@@ -140,6 +144,15 @@ impl Graph {
             let _ = write!(
                 text,
                 "; answers of hop {} are limited: which routers are there is that sure, which leads to which rests on a flow each",
+                hops.join(", ")
+            );
+        }
+        if !self.blurred_hops.is_empty() {
+            let hops: Vec<String> = self.blurred_hops.iter().map(u8::to_string).collect();
+            let _ = write!(
+                text,
+                "; packets are spread one by one before hop {}, so that which router leads to which there cannot be told: all \
+                 links that may be are drawn",
                 hops.join(", ")
             );
         }

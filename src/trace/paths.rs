@@ -231,7 +231,30 @@ impl PathSearch {
                 }
             }
         }
+        self.unlinked(last, &mut wanted);
         wanted
+    }
+
+    /// Routers that were seen by flows of which it is not known where they were a hop before: one of their flows is
+    /// asked there, so that each has a way that leads to it.
+    fn unlinked(&self, last: u8, wanted: &mut BTreeSet<(u8, u16)>) {
+        for ttl in self.request.first..last {
+            let mut linked: BTreeMap<IpAddr, (bool, Option<u16>, u8)> = BTreeMap::new();
+            for (flow, seen) in self.seen.get(&(ttl + 1)).into_iter().flatten() {
+                let Some(address) = seen.address() else { continue };
+                let entry = linked.entry(address).or_default();
+                match self.of(ttl, *flow) {
+                    Some(Seen::Silent) => entry.2 = entry.2.saturating_add(1),
+                    Some(_) => entry.0 = true,
+                    None => entry.1 = entry.1.or(Some(*flow)),
+                }
+            }
+            // A hop that is silent as a whole leads on as it is.
+            let answers = self.seen.get(&ttl).is_some_and(|flows| flows.values().any(|seen| seen.address().is_some()));
+            for (linked, flow, silent) in linked.into_values() {
+                wanted.extend(flow.filter(|_| answers && !linked && silent < 3).map(|flow| (ttl, flow)));
+            }
+        }
     }
 
     /// Asks so many flows at a TTL that were not asked there, making new ones where needed.
@@ -408,6 +431,16 @@ impl PathSearch {
                 }
             }
         }
+        let width = |ttl: u8| nodes.iter().filter(|node| node.ttl == ttl).count();
+        // Where packets are spread one by one, two packets of a flow are at two routers of the next hop: what was seen
+        // of the flow behind it joins routers that need not be joined, until all ways meet again.
+        let (mut blurred, mut blurred_hops) = (false, Vec::new());
+        for ttl in first..last.unwrap_or(first) {
+            blurred = width(ttl) > 1 && (blurred || self.per_packet.iter().any(|(at, _)| *at == ttl));
+            if blurred && width(ttl + 1) > 1 {
+                blurred_hops.push(ttl + 1);
+            }
+        }
         let mut balancers = Vec::new();
         for node in &nodes {
             let ways: Vec<&Edge> =
@@ -418,7 +451,11 @@ impl PathSearch {
                         .address
                         .is_some_and(|address| self.per_packet.contains(&(nodes[edge.to].ttl, address)))
                 });
-                let spread = if per_packet { Spread::PerPacket } else { Spread::PerFlow };
+                let spread = match per_packet {
+                    _ if blurred_hops.contains(&(node.ttl + 1)) => Spread::Unknown,
+                    true => Spread::PerPacket,
+                    false => Spread::PerFlow,
+                };
                 balancers.push(Balancer { node: node.id, ways: ways.len(), spread });
             }
         }
@@ -428,6 +465,7 @@ impl PathSearch {
             probes: self.probes,
             complete: !self.stopped && self.phase == Phase::Done,
             one_sample_hops: self.partial.iter().copied().collect(),
+            blurred_hops,
             nodes,
             edges,
             balancers,

@@ -60,6 +60,8 @@ pub struct Tracer {
     asked_again: bool,
     asked_late: bool,
     tail_asked: Option<Moment>,
+    /// When the silent were asked for the last time.
+    late: Option<Moment>,
     repairs: u8,
     wake: Option<Moment>,
     ended: Option<Moment>,
@@ -91,6 +93,7 @@ impl Tracer {
             asked_again: false,
             asked_late: false,
             tail_asked: None,
+            late: None,
             repairs: 0,
             wake: None,
             ended: None,
@@ -159,6 +162,11 @@ impl Tracer {
                 break;
             }
             if self.waiting >= self.window {
+                // What still waits to be sent here has had no time to be answered.
+                if self.slots.iter().any(|slot| slot.sent.is_none() && slot.state == State::Waiting) {
+                    self.release = None;
+                    return orders;
+                }
                 let release = *self.release.get_or_insert(now + RELEASE);
                 if release > now {
                     self.wake = Some(release);
@@ -263,13 +271,39 @@ impl Tracer {
             orders.extend(sides.iter().map(|method| self.order(64, Some(*method))).collect::<Vec<_>>());
             return;
         };
-        let at = latest(asked) + second;
+        // Routers whose limit somebody used up just before: one more question each, when a usual limit has given a token
+        // back. Where all answered as often as they were asked there is no sign of one.
+        if !self.asked_late && self.request.wait.is_none() && self.looks_limited() {
+            let at = self.started.unwrap_or(now) + TOKEN;
+            if now < at {
+                self.wake = Some(at);
+                return;
+            }
+            self.asked_late = true;
+            let silent: Vec<u8> = (self.request.first..=self.request.max)
+                .filter(|ttl| self.of(*ttl).all(|slot| slot.answer().is_none()))
+                .collect();
+            orders.extend(silent.into_iter().map(|ttl| self.order(ttl, None)).collect::<Vec<_>>());
+            self.late = Some(now);
+            return;
+        }
+        let at = match self.late {
+            Some(late) => latest(late) + first / 2,
+            None => latest(asked) + second,
+        };
         if now < at {
             self.wake = Some(at);
             return;
         }
         self.complete = true;
         self.ended = Some(now);
+    }
+
+    /// Whether a hop up to the last that answered, or all of them, may be silent because of a limit.
+    fn looks_limited(&self) -> bool {
+        let Some(last) = self.last_answered() else { return self.slots.iter().any(|slot| slot.sent.is_some()) };
+        let answered = |ttl: u8| self.of(ttl).filter(|slot| slot.answer().is_some()).count();
+        (self.request.first..=last).any(|ttl| answered(ttl) < usize::from(self.request.queries))
     }
 
     /// A probe has left.
@@ -318,6 +352,8 @@ impl Tracer {
         }
         self.waiting = self.waiting.saturating_sub(1);
         self.last_answer = Some(now);
+        // While answers come they make room by themselves.
+        self.release = None;
         if is_arrival(said) || (said == Said::Unreachable && from == dst) {
             self.reached = Some(self.reached.map_or(ttl, |known| known.min(ttl)));
         }

@@ -195,8 +195,8 @@ fn table(out: &mut dyn Write, report: &HostReport, ports: &[&PortReport], style:
 
 /// A time with two or three digits that count.
 pub(super) fn time(ms: f64) -> String {
-    if ms < 0.1 {
-        format!("{ms:.3} ms")
+    if ms < 1.0 {
+        format!("{:.0} µs", ms * 1e3)
     } else if ms < 10.0 {
         format!("{ms:.2} ms")
     } else if ms < 1000.0 {
@@ -297,7 +297,7 @@ pub fn sum(
         _ => String::new(),
     };
     let cut = if partial { "; cut short: this is what was found so far" } else { "" };
-    let text = format!("{sent} probes in {:.2} s{loss}{cut}", elapsed.as_secs_f64());
+    let text = format!("{sent} probes in {}{loss}{cut}", time(elapsed.as_secs_f64() * 1e3));
     writeln!(out, "{}", style.paint(Paint::Dim, text))
 }
 

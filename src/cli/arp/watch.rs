@@ -13,8 +13,9 @@ use crate::arp::filter::Ear;
 use crate::arp::judge::Severity;
 use crate::arp::watch::{Event, Home, Memory, Watch};
 use crate::os::neighbour::Wire;
-use crate::os::{clock, files};
+use crate::os::{capture_file, clock, files};
 use crate::view::Style;
+use crate::wire::capture::{CaptureReader, Damage, linktype};
 use crate::wire::pcap;
 
 /// Where to listen, and what to remember.
@@ -25,7 +26,7 @@ pub(super) struct WatchArgs {
     /// Listen on this interface
     #[arg(short, long, value_name = "NAME")]
     interface: Option<String>,
-    /// Read a capture (pcap) instead of listening
+    /// Read a capture (pcap or pcapng, also compressed; - is standard input) instead of listening
     #[arg(long, value_name = "FILE", conflicts_with_all = ["interface", "seconds", "pcap"])]
     read: Option<PathBuf>,
     /// Remember the stations here; by default in the user's state folder, one file an interface
@@ -80,30 +81,35 @@ fn tell(events: Vec<Event>, args: &WatchArgs, global: &Global, style: Style) -> 
 
 fn read(args: &WatchArgs, file: &Path, global: &Global, style: Style) -> anyhow::Result<u8> {
     let name = file.display();
-    let bytes =
-        files::read_whole(file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
-    let reader = pcap::Reader::new(&bytes).map_err(|error| {
-        Failure::usage(
-            format!("{name}: {error}"),
-            Some("a classic pcap file is read; convert others: editcap -F pcap IN OUT"),
-        )
+    let source =
+        capture_file::open(file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}"), None))?;
+    let mut reader = CaptureReader::new(source).map_err(|damage| {
+        let hint = "pcap and pcapng are what tcpdump, dumpcap, tshark and Wireshark write";
+        Failure::usage(format!("{name}: {damage}"), matches!(damage, Damage::Format(_)).then_some(hint))
     })?;
-    if reader.link_type != pcap::ETHERNET {
-        return Err(Failure::usage(
-            format!("{name}: its packets have no Ethernet header (link type {})", reader.link_type),
-            None,
-        ));
-    }
     let memory = args.memory.as_deref().map_or_else(|| Ok(Memory::default()), remembered)?;
     let home = Home { gateways: args.gateway.clone(), ..Home::default() };
     let mut watch = Watch::new(home, memory, vendors());
-    let (mut wrong, mut damaged) = (false, None);
-    for record in reader {
-        match record {
-            Ok(record) => watch.hear(record.at_ns / 1_000_000, record.bytes),
-            Err(error) => damaged = Some(error),
+    let (mut wrong, mut ethernet, mut other) = (false, false, None);
+    let damaged = loop {
+        let packet = match reader.next_packet() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => break None,
+            Err(damage) => break Some(damage),
+        };
+        if packet.link == pcap::ETHERNET {
+            ethernet = true;
+            watch.hear(packet.at_ns / 1_000_000, packet.bytes);
+            wrong |= tell(watch.take_events(), args, global, style)?;
+        } else {
+            other = Some(packet.link);
         }
-        wrong |= tell(watch.take_events(), args, global, style)?;
+    };
+    if let Some(link) = other.filter(|_| !ethernet) {
+        return Err(Failure::usage(
+            format!("{name}: its packets have no Ethernet header ({})", linktype::name(link)),
+            Some("capture on the interface itself, not on `any`: tcpdump -i eth0 -w FILE arp or icmp6"),
+        ));
     }
     if let Some(path) = &args.memory {
         save(path, watch.memory())?;

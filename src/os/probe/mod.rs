@@ -21,7 +21,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-pub use path::{interface_mtu, source_address};
+use super::late::PacketSocket;
+pub use path::{begin_stamps, interface_mtu, source_address};
 pub use run::{Conducted, conduct, run};
 
 /// How a run is to be done.
@@ -106,12 +107,9 @@ pub struct Abilities {
 /// Finds out by opening (and closing) one socket of each kind; nothing is sent.
 pub fn abilities() -> Abilities {
     use socket2::{Domain, Protocol, Type};
-    let opens = |domain, kind, protocol| socket2::Socket::new(domain, kind, Some(protocol)).is_ok();
-    // Closing a packet socket waits until no processor looks at it any more (`packet_release`, `synchronize_net`).
-    Abilities {
-        packet: opens(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), Protocol::from(0)),
-        ..path_abilities()
-    }
+    let kind = Type::from(libc::SOCK_RAW);
+    let packet = socket2::Socket::new(Domain::from(libc::AF_PACKET), kind, Some(Protocol::from(0)));
+    Abilities { packet: packet.map(PacketSocket::from).is_ok(), ..path_abilities() }
 }
 
 /// As [`abilities`], but for packet sockets, which take milliseconds to close: `packet` is false.

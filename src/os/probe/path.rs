@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use socket2::{Protocol, Socket, Type};
 
 use super::super::sys::{self, OutMessage};
 use super::run::Driver;
-use super::sockets::{Role, Sockets, domain, prepare, scoped, widen};
+use super::sockets::{Role, STAMPS, Sockets, domain, prepare, scoped, widen};
 use super::{ProbeError, errno_name};
 use crate::probe::{Local, Packet, PathMethod, PathNeeds, PathProbe, ProbeKind, SourcePort, Transmit, bpf};
 use crate::wire::IcmpFamily;
@@ -218,18 +219,33 @@ pub fn interface_mtu(address: std::net::IpAddr, via: Option<&str>) -> Option<u16
     Some(u16::try_from(link.mtu?).unwrap_or(u16::MAX))
 }
 
-/// Waits until the kernel stamps what arrives. It begins to some time after the first socket asks for it
-/// (`net_enable_timestamp` leaves the work to a queue), and what came before would look as if it had taken longer.
+/// Asks the kernel to stamp what arrives. It begins to some time later (`net_enable_timestamp` leaves the work to a
+/// queue): who asks first thing has it by the time that its probes are ready.
+pub fn begin_stamps() {
+    let _ = stamp_socket();
+}
+
+fn stamp_socket() -> Option<&'static Socket> {
+    static SOCKET: OnceLock<Option<Socket>> = OnceLock::new();
+    let open = || -> std::io::Result<Socket> {
+        let socket =
+            Socket::new(domain(false), Type::from(libc::SOCK_DGRAM | libc::SOCK_NONBLOCK), Some(Protocol::UDP))?;
+        sys::set_int(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, STAMPS)?;
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+        Ok(socket)
+    };
+    SOCKET.get_or_init(|| open().ok()).as_ref()
+}
+
+/// Waits until the kernel stamps what arrives: what came before would look as if it had taken longer.
 ///
 /// Known by a datagram to ourselves over loopback; where that is not to be had, nothing is waited for.
 pub(super) fn await_stamps() {
     const PATIENCE: Duration = Duration::from_millis(4);
+    let Some(socket) = stamp_socket() else { return };
     let wait = || -> std::io::Result<()> {
-        let socket = Socket::new(domain(false), Type::DGRAM, Some(Protocol::UDP))?;
-        prepare(&socket, false, false)?;
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
         let own = socket.local_addr()?;
-        let mut inbox = sys::Inbox::new();
+        let mut inbox = sys::Inbox::for_packets(1);
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             socket.send_to(&[0], &own)?;
@@ -238,7 +254,7 @@ pub(super) fn await_stamps() {
                 break;
             }
             let _ = inbox.receive(socket.as_fd(), true);
-            std::thread::sleep(Duration::from_micros(30));
+            std::thread::yield_now();
         }
         Ok(())
     };

@@ -13,7 +13,7 @@ use crate::probe::{Moment, ProbeKind, ProbeSpec, SourcePort, Token};
 use crate::wire::IcmpFamily;
 
 /// `SOF_TIMESTAMPING_{TX_SOFTWARE, RX_SOFTWARE, SOFTWARE}`: stamps by the kernel, not by the device.
-const STAMPS: i32 = (1 << 1) | (1 << 3) | (1 << 4);
+pub(super) const STAMPS: i32 = (1 << 1) | (1 << 3) | (1 << 4);
 /// Enough for some thousands of packets.
 const BUFFER: i32 = 8 << 20;
 

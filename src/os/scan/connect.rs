@@ -17,6 +17,8 @@ use crate::probe::Moment;
 const SPARE: usize = 40;
 /// More sockets than this at once help nobody.
 const MOST: usize = 8192;
+/// So many attempts in a row that were not over at once, and nobody looks at once any more.
+const AT_ONCE: i8 = 16;
 /// `SO_EE_ORIGIN_ICMP`, `SO_EE_ORIGIN_ICMP6`.
 const BY_ICMP: [u8; 2] = [2, 3];
 
@@ -34,6 +36,9 @@ pub(super) struct Connections {
     /// In the order of their opening: when there is no more room the oldest goes.
     order: VecDeque<u64>,
     next: u64,
+    /// Attempts in a row that were over when `connect` came back, or not: where that is the rule (links without delay)
+    /// it is worth looking at once.
+    at_once: i8,
     inbox: Inbox,
 }
 
@@ -50,7 +55,8 @@ impl Connections {
             open: HashMap::new(),
             order: VecDeque::new(),
             next: 0,
-            inbox: Inbox::new(),
+            at_once: AT_ONCE,
+            inbox: Inbox::for_packets(2),
         })
     }
 
@@ -59,12 +65,28 @@ impl Connections {
         (self.room / 2).max(1)
     }
 
+    /// Ends an attempt (epoll forgets a socket that is closed).
     fn close(&mut self, token: u64) {
+        self.open.remove(&token);
+    }
+
+    /// Ends a connection that stands: by a reset instead of a farewell, as nobody was to be spoken with.
+    fn reset(&mut self, token: u64) {
         if let Some(attempt) = self.open.remove(&token) {
-            let _ = self.epoll.delete(&attempt.socket);
-            // A reset instead of a farewell: nobody was to be spoken with.
             let _ = attempt.socket.set_linger(Some(std::time::Duration::ZERO));
         }
+    }
+
+    /// Tells the scan how an attempt ended, if it has. Whether it has.
+    fn settle(&mut self, token: u64, scan: &mut Scan, clock: Clock) -> bool {
+        let Some((shot, by, ttl, answer, at)) = self.outcome(token, clock) else { return false };
+        if answer == Answer::Connected {
+            self.reset(token);
+        } else {
+            self.close(token);
+        }
+        scan.heard(shot.host, shot.aim, Reply { number: Some(shot.number), by, ttl, answer }, at);
+        true
     }
 
     /// Reads how an attempt ended; none while it has not.
@@ -95,6 +117,13 @@ impl Connections {
     fn told(&mut self, token: u64, clock: Clock) -> Option<(IpAddr, Option<u8>, Answer, Moment)> {
         let attempt = self.open.get(&token)?;
         let asked = self.hosts.get(attempt.shot.host as usize)?.0;
+        // Control messages are made when the queue is read: the TTL need not be asked for before.
+        let (level, name) = if asked.is_ipv6() {
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_RECVTTL)
+        };
+        let _ = sys::set_int(&attempt.socket, level, name, 1);
         let got = self.inbox.receive(attempt.socket.as_fd(), true).unwrap_or(0);
         (0..got).find_map(|at| {
             let message = self.inbox.get(at);
@@ -115,7 +144,8 @@ impl Connections {
             let Some(oldest) = self.order.pop_front() else { break };
             self.close(oldest);
         }
-        let socket = match Socket::new(domain(address.is_ipv6()), Type::STREAM, Some(Protocol::TCP)) {
+        let kind = Type::from(libc::SOCK_STREAM | libc::SOCK_NONBLOCK);
+        let socket = match Socket::new(domain(address.is_ipv6()), kind, Some(Protocol::TCP)) {
             Ok(socket) => socket,
             Err(error) if is_busy(&error) || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 match self.order.pop_front() {
@@ -129,14 +159,11 @@ impl Connections {
                 return Ok(true);
             }
         };
-        socket.set_nonblocking(true).map_err(system("prepare a socket"))?;
         // With an error queue the ICMP error that ends the attempt names its sender (Linux 5.18).
         if address.is_ipv6() {
             let _ = sys::set_int(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1);
-            let _ = sys::set_int(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1);
         } else {
             let _ = sys::set_int(&socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1);
-            let _ = sys::set_int(&socket, libc::IPPROTO_IP, libc::IP_RECVTTL, 1);
         }
         let token = self.next;
         self.next += 1;
@@ -155,6 +182,13 @@ impl Connections {
         self.open.insert(token, Attempt { socket, shot });
         match connected {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {
+                if self.at_once > 0 {
+                    if self.settle(token, scan, clock) {
+                        self.at_once = AT_ONCE;
+                        return Ok(true);
+                    }
+                    self.at_once -= 1;
+                }
                 let events = EpollFlags::EPOLLOUT | EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP | EpollFlags::EPOLLET;
                 let event = EpollEvent::new(events, token);
                 if let Some(attempt) = self.open.get(&token) {
@@ -208,9 +242,7 @@ impl Wire for Connections {
         let ready = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         for event in &events[..ready] {
             let token = event.data();
-            let Some((shot, by, ttl, answer, at)) = self.outcome(token, clock) else { continue };
-            self.close(token);
-            scan.heard(shot.host, shot.aim, Reply { number: Some(shot.number), by, ttl, answer }, at);
+            self.settle(token, scan, clock);
         }
         // Attempts whose port was answered by another try, and closed ones, are done with.
         while let Some(token) = self.order.front().copied() {

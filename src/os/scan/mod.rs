@@ -1,4 +1,5 @@
-//! Drives a port scan ([`crate::port::scan`]) with real sockets: one thread, sends in batches, reads between them.
+//! Drives a port scan ([`crate::port::scan`]) with real sockets: one thread decides and reads, and sends in batches,
+//! large raw scans with the help of others ([`crew`]).
 //!
 //! Three ways to ask: raw packets (answers are taken from a packet socket behind a filter, before any local
 //! firewall rule sees them; the kernel itself resets the connections that a SYN opens), datagrams whose
@@ -6,6 +7,7 @@
 
 pub mod banner;
 mod connect;
+mod crew;
 mod datagram;
 pub mod near;
 mod raw;
@@ -153,7 +155,7 @@ pub fn run(
     let raw = request.technique != Technique::Connect && may_send_raw();
     let mut most_in_flight = None;
     let mut wire: Box<dyn Wire> = match request.technique {
-        _ if raw => Box::new(raw::Raw::open(request, secret)?),
+        _ if raw => Box::new(raw::Raw::open(request, secret, clock)?),
         Technique::Udp => Box::new(datagram::Datagrams::open(request)?),
         Technique::Connect => {
             let connections = connect::Connections::open(request)?;

@@ -123,9 +123,14 @@ fn remarks(hop: &Hop, address: IpAddr) -> Vec<String> {
             add(format!("MPLS label {} tc {} ttl {}", label.label, label.tc, label.ttl));
         }
         for interface in &answer.interface {
-            let name = interface.name.clone().or(interface.address.map(|ip| ip.to_string()));
-            let name = name.or(interface.index.map(|index| format!("#{index}"))).unwrap_or_default();
-            add(format!("{} interface {name}", interface.role));
+            let parts = [
+                interface.name.clone(),
+                interface.address.map(|ip| ip.to_string()),
+                interface.index.map(|index| format!("#{index}")),
+                interface.mtu.map(|mtu| format!("MTU {mtu}")),
+            ];
+            let parts: Vec<String> = parts.into_iter().flatten().collect();
+            add(format!("{} interface {}", interface.role, parts.join(" ")));
         }
         if let Some(back) = return_length(answer).filter(|back| back.abs_diff(hop.ttl) >= 2) {
             add(format!("{back} hops back"));
@@ -134,7 +139,12 @@ fn remarks(hop: &Hop, address: IpAddr) -> Vec<String> {
             add(format!("saw TTL {ttl}"));
         }
         for change in &answer.changed {
-            add(format!("{} {} → {}", change.field, change.sent, change.seen));
+            // What is gone is gone, whatever the value was that each probe had.
+            add(if change.seen == "none" {
+                format!("{} stripped", change.field)
+            } else {
+                format!("{} {} → {}", change.field, change.sent, change.seen)
+            });
         }
     }
     found

@@ -43,6 +43,7 @@ pub fn text(graph: &Graph, labels: &mut dyn Labels, style: Style) -> String {
             let how = match graph.balancers.iter().find(|one| one.node == node.id).map(|one| one.spread) {
                 Some(Spread::PerFlow) => "  per flow",
                 Some(Spread::PerPacket) => "  per packet",
+                Some(Spread::Unknown) => "  perhaps",
                 None => "",
             };
             let _ = writeln!(
@@ -266,6 +267,7 @@ mod tests {
             probes: 60,
             complete: true,
             one_sample_hops: vec![],
+            blurred_hops: vec![],
             nodes,
             edges,
             balancers: vec![],
