@@ -316,6 +316,65 @@ impl Bdd {
         if set.node() == 0 { set } else { done.get(&set.0).copied().unwrap_or(set) }
     }
 
+    /// What the set is where the variables have these values, sorted by variable: without them.
+    pub(super) fn given(&mut self, set: Set, values: &[(u32, bool)]) -> Set {
+        let Some((last, _)) = values.last() else { return set };
+        let value = |level: u32| values.binary_search_by_key(&level, |(own, _)| *own).ok().map(|at| values[at].1);
+        // What the top rests on needs no copies.
+        let mut top = set;
+        while let Some(up) = value(self.level(top)) {
+            let (lo, hi) = self.parts(top);
+            top = if up { hi } else { lo };
+        }
+        let mut done: FastMap<u32, Set> = FastMap::default();
+        let mut stack = vec![top];
+        while let Some(&next) = stack.last() {
+            let level = self.level(next);
+            if level > *last || done.contains_key(&next.0) {
+                stack.pop();
+                continue;
+            }
+            let (lo, hi) = self.parts(next);
+            let (lo, hi) = match value(level) {
+                Some(true) => (hi, hi),
+                Some(false) => (lo, lo),
+                None => (lo, hi),
+            };
+            let known = |set: Set| if self.level(set) > *last { Some(set) } else { done.get(&set.0).copied() };
+            match (known(lo), known(hi)) {
+                (Some(lo), Some(hi)) => {
+                    let made = self.make(level, lo, hi);
+                    done.insert(next.0, made);
+                    stack.pop();
+                }
+                (None, _) => stack.push(lo),
+                _ => stack.push(hi),
+            }
+        }
+        done.get(&top.0).copied().unwrap_or(top)
+    }
+
+    /// The variables at the top of the set that have one value throughout, from the top, and what
+    /// the set asks besides.
+    pub(super) fn fixed(&self, set: Set) -> (Vec<(u32, bool)>, Set) {
+        let (mut at, mut values) = (set, Vec::new());
+        while at.node() != 0 {
+            let (lo, hi) = self.parts(at);
+            match (lo.is_none(), hi.is_none()) {
+                (true, _) => {
+                    values.push((self.level(at), true));
+                    at = hi;
+                }
+                (_, true) => {
+                    values.push((self.level(at), false));
+                    at = lo;
+                }
+                _ => break,
+            }
+        }
+        (values, at)
+    }
+
     fn make_any(&mut self, level: u32, lo: Set, hi: Set) -> Set {
         if level < self.level(lo).min(self.level(hi)) {
             return self.make(level, lo, hi);
@@ -436,6 +495,15 @@ mod tests {
             let differ = bdd.differ(x, y);
             prop_assert_eq!(table(&bdd, differ), a ^ b);
             prop_assert_eq!(bdd.within(x, y), a & !b == 0);
+            let values: Vec<(u32, bool)> = (0..6).filter(|n| gone >> n & 1 == 1).map(|n| (n, b >> n & 1 == 1)).collect();
+            let given = bdd.given(x, &values);
+            for n in 0..64u64 {
+                let fixed = values.iter().fold(n, |n, (level, up)| if *up { n | 1 << level } else { n & !(1 << level) });
+                prop_assert_eq!(table(&bdd, given) >> n & 1, a >> fixed & 1);
+            }
+            let (values, rest) = bdd.fixed(x);
+            let cube = values.iter().rev().fold(ALL, |set, (level, up)| if *up { bdd.make(*level, NONE, set) } else { bdd.make(*level, set, NONE) });
+            prop_assert_eq!(bdd.and(cube, rest), x);
             let some = bdd.some(x, &|level| gone >> level & 1 == 1);
             let want = (0..64u64).filter(|n| (0..64u64).any(|m| a >> m & 1 == 1 && (n ^ m) & !u64::from(gone) == 0)).fold(0, |all, n| all | 1 << n);
             prop_assert_eq!(table(&bdd, some), want);

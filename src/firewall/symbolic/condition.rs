@@ -39,6 +39,17 @@ pub(super) struct Asker<'r> {
 impl Model<'_> {
     /// Where all of a rule's matches hold.
     pub(super) fn matched(&mut self, asker: Asker<'_>, env: &Env) -> Set {
+        let all = self.matched_by(asker, env);
+        if self.given.0.is_empty() {
+            return all;
+        }
+        let values = std::mem::take(&mut self.given.0);
+        let all = self.space.bdd.given(all, &values);
+        self.given.0 = values;
+        all
+    }
+
+    fn matched_by(&mut self, asker: Asker<'_>, env: &Env) -> Set {
         let mut all = ALL;
         let mut late = Vec::new();
         for (number, m) in asker.rule.matches.iter().enumerate() {

@@ -90,10 +90,15 @@ pub struct Model<'a> {
     pub(super) envs: Vec<Env>,
     env_ids: HashMap<Env, usize>,
     pub(super) summaries: Vec<Summary>,
-    memo: HashMap<(ChainAt, usize, Set), Option<usize>>,
+    memo: HashMap<(ChainAt, usize, Set, Set), Option<usize>>,
     /// Chains with one caller in tables that change marks or addresses: they are worked out for what
     /// that caller sends alone, so that no mark is worked out for packets that never come.
     pub(super) inlined: HashSet<ChainAt>,
+    /// Chains that do the same in PREROUTING and in OUTPUT.
+    pub(super) blind: HashSet<ChainAt>,
+    /// The bits that all packets have that come to the chain being worked out, and the same as a set:
+    /// what is worked out there is right for such packets, and says nothing of these bits.
+    pub(super) given: (Vec<(u32, bool)>, Set),
     /// Base chains as they were entered: summary and packets.
     pub(super) entries: Vec<(usize, Set)>,
     pub(super) occurrences: HashMap<String, Vec<(ChainAt, usize, usize)>>,
@@ -131,6 +136,7 @@ impl<'a> Model<'a> {
     pub fn new(stack: &'a Stack, space: &'a mut Space) -> Self {
         let (asks_nat, asks_ttl) = super::survey::asks(stack);
         let inlined = super::survey::called_once(stack);
+        let blind = super::survey::blind(stack);
         Self {
             stack,
             space,
@@ -139,6 +145,8 @@ impl<'a> Model<'a> {
             summaries: Vec::new(),
             memo: HashMap::new(),
             inlined,
+            blind,
+            given: (Vec::new(), ALL),
             entries: Vec::new(),
             occurrences: HashMap::new(),
             sets: HashMap::new(),
@@ -162,6 +170,11 @@ impl<'a> Model<'a> {
 
     /// Adds packets to states, joined with those of the same shape.
     pub(super) fn add(&mut self, states: &mut States, set: Set, env: usize) {
+        self.add_of(states, set, env, set);
+    }
+
+    /// The same where all packets of the state lie outside `of`, a simple set with all of `set` in it.
+    pub(super) fn add_of(&mut self, states: &mut States, set: Set, env: usize, of: Set) {
         if set.is_none() {
             return;
         }
@@ -171,7 +184,7 @@ impl<'a> Model<'a> {
                 return;
             }
             if self.envs[state.1].same_shape(&self.envs[env]) {
-                let joined = self.envs[env].join(set, &self.envs[state.1], self.space);
+                let joined = self.envs[env].join(of, &self.envs[state.1], self.space);
                 *state = (self.space.bdd.or(state.0, set), self.intern(joined));
                 return;
             }
@@ -193,17 +206,53 @@ impl<'a> Model<'a> {
     /// What a chain does in a world; `None` where chains call each other in a circle.
     pub(super) fn summary(&mut self, at: ChainAt, env: usize, comes: Set) -> Option<usize> {
         let comes = if self.inlined.contains(&at) { comes } else { ALL };
-        if let Some(known) = self.memo.get(&(at, env, comes)) {
+        let (mut values, rest) = self.space.bdd.fixed(comes);
+        let mut env = env;
+        let given = if comes.is_all() {
+            (Vec::new(), ALL)
+        } else {
+            env = self.env_given(env, &values);
+            values.extend(&self.given.0);
+            values.sort_unstable();
+            let set = self.space.cube(&values);
+            (values, set)
+        };
+        let key = (at, env, given.1, rest);
+        if let Some(known) = self.memo.get(&key) {
             return *known;
         }
-        self.memo.insert((at, env, comes), None);
+        self.memo.insert(key, None);
+        let outside = std::mem::replace(&mut self.given, given);
         self.depth += 1;
-        let made = self.chain(at, env, comes);
+        let made = self.chain(at, env, rest);
         self.depth -= 1;
+        self.given = outside;
         self.summaries.push(made);
         let id = self.summaries.len() - 1;
-        self.memo.insert((at, env, comes), Some(id));
+        self.memo.insert(key, Some(id));
         Some(id)
+    }
+
+    /// The world as packets with these bits see it.
+    fn env_given(&mut self, env: usize, values: &[(u32, bool)]) -> usize {
+        let mut world = self.envs[env].clone();
+        let bdd = &mut self.space.bdd;
+        let words = [&mut world.mark, &mut world.connmark, &mut world.ct, &mut world.ttl, &mut world.tos];
+        for bit in words.into_iter().flatten() {
+            *bit = bdd.given(*bit, values);
+        }
+        world.snat = bdd.given(world.snat, values);
+        world.dnat = bdd.given(world.dnat, values);
+        self.intern(world)
+    }
+
+    /// What a blind chain, worked out as for PREROUTING, does elsewhere.
+    pub(super) fn in_place(&mut self, env: usize, hook: Hook, came_in: bool) -> usize {
+        if (self.envs[env].hook, self.envs[env].came_in) == (hook, came_in) {
+            return env;
+        }
+        let world = Env { hook, came_in, ..self.envs[env].clone() };
+        self.intern(world)
     }
 
     /// All packets of a start at one hook on their way to the end.
@@ -388,8 +437,8 @@ impl<'a> Model<'a> {
 
     /// The set without translated fields: the packets as they came.
     pub fn as_they_came(&mut self, set: Set) -> Set {
-        let (from, to) = self.space.edges();
-        self.space.bdd.some(set, &|level| (from..to).contains(&level))
+        let translated = self.space.translated();
+        self.space.bdd.some(set, &|level| translated.contains(&level))
     }
 
     /// All packets that there can be on these ways, and what becomes of them: for each way the

@@ -163,7 +163,10 @@ impl Model<'_> {
         let Some(at) = self.stack.sibling(asker.at, name) else {
             return self.ends(going, hit, Fate::Unknown(format!("chain {name} is not in the dump")));
         };
-        let Some(id) = self.summary(at, going.env, hit) else {
+        let (hook, came_in) = (self.envs[going.env].hook, self.envs[going.env].came_in);
+        let blind = hook == Hook::Output && !self.envs[going.env].early && self.blind.contains(&at);
+        let entering = if blind { self.in_place(going.env, Hook::Prerouting, true) } else { going.env };
+        let Some(id) = self.summary(at, entering, hit) else {
             return self.ends(going, hit, Fate::Unknown("the chains call each other in a circle".to_owned()));
         };
         going.calls.push((asker.index, hit, id));
@@ -173,7 +176,8 @@ impl Model<'_> {
         };
         for (set, env) in pass {
             let set = self.space.bdd.and(hit, set);
-            self.add(&mut going.pass, set, env);
+            let env = if blind { self.in_place(env, hook, came_in) } else { env };
+            self.add_of(&mut going.pass, set, env, hit);
         }
         for (fate, set) in ends {
             let set = self.space.bdd.and(hit, set);
@@ -182,6 +186,10 @@ impl Model<'_> {
         going.left = self.space.bdd.minus(going.left, hit);
         let Some((set, env)) = ret else { return NONE };
         let back = self.space.bdd.and(hit, set);
+        if back.is_none() {
+            return NONE;
+        }
+        let env = if blind { self.in_place(env, hook, came_in) } else { env };
         if goes {
             self.add(&mut going.ret, back, env);
             return NONE;

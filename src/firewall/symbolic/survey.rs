@@ -118,6 +118,67 @@ pub(super) fn called_once(stack: &Stack) -> HashSet<ChainAt> {
     once.map(|(at, _)| at).collect()
 }
 
+/// Chains that do the same with a packet in PREROUTING and in OUTPUT, and whatever they call.
+pub(super) fn blind(stack: &Stack) -> HashSet<ChainAt> {
+    let sees_alike = |test: &Test| {
+        matches!(
+            test,
+            Test::Source(_)
+                | Test::Destination(_)
+                | Test::IpRange { .. }
+                | Test::Protocol(_)
+                | Test::Header(_)
+                | Test::Port { .. }
+                | Test::Multiport { .. }
+                | Test::TcpFlags { .. }
+                | Test::Icmp { .. }
+                | Test::Mark { .. }
+                | Test::Stateful { .. }
+                | Test::Comment(_)
+        )
+    };
+    let does_alike = |target: &Target| {
+        matches!(
+            target,
+            Target::Accept
+                | Target::Drop
+                | Target::Reject(_)
+                | Target::Return
+                | Target::Jump(_)
+                | Target::Goto(_)
+                | Target::Mark { .. }
+                | Target::Dnat(_)
+        )
+    };
+    let mut callers: HashMap<ChainAt, Vec<ChainAt>> = HashMap::new();
+    let (mut blind, mut seeing) = (HashSet::new(), Vec::new());
+    for (at, _, table, chain) in stack.chains() {
+        let alike = |rule: &Rule| {
+            rule.statements.is_empty()
+                && rule.matches.iter().all(|m| sees_alike(&m.test))
+                && rule.target.iter().all(does_alike)
+        };
+        if chain.base.is_none() && chain.rules.iter().all(alike) {
+            blind.insert(at);
+        } else {
+            seeing.push(at);
+        }
+        for name in chain.rules.iter().flat_map(|rule| called(rule, table)) {
+            if let Some(to) = stack.sibling(at, name) {
+                callers.entry(to).or_default().push(at);
+            }
+        }
+    }
+    while let Some(at) = seeing.pop() {
+        for caller in callers.get(&at).into_iter().flatten() {
+            if blind.remove(caller) {
+                seeing.push(*caller);
+            }
+        }
+    }
+    blind
+}
+
 fn asks_fragments(stack: &Stack) -> bool {
     rules(stack).flat_map(|rule| &rule.matches).any(|m| match &m.test {
         Test::Fragment | Test::Ext(crate::firewall::ruleset::Ext::Frag(_)) => true,

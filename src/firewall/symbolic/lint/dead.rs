@@ -294,7 +294,7 @@ fn before(sight: &mut Sight<'_, '_>, id: usize, index: usize, rule: &Rule, suffi
     if matched.is_none() {
         return;
     }
-    let (_, first_open) = model.space.edges();
+    let tests = model.space.tests();
     let remembers = rule.matches.iter().any(|m| matches!(m.test, Test::Stateful { .. }));
     let only = |suffix: &mut Suffix, then: Then, set: Set, model: &mut super::super::model::Model<'_>| {
         for (_, own) in &mut suffix.parts {
@@ -335,7 +335,7 @@ fn before(sight: &mut Sight<'_, '_>, id: usize, index: usize, rule: &Rule, suffi
         None => suffix.seen = model.space.bdd.or(suffix.seen, matched),
     }
     if remembers {
-        let asked = model.space.bdd.some(matched, &|level| level >= first_open);
+        let asked = model.space.bdd.some(matched, &|level| tests.contains(&level));
         suffix.seen = model.space.bdd.or(suffix.seen, asked);
     }
 }
