@@ -89,7 +89,8 @@ pub(super) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 /// The diagram.
 pub struct Bdd {
     nodes: Vec<Node>,
-    /// Indices of nodes by their hash, 0 for none (node 0 is the constant and never looked up).
+    /// Indices of nodes by their hash, 0 for none (node 0 is the constant and never looked up). The
+    /// bits that no index has hold some of the hash, so that few other nodes are looked at.
     table: Vec<u32>,
     /// Results of `and`, the newest of each place.
     cache: Vec<(Set, Set, Set)>,
@@ -149,18 +150,22 @@ impl Bdd {
 
     fn find(&mut self, node: Node) -> u32 {
         let mask = self.table.len() - 1;
-        let mut at = hash(node.level, node.lo.0, node.hi.0) & mask;
+        let hash = hash(node.level, node.lo.0, node.hi.0);
+        let (mut at, tag, own) = (hash & mask, tag(hash, mask), tag(0xffff_ffff, mask));
         loop {
-            match self.table[at] {
-                0 => break,
-                found if self.nodes[found as usize] == node => return found,
-                _ => at = (at + 1) & mask,
+            let entry = self.table[at];
+            if entry == 0 {
+                break;
             }
+            if entry & own == tag && self.nodes[(entry & !own) as usize] == node {
+                return entry & !own;
+            }
+            at = (at + 1) & mask;
         }
         // 2^31 nodes would be 24 GB: memory ends first.
         let index = u32::try_from(self.nodes.len()).unwrap_or(0);
         self.nodes.push(node);
-        self.table[at] = index;
+        self.table[at] = index | tag;
         if self.nodes.len() * 3 > self.table.len() * 2 {
             self.grow();
         }
@@ -171,11 +176,12 @@ impl Bdd {
         let size = self.table.len() * 2;
         let mut table = vec![0u32; size];
         for (index, node) in self.nodes.iter().enumerate().skip(1) {
-            let mut at = hash(node.level, node.lo.0, node.hi.0) & (size - 1);
+            let hash = hash(node.level, node.lo.0, node.hi.0);
+            let mut at = hash & (size - 1);
             while table[at] != 0 {
                 at = (at + 1) & (size - 1);
             }
-            table[at] = u32::try_from(index).unwrap_or(0);
+            table[at] = u32::try_from(index).unwrap_or(0) | tag(hash, size - 1);
         }
         self.table = table;
         if self.cache.len() < size / 2 && self.cache.len() < 1 << 22 {
@@ -265,8 +271,64 @@ impl Bdd {
         if self.parts(condition) == (NONE, ALL) && level < self.level(then).min(self.level(other)) {
             return self.make(level, other, then);
         }
-        let (a, b) = (self.and(condition, then), self.minus(other, condition));
-        self.or(a, b)
+        self.if_then_else(condition, then, other)
+    }
+
+    /// What needs but one operation of two sets, else nothing.
+    fn two_sets(&mut self, f: Set, g: Set, h: Set) -> Option<Set> {
+        if g == h || f.is_all() {
+            return Some(g);
+        }
+        if f.is_none() {
+            return Some(h);
+        }
+        if g.is_all() || g == f {
+            return Some(self.or(f, h));
+        }
+        if g.is_none() || g == !f {
+            return Some(self.minus(h, f));
+        }
+        if h.is_none() || h == f {
+            return Some(self.and(f, g));
+        }
+        if h.is_all() || h == !f {
+            return Some(self.or(!f, g));
+        }
+        None
+    }
+
+    fn if_then_else(&mut self, f: Set, g: Set, h: Set) -> Set {
+        enum Task {
+            Visit(Set, Set, Set),
+            Make(u32, (Set, Set, Set)),
+        }
+        let mut done: FastMap<(u32, u32, u32), Set> = FastMap::default();
+        let mut tasks = vec![Task::Visit(f, g, h)];
+        let mut results: Vec<Set> = Vec::new();
+        while let Some(task) = tasks.pop() {
+            match task {
+                Task::Visit(f, g, h) => {
+                    if let Some(set) = self.two_sets(f, g, h).or_else(|| done.get(&(f.0, g.0, h.0)).copied()) {
+                        results.push(set);
+                        continue;
+                    }
+                    let level = self.level(f).min(self.level(g)).min(self.level(h));
+                    let split = |set: Set| if self.level(set) == level { self.parts(set) } else { (set, set) };
+                    let ((f0, f1), (g0, g1), (h0, h1)) = (split(f), split(g), split(h));
+                    tasks.push(Task::Make(level, (f, g, h)));
+                    tasks.push(Task::Visit(f1, g1, h1));
+                    tasks.push(Task::Visit(f0, g0, h0));
+                }
+                Task::Make(level, (f, g, h)) => {
+                    let hi = results.pop().unwrap_or(NONE);
+                    let lo = results.pop().unwrap_or(NONE);
+                    let made = self.make(level, lo, hi);
+                    done.insert((f.0, g.0, h.0), made);
+                    results.push(made);
+                }
+            }
+        }
+        results.pop().unwrap_or(NONE)
     }
 
     /// What is in one of them, joined in pairs so that the work is shared evenly.
@@ -447,6 +509,11 @@ fn simple(f: Set, g: Set) -> Option<Set> {
         return Some(NONE);
     }
     None
+}
+
+/// The part of a hash that stands beside an index.
+fn tag(hash: usize, mask: usize) -> u32 {
+    u32::try_from(hash & !mask & 0xffff_ffff).unwrap_or(0)
 }
 
 fn hash(level: u32, lo: u32, hi: u32) -> usize {

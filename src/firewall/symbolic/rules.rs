@@ -183,9 +183,12 @@ impl Model<'_> {
             let set = self.space.bdd.and(hit, set);
             self.end(&mut going.ends, fate, set);
         }
-        going.left = self.space.bdd.minus(going.left, hit);
-        let Some((set, env)) = ret else { return NONE };
-        let back = self.space.bdd.and(hit, set);
+        let back = ret.map_or(NONE, |(set, _)| self.space.bdd.and(hit, set));
+        if goes || back != hit {
+            let gone = if goes { hit } else { self.space.bdd.minus(hit, back) };
+            going.left = self.space.bdd.minus(going.left, gone);
+        }
+        let Some((_, env)) = ret else { return NONE };
         if back.is_none() {
             return NONE;
         }
@@ -194,7 +197,6 @@ impl Model<'_> {
             self.add(&mut going.ret, back, env);
             return NONE;
         }
-        going.left = self.space.bdd.or(going.left, back);
         if env != going.env {
             let joined = self.envs[env].join(hit, &self.envs[going.env], self.space);
             going.env = self.intern(joined);
@@ -364,6 +366,7 @@ impl Model<'_> {
             same = self.addr_masked(&world, side, addr, super::space::low_bits(if self.space.v6 { 128 } else { 32 }));
             let last = range.addrs.filter(|_| self.cautious).map_or(addr, |(_, to)| number(to));
             let moved = self.space.within(new_addr, &[(addr, last)]);
+            same = self.space.bdd.given(same, &self.given.0);
             set = self.space.bdd.and(set, moved);
             if source { new.src = Addr::New } else { new.dst = Addr::New }
         }
@@ -374,6 +377,7 @@ impl Model<'_> {
         let mut out = Vec::new();
         if let Some(ports) = range.ports {
             let fits = self.ports(&world, side, &[ports]);
+            let fits = self.space.bdd.given(fits, &self.given.0);
             let last = if self.cautious { ports.to } else { ports.from };
             let moved = self.space.within(new_port, &[(ports.from.into(), last.into())]);
             let other = self.space.bdd.minus(set, fits);

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::ops::Range;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use crate::firewall::packet::{Packet, Proto, To};
 use crate::firewall::ruleset::{CtStates, PktType, TcpFlags};
@@ -99,11 +99,6 @@ impl Field {
         Self::NewSrc,
         Self::NewSport,
     ];
-    /// Whether its variables come behind those of tests. No rule, or few, ask about these; that some
-    /// values cannot be is said of all packets, and said below everything else it makes no set larger.
-    fn is_last(self) -> bool {
-        matches!(self, Self::To | Self::PktType | Self::Length | Self::Ttl)
-    }
 }
 
 /// The first of the variables behind those of tests.
@@ -222,9 +217,17 @@ impl Space {
             Field::Mark | Field::Connmark | Field::Uid | Field::Gid => 32,
         };
         let mut places = [(0, 0); 26];
-        let (mut at, mut last) = (0, LAST);
+        let (mut at, mut translated) = (0, LAST);
+        let mut last =
+            LAST + [Field::NewDst, Field::NewDport, Field::NewSrc, Field::NewSport].map(width).iter().sum::<u32>();
         for (place, field) in places.iter_mut().zip(Field::EVERY) {
-            let next = if field.is_last() { &mut last } else { &mut at };
+            let next = match field {
+                Field::NewDst | Field::NewDport | Field::NewSrc | Field::NewSport => &mut translated,
+                // No rule, or few, ask about these; that some values cannot be is said of all packets,
+                // and said below everything else it makes no set larger.
+                Field::To | Field::PktType | Field::Length | Field::Ttl => &mut last,
+                _ => &mut at,
+            };
             *place = (*next, width(field));
             *next += width(field);
         }
@@ -262,7 +265,7 @@ impl Space {
 
     /// The variables of translated fields.
     pub fn translated(&self) -> Range<u32> {
-        self.bits(Field::NewDst).0..self.first_open
+        LAST..self.bits(Field::To).0
     }
 
     /// The variables of tests that are no function of the packet.
