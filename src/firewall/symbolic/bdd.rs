@@ -73,6 +73,10 @@ impl Hasher for Mix {
         self.0 ^= self.0 >> 29;
     }
 
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(u64::from(n));
+    }
+
     fn write_u64(&mut self, n: u64) {
         self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
         self.0 ^= self.0 >> 29;
@@ -166,7 +170,7 @@ impl Bdd {
         let index = u32::try_from(self.nodes.len()).unwrap_or(0);
         self.nodes.push(node);
         self.table[at] = index | tag;
-        if self.nodes.len() * 3 > self.table.len() * 2 {
+        if self.nodes.len() * 8 > self.table.len() * 7 {
             self.grow();
         }
         index

@@ -7,11 +7,14 @@
 //! the top down afterwards ([`Model::entered`]).
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault};
+
+use hashbrown::HashTable;
 
 use crate::firewall::ruleset::{Base, ChainKind, Hook, Policy, RejectWith};
 use crate::firewall::walk::{ChainAt, Stack, Verdict};
 
-use super::bdd::{ALL, NONE, Set};
+use super::bdd::{ALL, Mix, NONE, Set};
 use super::env::{Addr, Env};
 use super::space::{Field, Space, Way};
 
@@ -88,7 +91,7 @@ pub struct Model<'a> {
     /// The variables, which may be shared with another host's.
     pub space: &'a mut Space,
     pub(super) envs: Vec<Env>,
-    env_ids: HashMap<Env, usize>,
+    env_ids: HashTable<usize>,
     pub(super) summaries: Vec<Summary>,
     memo: HashMap<(ChainAt, usize, Set, Set), Option<usize>>,
     /// Chains with one caller in tables that change marks or addresses: they are worked out for what
@@ -110,6 +113,9 @@ pub struct Model<'a> {
     /// What the walk assumes of the host (no bridge, no IPsec, no extension headers, the first address
     /// of a range) is left open, so that what is called impossible is so everywhere.
     pub cautious: bool,
+    /// Which packets pass is asked, and not what becomes of those that pass: where the last chains
+    /// drop nothing they need not be told apart.
+    pub(super) verdicts_only: bool,
     /// What [`Model::fates`] found.
     known: HashMap<bool, Fates>,
     /// Packets that passed at last, and what has become of them.
@@ -141,7 +147,7 @@ impl<'a> Model<'a> {
             stack,
             space,
             envs: Vec::new(),
-            env_ids: HashMap::new(),
+            env_ids: HashTable::new(),
             summaries: Vec::new(),
             memo: HashMap::new(),
             inlined,
@@ -154,18 +160,22 @@ impl<'a> Model<'a> {
             asks_ttl,
             depth: 0,
             cautious: false,
+            verdicts_only: false,
             known: HashMap::new(),
             finals: Vec::new(),
         }
     }
 
     pub(super) fn intern(&mut self, env: Env) -> usize {
-        if let Some(id) = self.env_ids.get(&env) {
+        let hash = |env: &Env| BuildHasherDefault::<Mix>::default().hash_one(env);
+        let own = hash(&env);
+        if let Some(id) = self.env_ids.find(own, |id| self.envs[*id] == env) {
             return *id;
         }
-        self.envs.push(env.clone());
-        self.env_ids.insert(env, self.envs.len() - 1);
-        self.envs.len() - 1
+        let id = self.envs.len();
+        self.envs.push(env);
+        self.env_ids.insert_unique(own, id, |id| hash(&self.envs[*id]));
+        id
     }
 
     /// Adds packets to states, joined with those of the same shape.
@@ -307,7 +317,9 @@ impl<'a> Model<'a> {
                 (set, self.intern(env))
             })
             .collect();
-        for (at, base) in stack.base_chains(hook, self.space.v6) {
+        let chains = stack.base_chains(hook, self.space.v6);
+        let last = chains.len().checked_sub(1).filter(|_| self.verdicts_only && hook == Hook::Postrouting);
+        for (n, (at, base)) in chains.into_iter().enumerate() {
             let priority = match (hook, base.kind) {
                 (Hook::Prerouting | Hook::Output, ChainKind::Nat) => -100,
                 (Hook::Input | Hook::Postrouting, ChainKind::Nat) => 100,
@@ -327,6 +339,10 @@ impl<'a> Model<'a> {
                 }
                 let Some(id) = self.summary(at, env, set) else { continue };
                 self.entries.push((id, set));
+                if last == Some(n) && self.summaries[id].ends.is_empty() {
+                    self.add(&mut next, set, env);
+                    continue;
+                }
                 let summary = self.summaries[id].clone();
                 for (own, env) in summary.pass {
                     let own = self.space.bdd.and(set, own);

@@ -583,6 +583,14 @@ impl Space {
                 left = better;
             }
         }
+        // The first address of a network is nobody's.
+        for field in [Field::Dst, Field::Src] {
+            let odd = self.masked(field, 1, 1);
+            let better = self.bdd.and(left, odd);
+            if !better.is_none() {
+                left = better;
+            }
+        }
         // A new flow begins with SYN, one that is open goes on with ACK.
         let new = self.equals(Field::Ct, 0);
         let flags = if self.bdd.within(left, new) { [2, 16] } else { [16, 2] };

@@ -131,7 +131,9 @@ fn dead(
         "no packet can match the rule: what it asks for excludes itself, or cannot be here".to_owned()
     };
     let lines = if any_match { callers(stack, at) } else { Vec::new() };
-    vec![Finding::new("contradiction", Severity::Error, message).at(stack, at, Some(index)).because(lines)]
+    // Generated rulesets have rules for what may come yet, as another network of containers.
+    let severity = if any_match { Severity::Warning } else { Severity::Error };
+    vec![Finding::new("contradiction", severity, message).at(stack, at, Some(index)).because(lines)]
 }
 
 fn place(index: usize, rule: &Rule) -> String {
@@ -226,8 +228,11 @@ fn redundant(
             let seen = sight.model.summaries[id].seen[index];
             let hit = sight.model.space.bdd.and(sight.entered[id], seen.hit);
             let lines = later(sight, id, index, hit, chain.rules.len());
-            let what = if lines.is_empty() { "the policy does" } else { "later rules do" };
-            let base = if chain.base.is_some() { what } else { "later rules do" };
+            let base = match (lines.is_empty(), chain.base.is_some()) {
+                (false, _) => "later rules do",
+                (true, true) => "the policy does",
+                (true, false) => "the end of the chain does",
+            };
             let message = format!("{base} the same with all its packets: without this rule nothing changes");
             let example = example(sight, hit);
             let because = lines.iter().map(|n| chain.rules.get(*n).and_then(|rule| rule.line));
