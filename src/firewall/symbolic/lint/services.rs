@@ -46,8 +46,12 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
 fn new_tcp(sight: &mut Sight<'_, '_>, way: Way) -> Set {
     let space = &mut *sight.model.space;
     let not_lo = space.names.ranges(|name| name != "lo");
+    // Loopback addresses do not come by other interfaces (`net/ipv4/route.c`, `ip_route_input_slow`).
+    let own = if space.v6 { (1, 1) } else { (0x7f00_0000, 0x7fff_ffff) };
     let sets = [
         space.within(Field::In, &not_lo),
+        !space.within(Field::Dst, &[own]),
+        !space.within(Field::Src, &[own]),
         space.equals(Field::Proto, 6),
         space.equals(Field::Ct, 0),
         space.equals(Field::Flags, 0x02),
