@@ -242,7 +242,7 @@ fn queries_diffs_and_checks_hold_for_each_packet() {
         }
         // Claims about sets that the universe holds a packet of each kind of.
         for n in 0..16 {
-            let way = r.pick(&["in=eth0 to=local", "in=eth0 out=eth1 to=forward", "out=eth0"]);
+            let way = r.pick(&["in=eth0 to=local", "in=eth0 out=eth1 to=forward", "hook=output out=eth0"]);
             let (what, port) = (r.pick(&["tcp", "udp"]), r.pick(&["22", "53", "80"]));
             let (src, dst) = (r.pick(&words.hosts), r.pick(&words.hosts));
             let state = r.pick(&["NEW", "ESTABLISHED"]);
