@@ -58,22 +58,28 @@ fn condition(r: &mut Random) -> String {
         let _ = write!(text, " -m set {}--match-set nets {}", not(r), r.pick(&["src", "dst"]));
     }
     if r.chance(12) {
-        let _ = write!(text, " -m conntrack {}--ctstate {}", not(r), r.pick(&["NEW", "ESTABLISHED", "INVALID,UNTRACKED"]));
+        let _ =
+            write!(text, " -m conntrack {}--ctstate {}", not(r), r.pick(&["NEW", "ESTABLISHED", "INVALID,UNTRACKED"]));
     }
     text
 }
 
 fn rules(r: &mut Random) -> String {
-    let mut out = "*mangle\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+    let mut out =
+        "*mangle\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
                    :POSTROUTING ACCEPT [0:0]\n"
-        .to_owned();
+            .to_owned();
     for _ in 0..r.below(3) {
-        let _ = writeln!(out, "-A OUTPUT{} -j MARK --set-xmark {}", condition(r), r.pick(&["0x1/0xffffffff", "0x2/0x2"]));
+        let _ =
+            writeln!(out, "-A OUTPUT{} -j MARK --set-xmark {}", condition(r), r.pick(&["0x1/0xffffffff", "0x2/0x2"]));
     }
     out.push_str("COMMIT\n");
-    out.push_str("*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n");
+    out.push_str(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n",
+    );
     if r.chance(40) {
-        let _ = writeln!(out, "-A OUTPUT -d 10.1.1.9/32 -p udp -m udp --dport 54 -j DNAT --to-destination 192.168.1.5:80");
+        let _ =
+            writeln!(out, "-A OUTPUT -d 10.1.1.9/32 -p udp -m udp --dport 54 -j DNAT --to-destination 192.168.1.5:80");
     }
     out.push_str("COMMIT\n");
     out.push_str("*filter\n");
@@ -81,7 +87,12 @@ fn rules(r: &mut Random) -> String {
         let _ = writeln!(out, ":{hook} {} [0:0]", r.pick(&["ACCEPT", "ACCEPT", "DROP"]));
     }
     out.push_str(":one - [0:0]\n:two - [0:0]\n");
-    for (chain, calls) in [("INPUT", &["-j one", "-j two", "-g one"][..]), ("OUTPUT", &["-j one", "-g two"]), ("one", &["-j two", "-g two"]), ("two", &[])] {
+    for (chain, calls) in [
+        ("INPUT", &["-j one", "-j two", "-g one"][..]),
+        ("OUTPUT", &["-j one", "-g two"]),
+        ("one", &["-j two", "-g two"]),
+        ("two", &[]),
+    ] {
         for _ in 0..r.below(6) + 1 {
             let own = chain.starts_with(char::is_lowercase);
             let target = match r.below(9) {
@@ -109,7 +120,8 @@ fn fates(sockets: &[(SocketAddrV4, UdpSocket)]) -> Vec<String> {
         for dst in HOSTS {
             for port in PORTS {
                 let sent = sender.send_to(b"x", SocketAddrV4::new(dst, port));
-                let mut fate = format!("{source} > {dst}:{port} {}", sent.map_or_else(|e| e.to_string(), |_| "sent".to_owned()));
+                let mut fate =
+                    format!("{source} > {dst}:{port} {}", sent.map_or_else(|e| e.to_string(), |_| "sent".to_owned()));
                 for (place, socket) in sockets {
                     while let Ok((_, from)) = socket.recv_from(&mut buffer) {
                         let _ = write!(fate, " {place} from {}", from.ip());
@@ -152,13 +164,17 @@ fn run(tool: &str, backend: Backend, seeds: std::ops::RangeInclusive<u64>) -> (u
         let findings = lint(&stack(&text, false, backend), &[]);
         // The dump lists the rules of each table chain by chain, in the order of the chains' names or of
         // their making: they are found again by their text.
-        for (line, count) in counts.iter().filter(|(_, acts)| *acts).map(|(line, _)| (line.split("] ").nth(1).unwrap_or(""), 1)) {
+        for (line, count) in
+            counts.iter().filter(|(_, acts)| *acts).map(|(line, _)| (line.split("] ").nth(1).unwrap_or(""), 1))
+        {
             acted += count;
             let same: Vec<u32> =
                 (1..).zip(text.lines()).filter(|(_, own)| own.trim() == line.trim()).map(|(n, _)| n).collect();
             if let [one] = same[..] {
                 let dead = findings.iter().find(|f| {
-                    f.line == Some(one) && (matches!(f.code, "shadowed" | "contradiction") || f.code == "redundant" && f.message.contains("never acts"))
+                    f.line == Some(one)
+                        && (matches!(f.code, "shadowed" | "contradiction")
+                            || f.code == "redundant" && f.message.contains("never acts"))
                 });
                 assert!(dead.is_none(), "seed {seed}: the kernel counts packets at {line}, called {dead:?}\n{text}");
             }

@@ -75,7 +75,9 @@ fn rules(r: &mut Random, words: &Words, nat: bool) -> String {
     }
     out.push_str("COMMIT\n");
     if nat {
-        out.push_str("*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n");
+        out.push_str(
+            "*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n",
+        );
         for _ in 0..2 {
             let target = if words.v6 { "[2001:db8:2::5]:22" } else { "192.168.1.5:22" };
             let port = r.pick(&["22", "53"]);
@@ -88,7 +90,9 @@ fn rules(r: &mut Random, words: &Words, nat: bool) -> String {
         let _ = writeln!(out, ":{hook} {} [0:0]", r.pick(&["ACCEPT", "DROP"]));
     }
     out.push_str(":one - [0:0]\n:two - [0:0]\n");
-    for (chain, calls) in [("INPUT", &["one", "two"][..]), ("FORWARD", &["two"]), ("OUTPUT", &["one"]), ("one", &["two"]), ("two", &[])] {
+    for (chain, calls) in
+        [("INPUT", &["one", "two"][..]), ("FORWARD", &["two"]), ("OUTPUT", &["one"]), ("one", &["two"]), ("two", &[])]
+    {
         for _ in 0..r.below(5) + 1 {
             let target = match r.below(10) {
                 0..=2 => "-j ACCEPT",
@@ -166,7 +170,10 @@ fn lint_calls_dead_what_no_packet_meets_and_live_what_some_packet_meets() {
         // A rule that is redundant may act, and lose nothing.
         let never: BTreeSet<u32> = findings
             .iter()
-            .filter(|f| matches!(f.code, "shadowed" | "contradiction") || f.code == "redundant" && f.message.contains("never acts"))
+            .filter(|f| {
+                matches!(f.code, "shadowed" | "contradiction")
+                    || f.code == "redundant" && f.message.contains("never acts")
+            })
             .filter_map(|f| f.line)
             .collect();
         let empty: BTreeSet<String> =
@@ -187,7 +194,8 @@ fn lint_calls_dead_what_no_packet_meets_and_live_what_some_packet_meets() {
             // Called live, and no packet of the universe meets it: then its witness lies outside.
             let name = RuleName::read(&format!("line:{n}")).unwrap();
             let witness = of_rule(&whole, &Packets::read("").unwrap(), &name, true).unwrap();
-            let example = &witness.regions.first().unwrap_or_else(|| panic!("seed {seed}: line {n}: no witness\n{text}"));
+            let example =
+                &witness.regions.first().unwrap_or_else(|| panic!("seed {seed}: line {n}: no witness\n{text}"));
             let outcome = walk(&whole, &example.region.example, &Facts::none());
             let seen = outcome.path.iter().any(|step| step.at.line == Some(n) && step.at.rule.is_some());
             assert!(seen, "seed {seed}: line {n}: {} does not come there\n{text}", example.region.example);
@@ -214,11 +222,8 @@ fn queries_diffs_and_checks_hold_for_each_packet() {
         let (before, after) = (fates(&a, packets).1, fates(&b, packets).1);
         let some: Vec<usize> = (0..packets.len()).filter(|_| r.chance(4)).collect();
         let found = query(&a, &Packets::read("").unwrap(), Want::Accept);
-        let boxes: Vec<(&str, Packets)> = found
-            .regions
-            .iter()
-            .map(|f| (f.region.way.name(), Packets::read(&f.region.text).unwrap()))
-            .collect();
+        let boxes: Vec<(&str, Packets)> =
+            found.regions.iter().map(|f| (f.region.way.name(), Packets::read(&f.region.text).unwrap())).collect();
         for n in some.iter().copied().filter(|_| found.complete) {
             let told = boxes.iter().any(|(way, set)| holds(way, set, &packets[n]));
             inside += usize::from(told);
@@ -246,11 +251,14 @@ fn queries_diffs_and_checks_hold_for_each_packet() {
             let (what, port) = (r.pick(&["tcp", "udp"]), r.pick(&["22", "53", "80"]));
             let (src, dst) = (r.pick(&words.hosts), r.pick(&words.hosts));
             let state = r.pick(&["NEW", "ESTABLISHED"]);
-            let end = if words.v6 { (format!("[{src}]"), format!("[{dst}]")) } else { (src.to_owned(), dst.to_owned()) };
+            let end =
+                if words.v6 { (format!("[{src}]"), format!("[{dst}]")) } else { (src.to_owned(), dst.to_owned()) };
             let fixed = "length=60 pkttype=unicast mac_src=02:00:00:00:00:02 uid=0 gid=0 connmark=0 ttl=64 tos=0";
             let set = format!("{way} {what} {}:40000 > {}:{port} ctstate={state} mark=0-3 {fixed}", end.0, end.1);
             let (expect, quantifier) = (r.pick(&["accept", "drop"]), r.pick(&["all", "some"]));
-            let policy = format!("[[check]]\nname = \"{n}\"\nexpect = \"{expect}\"\nfor = \"{quantifier}\"\npackets = \"{set}\"\n");
+            let policy = format!(
+                "[[check]]\nname = \"{n}\"\nexpect = \"{expect}\"\nfor = \"{quantifier}\"\npackets = \"{set}\"\n"
+            );
             let policy = Policy::read(&policy, "policy").unwrap_or_else(|e| panic!("{e}\n{policy}"));
             let checked = check(&a, &policy);
             // The same by hand: every mark, flags as rules tell them apart.
@@ -266,7 +274,11 @@ fn queries_diffs_and_checks_hold_for_each_packet() {
                 });
             }
             let holds = if quantifier == "all" { verdicts.iter().all(|v| *v) } else { verdicts.iter().any(|v| *v) };
-            assert_eq!(checked[0].ok, holds, "seed {seed}: {set} {expect} {quantifier} {:?}\n{old}", checked[0].example);
+            assert_eq!(
+                checked[0].ok, holds,
+                "seed {seed}: {set} {expect} {quantifier} {:?}\n{old}",
+                checked[0].example
+            );
             if holds { proved += 1 } else { refuted += 1 }
         }
     });

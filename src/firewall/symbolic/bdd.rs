@@ -249,6 +249,29 @@ impl Bdd {
         self.and(f, !g)
     }
 
+    /// Whether something is in both; no further looked into than that takes.
+    pub(super) fn meet(&self, f: Set, g: Set) -> bool {
+        let mut apart: FastMap<(u32, u32), ()> = FastMap::default();
+        let mut stack = vec![(f, g)];
+        while let Some((f, g)) = stack.pop() {
+            if let Some(done) = simple(f, g) {
+                if done.is_none() {
+                    continue;
+                }
+                return true;
+            }
+            if apart.insert((f.0, g.0), ()).is_some() {
+                continue;
+            }
+            let level = self.level(f).min(self.level(g));
+            let split = |set: Set| if self.level(set) == level { self.parts(set) } else { (set, set) };
+            let ((f_lo, f_hi), (g_lo, g_hi)) = (split(f), split(g));
+            stack.push((f_lo, g_lo));
+            stack.push((f_hi, g_hi));
+        }
+        false
+    }
+
     /// Whether the first lies within the second.
     pub fn within(&mut self, f: Set, g: Set) -> bool {
         self.and(f, !g).is_none()
@@ -566,6 +589,7 @@ mod tests {
             let differ = bdd.differ(x, y);
             prop_assert_eq!(table(&bdd, differ), a ^ b);
             prop_assert_eq!(bdd.within(x, y), a & !b == 0);
+            prop_assert_eq!(bdd.meet(x, y), a & b != 0);
             let values: Vec<(u32, bool)> = (0..6).filter(|n| gone >> n & 1 == 1).map(|n| (n, b >> n & 1 == 1)).collect();
             let given = bdd.given(x, &values);
             for n in 0..64u64 {

@@ -133,6 +133,7 @@ pub(super) fn blind(stack: &Stack) -> HashSet<ChainAt> {
                 | Test::TcpFlags { .. }
                 | Test::Icmp { .. }
                 | Test::Mark { .. }
+                | Test::AddrType { limit_iface: None, .. }
                 | Test::Stateful { .. }
                 | Test::Comment(_)
         )

@@ -14,6 +14,8 @@ use super::{Finding, Severity, Sight};
 /// Pairs of rules are looked for in chains no longer, and no more of them told of one chain.
 const MAX_PAIRED: usize = 400;
 const MAX_PAIRS: usize = 8;
+/// With so many told of the whole ruleset, no more chains are searched for them.
+const MAX_ORDERED: usize = 40;
 
 /// The summaries of each chain that packets come to: which sight, which summary.
 type Entered = HashMap<ChainAt, Vec<(usize, usize)>>;
@@ -49,9 +51,9 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
         let alive: Vec<bool> = (0..chain.rules.len())
             .map(|index| {
                 uses.iter().any(|(n, id)| {
-                    let sight = &mut sights[*n];
+                    let sight = &sights[*n];
                     let hit = sight.model.summaries[*id].seen[index].hit;
-                    !hit.is_none() && !sight.model.space.bdd.and(sight.entered[*id], hit).is_none()
+                    sight.model.space.bdd.meet(sight.entered[*id], hit)
                 })
             })
             .collect();
@@ -59,7 +61,9 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
             found.extend(dead(stack, sights, uses, (at, index, rule)));
         }
         redundant(stack, sights, uses, at, &alive, found);
-        order(stack, sights, uses, at, &alive, found);
+        if found.iter().filter(|own| own.code == "order-dependent").count() < MAX_ORDERED {
+            order(stack, sights, uses, at, &alive, found);
+        }
     }
 }
 
@@ -193,9 +197,8 @@ fn redundant(
 ) {
     let Some((_, _, chain)) = stack.at(at) else { return };
     // Jumps and what changes packets are never told: most chains of generated rulesets end here.
-    let told = |rule: &Rule| {
-        matches!(rule.target, Some(Target::Accept | Target::Drop | Target::Reject(_) | Target::Return))
-    };
+    let told =
+        |rule: &Rule| matches!(rule.target, Some(Target::Accept | Target::Drop | Target::Reject(_) | Target::Return));
     if !chain.rules.iter().any(told) {
         return;
     }
@@ -275,9 +278,11 @@ fn removable(
             then
         };
         let hit = sight.model.summaries[*id].seen[index].hit;
-        let hit = sight.model.space.bdd.and(sight.entered[*id], hit);
-        let Some((_, same)) = suffix.parts.iter().find(|(own, _)| *own == then) else { return hit.is_none() };
-        sight.model.space.bdd.within(hit, *same) && sight.model.space.bdd.and(hit, suffix.seen).is_none()
+        // What comes to the chain is by far the largest set: it is asked last, and not intersected.
+        let (entered, bdd) = (sight.entered[*id], &mut sight.model.space.bdd);
+        let Some((_, same)) = suffix.parts.iter().find(|(own, _)| *own == then) else { return !bdd.meet(entered, hit) };
+        let (others, seen) = (bdd.minus(hit, *same), bdd.and(hit, suffix.seen));
+        !bdd.meet(entered, others) && !bdd.meet(entered, seen)
     })
 }
 

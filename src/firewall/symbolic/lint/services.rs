@@ -106,15 +106,18 @@ fn has_containers(stack: &Stack) -> bool {
         ["DOCKER", "NETAVARK", "CNI-"].iter().any(|begin| name.starts_with(begin))
     };
     let bridge = |name: &str| {
-        let made = name.strip_prefix("br-").is_some_and(|id| id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit()));
+        let made =
+            name.strip_prefix("br-").is_some_and(|id| id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit()));
         made || ["docker", "podman", "cni-podman"].iter().any(|begin| name.starts_with(begin))
     };
     stack.chains().any(|(_, _, table, own)| {
         chain(&own.name)
             || table.name.starts_with("docker")
-            || own.rules.iter().flat_map(|rule| &rule.matches).any(
-                |m| matches!(&m.test, Test::InInterface(iface) | Test::OutInterface(iface) if bridge(&iface.name)),
-            )
+            || own
+                .rules
+                .iter()
+                .flat_map(|rule| &rule.matches)
+                .any(|m| matches!(&m.test, Test::InInterface(iface) | Test::OutInterface(iface) if bridge(&iface.name)))
     })
 }
 
