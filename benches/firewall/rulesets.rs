@@ -237,19 +237,17 @@ pub fn site(rules: u32) -> String {
     out
 }
 
-/// The same with one service more and one host less, as a change of the day would have it.
+/// The same with one service more and one less, as a change of the day would have it.
 pub fn site_changed(rules: u32) -> String {
     let host = Ipv4Addr::from(0x0a00_0000 | 3 << 8 | 4);
-    let mut out = site(rules).replacen(
-        "COMMIT\n",
-        &format!("-A svc_7 -d 10.0.7.99/32 -p tcp -m tcp --dport 8443 -j ACCEPT\nCOMMIT\n"),
-        1,
-    );
-    out = out
-        .lines()
-        .filter(|line| !line.starts_with(&format!("-A svc_3 -d {host}/")))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let gone = format!("-A svc_3 -d {host}/");
+    let mut out = String::new();
+    for line in site(rules).lines().filter(|line| !line.starts_with(&gone)) {
+        if line == "COMMIT" {
+            out.push_str("-A svc_7 -d 10.0.7.99/32 -p tcp -m tcp --dport 8443 -j ACCEPT\n");
+        }
+        let _ = writeln!(out, "{line}");
+    }
     out
 }
 

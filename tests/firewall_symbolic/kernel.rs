@@ -93,7 +93,7 @@ fn rules(r: &mut Random) -> String {
         ("one", &["-j two", "-g two"]),
         ("two", &[]),
     ] {
-        for _ in 0..r.below(6) + 1 {
+        for _ in 0..=r.below(6) {
             let own = chain.starts_with(char::is_lowercase);
             let target = match r.below(9) {
                 0..=2 => "-j ACCEPT",
@@ -226,9 +226,9 @@ fn the_kernel_does_the_same_without_rules_that_are_called_dead_or_redundant() {
                 feed("ip", arguments, "").unwrap();
             }
             feed("ipset", &["restore"], crate::random::SETS).unwrap();
-            let (removed, acted) = run(tool, backend, 1..=20);
+            let (removed, acted) = run(tool, backend, 1..=12);
             println!("{tool}: {removed} rules taken out, {acted} rules acted");
-            assert!(removed > 20 && acted > 40, "{tool}: {removed} {acted}");
+            assert!(removed > 10 && acted > 20, "{tool}: {removed} {acted}");
         });
         if let Err(why) = job.join() {
             std::panic::resume_unwind(why);

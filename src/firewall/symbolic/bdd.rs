@@ -251,7 +251,7 @@ impl Bdd {
 
     /// Whether something is in both; no further looked into than that takes.
     pub(super) fn meet(&self, f: Set, g: Set) -> bool {
-        let mut apart: FastMap<(u32, u32), ()> = FastMap::default();
+        let mut apart: HashSet<(u32, u32), BuildHasherDefault<Mix>> = HashSet::default();
         let mut stack = vec![(f, g)];
         while let Some((f, g)) = stack.pop() {
             if let Some(done) = simple(f, g) {
@@ -260,7 +260,7 @@ impl Bdd {
                 }
                 return true;
             }
-            if apart.insert((f.0, g.0), ()).is_some() {
+            if !apart.insert((f.0, g.0)) {
                 continue;
             }
             let level = self.level(f).min(self.level(g));
