@@ -6,7 +6,8 @@ use crate::firewall::overview::called;
 use crate::firewall::ruleset::{CtStates, CtTest, ElementPart, Field as Nft, Operand, Rule, Target, Test};
 use crate::firewall::walk::{ChainAt, Stack};
 
-use super::space::{Names, Space};
+use super::interfaces::Names;
+use super::space::Space;
 
 /// Variables for these hosts' rulesets. Later fragments are among the packets where rules ask about
 /// them; else packets are whole, as they are wherever conntrack works.
