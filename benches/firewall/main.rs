@@ -79,7 +79,7 @@ fn peak() -> u64 {
 
 /// Questions about all packets: what they cost as rulesets grow.
 fn analysing() {
-    for rules in [1_250, 2_500, 5_000, 10_000, 20_000] {
+    for rules in [625, 1_250, 2_500, 5_000] {
         let (old, new) = (stack(&rulesets::site(rules)), stack(&rulesets::site_changed(rules)));
         let mut count = 0;
         let took = fastest(2, || count = lint(&old, &[]).len());
