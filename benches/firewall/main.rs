@@ -6,6 +6,7 @@ mod rulesets;
 
 use nix::time::ClockId;
 use reachwhy::firewall::ruleset::Family;
+use reachwhy::firewall::symbolic::{diff, lint};
 use reachwhy::firewall::{Compiled, Facts, Packet, Stack, parse, walk::walk as plain};
 use reachwhy::host::Backend;
 use std::hint::black_box;
@@ -69,11 +70,41 @@ fn walking() {
     }
 }
 
+/// The most memory that this process had, in MB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+/// Questions about all packets: what they cost as rulesets grow.
+fn analysing() {
+    for rules in [625, 1_250, 2_500, 5_000] {
+        let (old, new) = (stack(&rulesets::site(rules)), stack(&rulesets::site_changed(rules)));
+        let mut count = 0;
+        let took = fastest(2, || count = lint(&old, &[]).len());
+        let mut regions = 0;
+        let compared = fastest(2, || regions = diff(&old, &new, false, 100).regions.len());
+        println!(
+            "site  {rules:>7} rules: lint {took:.3} s ({count} findings), diff {compared:.3} s ({regions} regions), at most {} MB",
+            peak()
+        );
+    }
+    for rules in [10_000, 20_000, 40_000, 80_000, 160_000] {
+        let old = stack(&rulesets::kube(rules));
+        let took = fastest(1, || lint(&old, &[]).len());
+        println!("kube  {rules:>7} rules: lint {took:.3} s, at most {} MB", peak());
+    }
+}
+
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
     if wanted("read") {
         reading();
+    }
+    if wanted("analyse") {
+        analysing();
     }
     if wanted("walk") {
         walking();

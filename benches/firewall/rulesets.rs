@@ -171,6 +171,86 @@ pub fn kube_packets(rules: u32, packets: usize) -> Vec<Packet> {
         .collect()
 }
 
+/// A site's router: for each of its networks a chain that checks the sources of an interface by
+/// address and MAC, and one with what its hosts offer; states and marks of the site besides.
+pub fn site(rules: u32) -> String {
+    let networks = rules / 25;
+    let mut out =
+        "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n:LOG_DROP - [0:0]\n".to_owned();
+    for n in 0..networks {
+        let _ = writeln!(out, ":mac_{n} - [0:0]\n:svc_{n} - [0:0]");
+    }
+    out.push_str(
+        "-A INPUT -i lo -j ACCEPT\n-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\n\
+         -A INPUT -p tcp -m tcp --dport 22 -s 10.0.0.0/16 -j ACCEPT\n\
+         -A FORWARD -m state --state RELATED,ESTABLISHED -j ACCEPT\n-A FORWARD -m state --state INVALID -j DROP\n",
+    );
+    let address = |n: u32, k: u32| Ipv4Addr::from(0x0a00_0000 | n << 8 | k);
+    for n in 0..networks {
+        let net = address(n, 0);
+        let _ = writeln!(
+            out,
+            "-A FORWARD -i eth1.{n} -j mac_{n}\n-A FORWARD -i eth1.{n} ! -s {net}/24 -j LOG_DROP\n-A FORWARD -d {net}/24 -j svc_{n}"
+        );
+        for k in 1..=8 {
+            let (ip, kind) = (address(n, k), n * 8 + k);
+            let [_, a, b, c] = kind.to_be_bytes();
+            let _ =
+                writeln!(out, "-A mac_{n} -s {ip}/32 -m mac --mac-source 02:00:00:{a:02X}:{b:02X}:{c:02X} -j RETURN");
+        }
+        let _ = writeln!(
+            out,
+            "-A mac_{n} -s 0.0.0.0/32 -d 255.255.255.255/32 -p udp -m udp --dport 67 -j RETURN\n-A mac_{n} -j DROP"
+        );
+        for k in 1..=9 {
+            let proto = if k % 3 == 0 { "udp" } else { "tcp" };
+            let from = port(n * 31 + k * 7);
+            let _ = match k % 4 {
+                0 => writeln!(
+                    out,
+                    "-A svc_{n} -d {}/32 -p {proto} -m multiport --dports 80,443,{from} -j ACCEPT",
+                    address(n, k)
+                ),
+                1 => writeln!(
+                    out,
+                    "-A svc_{n} -s {}/20 -d {}/32 -p {proto} -m state --state NEW -m {proto} --dport {from} -j ACCEPT",
+                    address(n & 0xff0, 0),
+                    address(n, k)
+                ),
+                2 => writeln!(
+                    out,
+                    "-A svc_{n} -d {}/32 -p {proto} -m {proto} --dport {from}:{} -j ACCEPT",
+                    address(n, k),
+                    from + 20
+                ),
+                _ => writeln!(
+                    out,
+                    "-A svc_{n} ! -s 10.0.0.0/8 -d {}/32 -p icmp -m icmp --icmp-type 8 -j DROP",
+                    address(n, k)
+                ),
+            };
+        }
+        let _ =
+            writeln!(out, "-A svc_{n} -i eth0 -j DROP\n-A svc_{n} -s 10.0.0.0/8 -p tcp -m tcp --dport 22 -j ACCEPT");
+    }
+    out.push_str("-A LOG_DROP -m limit --limit 5/min -j LOG\n-A LOG_DROP -j DROP\nCOMMIT\n");
+    out
+}
+
+/// The same with one service more and one less, as a change of the day would have it.
+pub fn site_changed(rules: u32) -> String {
+    let host = Ipv4Addr::from(0x0a00_0000 | 3 << 8 | 4);
+    let gone = format!("-A svc_3 -d {host}/");
+    let mut out = String::new();
+    for line in site(rules).lines().filter(|line| !line.starts_with(&gone)) {
+        if line == "COMMIT" {
+            out.push_str("-A svc_7 -d 10.0.7.99/32 -p tcp -m tcp --dport 8443 -j ACCEPT\n");
+        }
+        let _ = writeln!(out, "{line}");
+    }
+    out
+}
+
 /// nft's own text.
 pub fn native(count: u32) -> String {
     let mut out =

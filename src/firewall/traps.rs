@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use super::overview::called;
-use super::ruleset::{Chain, Family, Hook, Policy, PortRange, Rule, Side, Table, Target, Test};
+use super::ruleset::{Chain, CtStates, CtTest, Family, Hook, Policy, PortRange, Rule, Side, Table, Target, Test};
 use super::walk::Stack;
 
 use cover::{Coverer, decides};
@@ -273,6 +273,9 @@ fn may_be_dns(rule: &Rule, proto: u8, side: Side) -> bool {
         Test::Multiport { side: at, ranges } if *at == side => ranges.iter().any(|r| r.contains(53)) != m.negated,
         // A packet of the pair's other direction, the loopback, or of a flow that is open already.
         Test::Port { .. } => false,
+        Test::Conntrack { tests, .. } => !tests.iter().any(
+            |(negated, test)| matches!(test, CtTest::State(states) if !negated && !states.intersects(CtStates::NEW)),
+        ),
         Test::InInterface(iface) | Test::OutInterface(iface) => m.negated || iface.name != "lo",
         _ => true,
     })
@@ -351,6 +354,14 @@ mod tests {
     fn dns_needs_both_and_doors_need_a_lock() {
         assert_eq!(codes("DROP", "-A INPUT -p udp --dport 53 -j ACCEPT"), ["dns-udp-only 1"]);
         assert_eq!(codes("ACCEPT", "-A INPUT -p tcp --dport 53 -j DROP"), ["dns-tcp-only 1"]);
+        // What lets in answers alone opens no port.
+        assert_eq!(
+            codes(
+                "DROP",
+                "-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p tcp --dport 53 -j ACCEPT"
+            ),
+            ["dns-tcp-only 2"]
+        );
         assert_eq!(codes("DROP", "-A INPUT -p tcp --dport 53 -j DROP"), Vec::<String>::new());
         let both = "-A INPUT -p udp --dport 53 -j ACCEPT\n-A INPUT -p tcp -m multiport --dports 53,80 -j ACCEPT";
         assert_eq!(codes("DROP", both), Vec::<String>::new());

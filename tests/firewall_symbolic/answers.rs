@@ -9,7 +9,7 @@ use reachwhy::firewall::walk::{Facts, Verdict, walk};
 use reachwhy::host::Backend;
 
 use crate::random::{Kind, Random, ruleset};
-use crate::stack;
+use crate::{holds, stack, without};
 
 fn kind(seed: u64) -> Kind {
     Kind { v6: seed % 4 == 0, nat: seed % 3 == 0, open: seed % 5 == 0, state: seed % 2 == 0 }
@@ -100,33 +100,6 @@ fn queries_are_exact() {
         }
     }
     assert!(inside > 50, "only {inside}");
-}
-
-/// Whether a packet is in a box, by the box's words alone: asked as a set of this one packet.
-fn holds(way: &str, packets: &Packets, one: &Packet) -> bool {
-    use reachwhy::firewall::symbolic::{Names, Space};
-    let own = match (one.to, one.in_.is_some()) {
-        (Some(reachwhy::firewall::packet::To::Forward), _) => "forward",
-        (_, true) => "input",
-        _ => "output",
-    };
-    if own != way {
-        return false;
-    }
-    let mut names: Vec<String> = ["eth0", "eth1", "lo", "wlan0"].map(str::to_owned).to_vec();
-    names.extend(packets.interfaces());
-    let prefixes: Vec<String> = names.iter().filter_map(|n| n.strip_suffix('+').map(str::to_owned)).collect();
-    names.retain(|n| !n.ends_with('+'));
-    let mut space = Space::new(one.is_v6(), Names::new(names, prefixes), true);
-    let mine = Packets::read(&one.to_string().replace("hook=", "")).unwrap();
-    let (mine, theirs) = (mine.set(&mut space), packets.set(&mut space));
-    !space.bdd.and(mine, theirs).is_none()
-}
-
-/// The rules without one.
-fn without(rules: &str, line: u32) -> String {
-    let at = usize::try_from(line).unwrap() - 1;
-    rules.lines().enumerate().filter(|(n, _)| *n != at).map(|(_, text)| format!("{text}\n")).collect()
 }
 
 #[test]

@@ -73,6 +73,10 @@ impl Hasher for Mix {
         self.0 ^= self.0 >> 29;
     }
 
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(u64::from(n));
+    }
+
     fn write_u64(&mut self, n: u64) {
         self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
         self.0 ^= self.0 >> 29;
@@ -89,7 +93,8 @@ pub(super) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 /// The diagram.
 pub struct Bdd {
     nodes: Vec<Node>,
-    /// Indices of nodes by their hash, 0 for none (node 0 is the constant and never looked up).
+    /// Indices of nodes by their hash, 0 for none (node 0 is the constant and never looked up). The
+    /// bits that no index has hold some of the hash, so that few other nodes are looked at.
     table: Vec<u32>,
     /// Results of `and`, the newest of each place.
     cache: Vec<(Set, Set, Set)>,
@@ -149,19 +154,23 @@ impl Bdd {
 
     fn find(&mut self, node: Node) -> u32 {
         let mask = self.table.len() - 1;
-        let mut at = hash(node.level, node.lo.0, node.hi.0) & mask;
+        let hash = hash(node.level, node.lo.0, node.hi.0);
+        let (mut at, tag, own) = (hash & mask, tag(hash, mask), tag(0xffff_ffff, mask));
         loop {
-            match self.table[at] {
-                0 => break,
-                found if self.nodes[found as usize] == node => return found,
-                _ => at = (at + 1) & mask,
+            let entry = self.table[at];
+            if entry == 0 {
+                break;
             }
+            if entry & own == tag && self.nodes[(entry & !own) as usize] == node {
+                return entry & !own;
+            }
+            at = (at + 1) & mask;
         }
         // 2^31 nodes would be 24 GB: memory ends first.
         let index = u32::try_from(self.nodes.len()).unwrap_or(0);
         self.nodes.push(node);
-        self.table[at] = index;
-        if self.nodes.len() * 3 > self.table.len() * 2 {
+        self.table[at] = index | tag;
+        if self.nodes.len() * 8 > self.table.len() * 7 {
             self.grow();
         }
         index
@@ -171,11 +180,12 @@ impl Bdd {
         let size = self.table.len() * 2;
         let mut table = vec![0u32; size];
         for (index, node) in self.nodes.iter().enumerate().skip(1) {
-            let mut at = hash(node.level, node.lo.0, node.hi.0) & (size - 1);
+            let hash = hash(node.level, node.lo.0, node.hi.0);
+            let mut at = hash & (size - 1);
             while table[at] != 0 {
                 at = (at + 1) & (size - 1);
             }
-            table[at] = u32::try_from(index).unwrap_or(0);
+            table[at] = u32::try_from(index).unwrap_or(0) | tag(hash, size - 1);
         }
         self.table = table;
         if self.cache.len() < size / 2 && self.cache.len() < 1 << 22 {
@@ -239,6 +249,29 @@ impl Bdd {
         self.and(f, !g)
     }
 
+    /// Whether something is in both; no further looked into than that takes.
+    pub(super) fn meet(&self, f: Set, g: Set) -> bool {
+        let mut apart: HashSet<(u32, u32), BuildHasherDefault<Mix>> = HashSet::default();
+        let mut stack = vec![(f, g)];
+        while let Some((f, g)) = stack.pop() {
+            if let Some(done) = simple(f, g) {
+                if done.is_none() {
+                    continue;
+                }
+                return true;
+            }
+            if !apart.insert((f.0, g.0)) {
+                continue;
+            }
+            let level = self.level(f).min(self.level(g));
+            let split = |set: Set| if self.level(set) == level { self.parts(set) } else { (set, set) };
+            let ((f_lo, f_hi), (g_lo, g_hi)) = (split(f), split(g));
+            stack.push((f_lo, g_lo));
+            stack.push((f_hi, g_hi));
+        }
+        false
+    }
+
     /// Whether the first lies within the second.
     pub fn within(&mut self, f: Set, g: Set) -> bool {
         self.and(f, !g).is_none()
@@ -265,8 +298,64 @@ impl Bdd {
         if self.parts(condition) == (NONE, ALL) && level < self.level(then).min(self.level(other)) {
             return self.make(level, other, then);
         }
-        let (a, b) = (self.and(condition, then), self.minus(other, condition));
-        self.or(a, b)
+        self.if_then_else(condition, then, other)
+    }
+
+    /// What needs but one operation of two sets, else nothing.
+    fn two_sets(&mut self, f: Set, g: Set, h: Set) -> Option<Set> {
+        if g == h || f.is_all() {
+            return Some(g);
+        }
+        if f.is_none() {
+            return Some(h);
+        }
+        if g.is_all() || g == f {
+            return Some(self.or(f, h));
+        }
+        if g.is_none() || g == !f {
+            return Some(self.minus(h, f));
+        }
+        if h.is_none() || h == f {
+            return Some(self.and(f, g));
+        }
+        if h.is_all() || h == !f {
+            return Some(self.or(!f, g));
+        }
+        None
+    }
+
+    fn if_then_else(&mut self, f: Set, g: Set, h: Set) -> Set {
+        enum Task {
+            Visit(Set, Set, Set),
+            Make(u32, (Set, Set, Set)),
+        }
+        let mut done: FastMap<(u32, u32, u32), Set> = FastMap::default();
+        let mut tasks = vec![Task::Visit(f, g, h)];
+        let mut results: Vec<Set> = Vec::new();
+        while let Some(task) = tasks.pop() {
+            match task {
+                Task::Visit(f, g, h) => {
+                    if let Some(set) = self.two_sets(f, g, h).or_else(|| done.get(&(f.0, g.0, h.0)).copied()) {
+                        results.push(set);
+                        continue;
+                    }
+                    let level = self.level(f).min(self.level(g)).min(self.level(h));
+                    let split = |set: Set| if self.level(set) == level { self.parts(set) } else { (set, set) };
+                    let ((f0, f1), (g0, g1), (h0, h1)) = (split(f), split(g), split(h));
+                    tasks.push(Task::Make(level, (f, g, h)));
+                    tasks.push(Task::Visit(f1, g1, h1));
+                    tasks.push(Task::Visit(f0, g0, h0));
+                }
+                Task::Make(level, (f, g, h)) => {
+                    let hi = results.pop().unwrap_or(NONE);
+                    let lo = results.pop().unwrap_or(NONE);
+                    let made = self.make(level, lo, hi);
+                    done.insert((f.0, g.0, h.0), made);
+                    results.push(made);
+                }
+            }
+        }
+        results.pop().unwrap_or(NONE)
     }
 
     /// What is in one of them, joined in pairs so that the work is shared evenly.
@@ -314,6 +403,65 @@ impl Bdd {
             }
         }
         if set.node() == 0 { set } else { done.get(&set.0).copied().unwrap_or(set) }
+    }
+
+    /// What the set is where the variables have these values, sorted by variable: without them.
+    pub(super) fn given(&mut self, set: Set, values: &[(u32, bool)]) -> Set {
+        let Some((last, _)) = values.last() else { return set };
+        let value = |level: u32| values.binary_search_by_key(&level, |(own, _)| *own).ok().map(|at| values[at].1);
+        // What the top rests on needs no copies.
+        let mut top = set;
+        while let Some(up) = value(self.level(top)) {
+            let (lo, hi) = self.parts(top);
+            top = if up { hi } else { lo };
+        }
+        let mut done: FastMap<u32, Set> = FastMap::default();
+        let mut stack = vec![top];
+        while let Some(&next) = stack.last() {
+            let level = self.level(next);
+            if level > *last || done.contains_key(&next.0) {
+                stack.pop();
+                continue;
+            }
+            let (lo, hi) = self.parts(next);
+            let (lo, hi) = match value(level) {
+                Some(true) => (hi, hi),
+                Some(false) => (lo, lo),
+                None => (lo, hi),
+            };
+            let known = |set: Set| if self.level(set) > *last { Some(set) } else { done.get(&set.0).copied() };
+            match (known(lo), known(hi)) {
+                (Some(lo), Some(hi)) => {
+                    let made = self.make(level, lo, hi);
+                    done.insert(next.0, made);
+                    stack.pop();
+                }
+                (None, _) => stack.push(lo),
+                _ => stack.push(hi),
+            }
+        }
+        done.get(&top.0).copied().unwrap_or(top)
+    }
+
+    /// The variables at the top of the set that have one value throughout, from the top, and what
+    /// the set asks besides.
+    pub(super) fn fixed(&self, set: Set) -> (Vec<(u32, bool)>, Set) {
+        let (mut at, mut values) = (set, Vec::new());
+        while at.node() != 0 {
+            let (lo, hi) = self.parts(at);
+            match (lo.is_none(), hi.is_none()) {
+                (true, _) => {
+                    values.push((self.level(at), true));
+                    at = hi;
+                }
+                (_, true) => {
+                    values.push((self.level(at), false));
+                    at = lo;
+                }
+                _ => break,
+            }
+        }
+        (values, at)
     }
 
     fn make_any(&mut self, level: u32, lo: Set, hi: Set) -> Set {
@@ -390,6 +538,11 @@ fn simple(f: Set, g: Set) -> Option<Set> {
     None
 }
 
+/// The part of a hash that stands beside an index.
+fn tag(hash: usize, mask: usize) -> u32 {
+    u32::try_from(hash & !mask & 0xffff_ffff).unwrap_or(0)
+}
+
 fn hash(level: u32, lo: u32, hi: u32) -> usize {
     let n = (u64::from(lo) << 32 | u64::from(hi)) ^ u64::from(level).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let n = n.wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -436,6 +589,16 @@ mod tests {
             let differ = bdd.differ(x, y);
             prop_assert_eq!(table(&bdd, differ), a ^ b);
             prop_assert_eq!(bdd.within(x, y), a & !b == 0);
+            prop_assert_eq!(bdd.meet(x, y), a & b != 0);
+            let values: Vec<(u32, bool)> = (0..6).filter(|n| gone >> n & 1 == 1).map(|n| (n, b >> n & 1 == 1)).collect();
+            let given = bdd.given(x, &values);
+            for n in 0..64u64 {
+                let fixed = values.iter().fold(n, |n, (level, up)| if *up { n | 1 << level } else { n & !(1 << level) });
+                prop_assert_eq!(table(&bdd, given) >> n & 1, a >> fixed & 1);
+            }
+            let (values, rest) = bdd.fixed(x);
+            let cube = values.iter().rev().fold(ALL, |set, (level, up)| if *up { bdd.make(*level, NONE, set) } else { bdd.make(*level, set, NONE) });
+            prop_assert_eq!(bdd.and(cube, rest), x);
             let some = bdd.some(x, &|level| gone >> level & 1 == 1);
             let want = (0..64u64).filter(|n| (0..64u64).any(|m| a >> m & 1 == 1 && (n ^ m) & !u64::from(gone) == 0)).fold(0, |all, n| all | 1 << n);
             prop_assert_eq!(table(&bdd, some), want);

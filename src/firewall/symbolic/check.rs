@@ -205,8 +205,8 @@ impl Judge<'_> {
             let mut set = model.space.bdd.and(*set, of.asked);
             if wanted {
                 // One packet for which it holds whatever limits and the like answer.
-                let (_, first_open) = model.space.edges();
-                set = model.space.bdd.every(set, &|level| level >= first_open);
+                let tests = model.space.tests();
+                set = model.space.bdd.every(set, &|level| tests.contains(&level));
             }
             if set.is_none() {
                 continue;

@@ -39,7 +39,7 @@ pub(super) struct Asker<'r> {
 impl Model<'_> {
     /// Where all of a rule's matches hold.
     pub(super) fn matched(&mut self, asker: Asker<'_>, env: &Env) -> Set {
-        let mut all = ALL;
+        let mut parts = Vec::with_capacity(asker.rule.matches.len());
         let mut late = Vec::new();
         for (number, m) in asker.rule.matches.iter().enumerate() {
             if is_occurrence(&m.test) && !is_plain_set(&m.test) {
@@ -47,10 +47,17 @@ impl Model<'_> {
                 continue;
             }
             let set = self.holds(asker, env, m);
-            all = self.space.bdd.and(all, set);
-            if all.is_none() {
+            let set = self.space.bdd.given(set, &self.given.0);
+            if set.is_none() {
                 return NONE;
             }
+            parts.push(set);
+        }
+        // From the last variables to the first, so that little is made that is not kept.
+        parts.sort_unstable_by_key(|part| std::cmp::Reverse(self.space.bdd.level(*part)));
+        let mut all = parts.into_iter().fold(ALL, |all, part| self.space.bdd.and(part, all));
+        if all.is_none() {
+            return NONE;
         }
         // What rests on history or chance is a variable of its own at each rule; by what else the
         // rule asks it is known again in another ruleset.

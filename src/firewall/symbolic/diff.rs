@@ -243,8 +243,8 @@ fn translated(space: &mut Space, old: (&States, &[Env]), new: (&States, &[Env]))
             }
         }
         let apart = space.bdd.differ(sides[0], sides[1]);
-        let (from, to) = space.edges();
-        let apart = space.bdd.some(apart, &|level| (from..to).contains(&level));
+        let translated = space.translated();
+        let apart = space.bdd.some(apart, &|level| translated.contains(&level));
         all = space.bdd.or(all, apart);
         done.push(key);
     }

@@ -7,11 +7,14 @@
 //! the top down afterwards ([`Model::entered`]).
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault};
+
+use hashbrown::HashTable;
 
 use crate::firewall::ruleset::{Base, ChainKind, Hook, Policy, RejectWith};
 use crate::firewall::walk::{ChainAt, Stack, Verdict};
 
-use super::bdd::{ALL, NONE, Set};
+use super::bdd::{ALL, Mix, NONE, Set};
 use super::env::{Addr, Env};
 use super::space::{Field, Space, Way};
 
@@ -88,12 +91,17 @@ pub struct Model<'a> {
     /// The variables, which may be shared with another host's.
     pub space: &'a mut Space,
     pub(super) envs: Vec<Env>,
-    env_ids: HashMap<Env, usize>,
+    env_ids: HashTable<usize>,
     pub(super) summaries: Vec<Summary>,
-    memo: HashMap<(ChainAt, usize, Set), Option<usize>>,
+    memo: HashMap<(ChainAt, usize, Set, Set), Option<usize>>,
     /// Chains with one caller in tables that change marks or addresses: they are worked out for what
     /// that caller sends alone, so that no mark is worked out for packets that never come.
     pub(super) inlined: HashSet<ChainAt>,
+    /// Chains that do the same in PREROUTING and in OUTPUT.
+    pub(super) blind: HashSet<ChainAt>,
+    /// The bits that all packets have that come to the chain being worked out, and the same as a set:
+    /// what is worked out there is right for such packets, and says nothing of these bits.
+    pub(super) given: (Vec<(u32, bool)>, Set),
     /// Base chains as they were entered: summary and packets.
     pub(super) entries: Vec<(usize, Set)>,
     pub(super) occurrences: HashMap<String, Vec<(ChainAt, usize, usize)>>,
@@ -105,6 +113,9 @@ pub struct Model<'a> {
     /// What the walk assumes of the host (no bridge, no IPsec, no extension headers, the first address
     /// of a range) is left open, so that what is called impossible is so everywhere.
     pub cautious: bool,
+    /// Which packets pass is asked, and not what becomes of those that pass: where the last chains
+    /// drop nothing they need not be told apart.
+    pub(super) verdicts_only: bool,
     /// What [`Model::fates`] found.
     known: HashMap<bool, Fates>,
     /// Packets that passed at last, and what has become of them.
@@ -131,14 +142,17 @@ impl<'a> Model<'a> {
     pub fn new(stack: &'a Stack, space: &'a mut Space) -> Self {
         let (asks_nat, asks_ttl) = super::survey::asks(stack);
         let inlined = super::survey::called_once(stack);
+        let blind = super::survey::blind(stack);
         Self {
             stack,
             space,
             envs: Vec::new(),
-            env_ids: HashMap::new(),
+            env_ids: HashTable::new(),
             summaries: Vec::new(),
             memo: HashMap::new(),
             inlined,
+            blind,
+            given: (Vec::new(), ALL),
             entries: Vec::new(),
             occurrences: HashMap::new(),
             sets: HashMap::new(),
@@ -146,22 +160,31 @@ impl<'a> Model<'a> {
             asks_ttl,
             depth: 0,
             cautious: false,
+            verdicts_only: false,
             known: HashMap::new(),
             finals: Vec::new(),
         }
     }
 
     pub(super) fn intern(&mut self, env: Env) -> usize {
-        if let Some(id) = self.env_ids.get(&env) {
+        let hash = |env: &Env| BuildHasherDefault::<Mix>::default().hash_one(env);
+        let own = hash(&env);
+        if let Some(id) = self.env_ids.find(own, |id| self.envs[*id] == env) {
             return *id;
         }
-        self.envs.push(env.clone());
-        self.env_ids.insert(env, self.envs.len() - 1);
-        self.envs.len() - 1
+        let id = self.envs.len();
+        self.envs.push(env);
+        self.env_ids.insert_unique(own, id, |id| hash(&self.envs[*id]));
+        id
     }
 
     /// Adds packets to states, joined with those of the same shape.
     pub(super) fn add(&mut self, states: &mut States, set: Set, env: usize) {
+        self.add_of(states, set, env, set);
+    }
+
+    /// The same where all packets of the state lie outside `of`, a simple set with all of `set` in it.
+    pub(super) fn add_of(&mut self, states: &mut States, set: Set, env: usize, of: Set) {
         if set.is_none() {
             return;
         }
@@ -171,7 +194,7 @@ impl<'a> Model<'a> {
                 return;
             }
             if self.envs[state.1].same_shape(&self.envs[env]) {
-                let joined = self.envs[env].join(set, &self.envs[state.1], self.space);
+                let joined = self.envs[env].join(of, &self.envs[state.1], self.space);
                 *state = (self.space.bdd.or(state.0, set), self.intern(joined));
                 return;
             }
@@ -193,17 +216,53 @@ impl<'a> Model<'a> {
     /// What a chain does in a world; `None` where chains call each other in a circle.
     pub(super) fn summary(&mut self, at: ChainAt, env: usize, comes: Set) -> Option<usize> {
         let comes = if self.inlined.contains(&at) { comes } else { ALL };
-        if let Some(known) = self.memo.get(&(at, env, comes)) {
+        let (mut values, rest) = self.space.bdd.fixed(comes);
+        let mut env = env;
+        let given = if comes.is_all() {
+            (Vec::new(), ALL)
+        } else {
+            env = self.env_given(env, &values);
+            values.extend(&self.given.0);
+            values.sort_unstable();
+            let set = self.space.cube(&values);
+            (values, set)
+        };
+        let key = (at, env, given.1, rest);
+        if let Some(known) = self.memo.get(&key) {
             return *known;
         }
-        self.memo.insert((at, env, comes), None);
+        self.memo.insert(key, None);
+        let outside = std::mem::replace(&mut self.given, given);
         self.depth += 1;
-        let made = self.chain(at, env, comes);
+        let made = self.chain(at, env, rest);
         self.depth -= 1;
+        self.given = outside;
         self.summaries.push(made);
         let id = self.summaries.len() - 1;
-        self.memo.insert((at, env, comes), Some(id));
+        self.memo.insert(key, Some(id));
         Some(id)
+    }
+
+    /// The world as packets with these bits see it.
+    fn env_given(&mut self, env: usize, values: &[(u32, bool)]) -> usize {
+        let mut world = self.envs[env].clone();
+        let bdd = &mut self.space.bdd;
+        let words = [&mut world.mark, &mut world.connmark, &mut world.ct, &mut world.ttl, &mut world.tos];
+        for bit in words.into_iter().flatten() {
+            *bit = bdd.given(*bit, values);
+        }
+        world.snat = bdd.given(world.snat, values);
+        world.dnat = bdd.given(world.dnat, values);
+        self.intern(world)
+    }
+
+    /// What a blind chain, worked out as for PREROUTING, does elsewhere.
+    pub(super) fn in_place(&mut self, env: usize, hook: Hook, came_in: bool) -> usize {
+        if (self.envs[env].hook, self.envs[env].came_in) == (hook, came_in) {
+            return env;
+        }
+        let world = Env { hook, came_in, ..self.envs[env].clone() };
+        self.intern(world)
     }
 
     /// All packets of a start at one hook on their way to the end.
@@ -258,7 +317,9 @@ impl<'a> Model<'a> {
                 (set, self.intern(env))
             })
             .collect();
-        for (at, base) in stack.base_chains(hook, self.space.v6) {
+        let chains = stack.base_chains(hook, self.space.v6);
+        let last = chains.len().checked_sub(1).filter(|_| self.verdicts_only && hook == Hook::Postrouting);
+        for (n, (at, base)) in chains.into_iter().enumerate() {
             let priority = match (hook, base.kind) {
                 (Hook::Prerouting | Hook::Output, ChainKind::Nat) => -100,
                 (Hook::Input | Hook::Postrouting, ChainKind::Nat) => 100,
@@ -278,6 +339,10 @@ impl<'a> Model<'a> {
                 }
                 let Some(id) = self.summary(at, env, set) else { continue };
                 self.entries.push((id, set));
+                if last == Some(n) && self.summaries[id].ends.is_empty() {
+                    self.add(&mut next, set, env);
+                    continue;
+                }
                 let summary = self.summaries[id].clone();
                 for (own, env) in summary.pass {
                     let own = self.space.bdd.and(set, own);
@@ -388,8 +453,8 @@ impl<'a> Model<'a> {
 
     /// The set without translated fields: the packets as they came.
     pub fn as_they_came(&mut self, set: Set) -> Set {
-        let (from, to) = self.space.edges();
-        self.space.bdd.some(set, &|level| (from..to).contains(&level))
+        let translated = self.space.translated();
+        self.space.bdd.some(set, &|level| translated.contains(&level))
     }
 
     /// All packets that there can be on these ways, and what becomes of them: for each way the

@@ -111,14 +111,14 @@ pub fn regions(space: &mut Space, set: Set, universe: Set, way: Way, limit: usiz
 
 fn grow(space: &mut Space, left: Set, allowed: Set, universe: Set, way: Way) -> Option<Region> {
     let path = space.bdd.pick(left)?;
-    let (_, first_open) = space.edges();
     let mut parts: Vec<(Field, Set)> = GROWS.iter().map(|field| (*field, ALL)).collect();
-    for (level, up) in path.iter().rev().filter(|(level, _)| *level < first_open) {
+    let tests = space.tests();
+    for (level, up) in path.iter().rev().filter(|(level, _)| !tests.contains(level)) {
         let Some(field) = space.field_of(*level) else { continue };
         let Some((_, part)) = parts.iter_mut().find(|(own, _)| *own == field) else { continue };
         *part = if *up { space.bdd.make(*level, NONE, *part) } else { space.bdd.make(*level, *part, NONE) };
     }
-    let mut given: Vec<(u32, bool)> = path.into_iter().filter(|(level, _)| *level >= first_open).collect();
+    let mut given: Vec<(u32, bool)> = path.into_iter().filter(|(level, _)| tests.contains(level)).collect();
     // First without as many tests as can be.
     let forbidden = !allowed;
     let whole =
@@ -129,10 +129,10 @@ fn grow(space: &mut Space, left: Set, allowed: Set, universe: Set, way: Way) -> 
     while at < given.len() {
         let mut fewer = given.clone();
         fewer.remove(at);
-        let cube = cube(space, &fewer);
+        let cube = space.cube(&fewer);
         if space.bdd.and(inside, cube).is_none() { given = fewer } else { at += 1 }
     }
-    let open = cube(space, &given);
+    let open = space.cube(&given);
     let forbidden = space.bdd.and(forbidden, open);
     for index in 0..parts.len() {
         if parts[index].1.is_all() {
@@ -173,12 +173,6 @@ fn grow(space: &mut Space, left: Set, allowed: Set, universe: Set, way: Way) -> 
     let given = given.iter().filter_map(|(level, up)| Some((space.open_at(*level)?.clone(), *up))).collect();
     let text = text(space, &fields, way);
     Some(Region { way, v6: space.v6, fields, given, text, example, set })
-}
-
-fn cube(space: &mut Space, given: &[(u32, bool)]) -> Set {
-    given.iter().rev().fold(ALL, |below, (level, up)| {
-        if *up { space.bdd.make(*level, NONE, below) } else { space.bdd.make(*level, below, NONE) }
-    })
 }
 
 /// A box in words, as `fw query` reads them.

@@ -163,7 +163,10 @@ impl Model<'_> {
         let Some(at) = self.stack.sibling(asker.at, name) else {
             return self.ends(going, hit, Fate::Unknown(format!("chain {name} is not in the dump")));
         };
-        let Some(id) = self.summary(at, going.env, hit) else {
+        let (hook, came_in) = (self.envs[going.env].hook, self.envs[going.env].came_in);
+        let blind = hook == Hook::Output && !self.envs[going.env].early && self.blind.contains(&at);
+        let entering = if blind { self.in_place(going.env, Hook::Prerouting, true) } else { going.env };
+        let Some(id) = self.summary(at, entering, hit) else {
             return self.ends(going, hit, Fate::Unknown("the chains call each other in a circle".to_owned()));
         };
         going.calls.push((asker.index, hit, id));
@@ -173,20 +176,27 @@ impl Model<'_> {
         };
         for (set, env) in pass {
             let set = self.space.bdd.and(hit, set);
-            self.add(&mut going.pass, set, env);
+            let env = if blind { self.in_place(env, hook, came_in) } else { env };
+            self.add_of(&mut going.pass, set, env, hit);
         }
         for (fate, set) in ends {
             let set = self.space.bdd.and(hit, set);
             self.end(&mut going.ends, fate, set);
         }
-        going.left = self.space.bdd.minus(going.left, hit);
-        let Some((set, env)) = ret else { return NONE };
-        let back = self.space.bdd.and(hit, set);
+        let back = ret.map_or(NONE, |(set, _)| self.space.bdd.and(hit, set));
+        if goes || back != hit {
+            let gone = if goes { hit } else { self.space.bdd.minus(hit, back) };
+            going.left = self.space.bdd.minus(going.left, gone);
+        }
+        let Some((_, env)) = ret else { return NONE };
+        if back.is_none() {
+            return NONE;
+        }
+        let env = if blind { self.in_place(env, hook, came_in) } else { env };
         if goes {
             self.add(&mut going.ret, back, env);
             return NONE;
         }
-        going.left = self.space.bdd.or(going.left, back);
         if env != going.env {
             let joined = self.envs[env].join(hit, &self.envs[going.env], self.space);
             going.env = self.intern(joined);
@@ -356,6 +366,7 @@ impl Model<'_> {
             same = self.addr_masked(&world, side, addr, super::space::low_bits(if self.space.v6 { 128 } else { 32 }));
             let last = range.addrs.filter(|_| self.cautious).map_or(addr, |(_, to)| number(to));
             let moved = self.space.within(new_addr, &[(addr, last)]);
+            same = self.space.bdd.given(same, &self.given.0);
             set = self.space.bdd.and(set, moved);
             if source { new.src = Addr::New } else { new.dst = Addr::New }
         }
@@ -366,6 +377,7 @@ impl Model<'_> {
         let mut out = Vec::new();
         if let Some(ports) = range.ports {
             let fits = self.ports(&world, side, &[ports]);
+            let fits = self.space.bdd.given(fits, &self.given.0);
             let last = if self.cautious { ports.to } else { ports.from };
             let moved = self.space.within(new_port, &[(ports.from.into(), last.into())]);
             let other = self.space.bdd.minus(set, fits);

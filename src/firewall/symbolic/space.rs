@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use crate::firewall::packet::{Packet, Proto, To};
 use crate::firewall::ruleset::{CtStates, PktType, TcpFlags};
 use crate::wire::MacAddr;
 
 use super::bdd::{ALL, Bdd, NONE, Set};
+use super::interfaces::Names;
 
-/// A field of a packet as it enters. The order is that of the variables.
+/// A field of a packet. The order is that of the variables, but for those behind the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Field {
     /// Its way: 0 to this host, 1 on to another, 2 from this host.
@@ -69,7 +71,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// All, in the order of the variables.
+    /// All of them.
     pub const EVERY: [Self; 26] = [
         Self::To,
         Self::In,
@@ -98,68 +100,14 @@ impl Field {
         Self::NewSrc,
         Self::NewSport,
     ];
-    /// How many of them a packet has when it enters.
-    pub const GIVEN: usize = 22;
 }
+
+/// The first of the variables behind those of tests.
+const LAST: u32 = 1 << 30;
 
 /// Conntrack states by their number in [`Field::Ct`].
 pub(super) const STATES: [CtStates; 5] =
     [CtStates::NEW, CtStates::ESTABLISHED, CtStates::RELATED, CtStates::INVALID, CtStates::UNTRACKED];
-
-/// The interfaces that the rules tell apart: the names they give, and one that stands for all others
-/// of each kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
-    /// A name for each class.
-    pub names: Vec<String>,
-    /// Whether the class is this one name; else the pattern that it is of, `+` for any other.
-    pub kinds: Vec<Option<String>>,
-}
-
-impl Names {
-    /// Of names and beginnings of names.
-    pub fn new(mut exact: Vec<String>, mut prefixes: Vec<String>) -> Self {
-        exact.push("lo".to_owned());
-        exact.retain(|name| !name.is_empty());
-        exact.sort();
-        exact.dedup();
-        prefixes.retain(|prefix| !prefix.is_empty());
-        prefixes.sort();
-        prefixes.dedup();
-        let signature = |name: &str| -> Vec<bool> { prefixes.iter().map(|p| name.starts_with(p.as_str())).collect() };
-        let mut names: Vec<String> = exact.clone();
-        let mut kinds = vec![None; names.len()];
-        let mut seen: Vec<Vec<bool>> = Vec::new();
-        let stems = prefixes.iter().map(|p| (p.as_str(), format!("{p}+")));
-        for (stem, kind) in std::iter::once(("", "+".to_owned())).chain(stems) {
-            let fitting = |name: &String| {
-                !exact.contains(name) && name.len() <= 15 && {
-                    let own = signature(name);
-                    !seen.contains(&own) && (!stem.is_empty() || own.iter().all(|fits| !fits))
-                }
-            };
-            let own = ["eth", "net", "wan", "any", "other", "if"];
-            let candidates: Box<dyn Iterator<Item = String>> = if stem.is_empty() {
-                Box::new((0..10).flat_map(move |n| own.map(|o| format!("{o}{n}"))))
-            } else {
-                let stem = stem.to_owned();
-                let tails = (0..100).map(|n| n.to_string()).chain(["x".to_owned(), "zz".to_owned(), String::new()]);
-                Box::new(tails.map(move |tail| format!("{stem}{tail}")))
-            };
-            if let Some(name) = candidates.into_iter().find(fitting) {
-                seen.push(signature(&name));
-                names.push(name);
-                kinds.push(Some(kind));
-            }
-        }
-        Self { names, kinds }
-    }
-
-    /// The numbers of the classes for which this holds.
-    pub fn ranges(&self, fits: impl Fn(&str) -> bool) -> Vec<(u128, u128)> {
-        (0u128..).zip(&self.names).filter(|(_, name)| fits(name)).map(|(n, _)| (n, n)).collect()
-    }
-}
 
 /// A test that is no function of the packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +130,10 @@ pub struct Space {
     pub names: Names,
     /// Whether fragments are seen at all: conntrack puts them together again before any rule.
     pub fragments: bool,
-    starts: [u32; 27],
+    /// The first variable of each field and how many it has, in the order of [`Field::EVERY`].
+    places: [(u32, u32); 26],
+    /// The first variable of tests.
+    first_open: u32,
     open: Vec<Open>,
     by_key: HashMap<String, u32>,
     /// The fields that rules or questions ask about, a bit each.
@@ -194,36 +145,54 @@ impl Space {
     pub fn new(v6: bool, names: Names, fragments: bool) -> Self {
         let classes = u32::try_from(names.names.len()).unwrap_or(u32::MAX).max(2);
         let name_bits = 32 - (classes - 1).leading_zeros();
-        let mut starts = [0; 27];
-        let mut at = 0;
-        for (index, field) in Field::EVERY.iter().enumerate() {
-            starts[index] = at;
-            at += match field {
-                Field::Frag => 1,
-                Field::In | Field::Out => name_bits,
-                Field::Proto | Field::Flags | Field::Ttl | Field::Tos => 8,
-                Field::Ct => 3,
-                Field::Dst | Field::Src | Field::NewDst | Field::NewSrc => {
-                    if v6 {
-                        128
-                    } else {
-                        32
-                    }
+        let width = |field: Field| match field {
+            Field::Frag => 1,
+            Field::In | Field::Out => name_bits,
+            Field::Proto | Field::Flags | Field::Ttl | Field::Tos => 8,
+            Field::Ct => 3,
+            Field::Dst | Field::Src | Field::NewDst | Field::NewSrc => {
+                if v6 {
+                    128
+                } else {
+                    32
                 }
-                Field::Dport | Field::Sport | Field::NewDport | Field::NewSport | Field::Length => 16,
-                Field::Mac => 48,
-                Field::To | Field::PktType | Field::DstType | Field::SrcType => 2,
-                Field::Mark | Field::Connmark | Field::Uid | Field::Gid => 32,
+            }
+            Field::Dport | Field::Sport | Field::NewDport | Field::NewSport | Field::Length => 16,
+            Field::Mac => 48,
+            Field::To | Field::PktType | Field::DstType | Field::SrcType => 2,
+            Field::Mark | Field::Connmark | Field::Uid | Field::Gid => 32,
+        };
+        let mut places = [(0, 0); 26];
+        let (mut at, mut translated) = (0, LAST);
+        let mut last =
+            LAST + [Field::NewDst, Field::NewDport, Field::NewSrc, Field::NewSport].map(width).iter().sum::<u32>();
+        for (place, field) in places.iter_mut().zip(Field::EVERY) {
+            let next = match field {
+                Field::NewDst | Field::NewDport | Field::NewSrc | Field::NewSport => &mut translated,
+                // No rule, or few, ask about these; that some values cannot be is said of all packets,
+                // and said below everything else it makes no set larger.
+                Field::To | Field::PktType | Field::Length | Field::Ttl => &mut last,
+                _ => &mut at,
             };
+            *place = (*next, width(field));
+            *next += width(field);
         }
-        starts[26] = at;
-        Self { bdd: Bdd::new(), v6, names, fragments, starts, open: Vec::new(), by_key: HashMap::new(), asked: 0 }
+        Self {
+            bdd: Bdd::new(),
+            v6,
+            names,
+            fragments,
+            places,
+            first_open: at,
+            open: Vec::new(),
+            by_key: HashMap::new(),
+            asked: 0,
+        }
     }
 
     /// The first variable of a field, and how many it has; the most significant bit first.
     pub fn bits(&self, field: Field) -> (u32, u32) {
-        let index = field as usize;
-        (self.starts[index], self.starts[index + 1] - self.starts[index])
+        self.places[field as usize]
     }
 
     /// Remembers that something asks about a field.
@@ -233,16 +202,21 @@ impl Space {
 
     /// The field of a variable; `None` for those of tests.
     pub fn field_of(&self, level: u32) -> Option<Field> {
-        if level >= self.starts[26] {
-            return None;
-        }
-        let index = self.starts.partition_point(|start| *start <= level).checked_sub(1)?;
-        Field::EVERY.get(index).copied()
+        let holds = |field: &Field| {
+            let (start, width) = self.bits(*field);
+            (start..start + width).contains(&level)
+        };
+        Field::EVERY.into_iter().find(holds)
     }
 
-    /// The first variable of translated fields, and the first of tests.
-    pub fn edges(&self) -> (u32, u32) {
-        (self.starts[Field::GIVEN], self.starts[26])
+    /// The variables of translated fields.
+    pub fn translated(&self) -> Range<u32> {
+        LAST..self.bits(Field::To).0
+    }
+
+    /// The variables of tests that are no function of the packet.
+    pub fn tests(&self) -> Range<u32> {
+        self.first_open..LAST
     }
 
     /// The tests that are no function of the packet.
@@ -252,12 +226,12 @@ impl Space {
 
     /// The test of a variable.
     pub fn open_at(&self, level: u32) -> Option<&Open> {
-        self.open.get(usize::try_from(level.checked_sub(self.starts[26])?).ok()?)
+        self.open.get(usize::try_from(level.checked_sub(self.first_open)?).ok()?)
     }
 
     /// Where a test holds that is no function of the packet; the same key is the same test.
     pub fn free(&mut self, key: String, open: impl FnOnce() -> Open) -> Set {
-        let next = self.starts[26] + u32::try_from(self.open.len()).unwrap_or(u32::MAX / 2);
+        let next = self.first_open + u32::try_from(self.open.len()).unwrap_or(u32::MAX / 2);
         let level = *self.by_key.entry(key).or_insert(next);
         if level == next {
             self.open.push(open());
@@ -312,6 +286,13 @@ impl Space {
         let lo = self.build(start + 1, width - 1, base, ranges);
         let hi = self.build(start + 1, width - 1, half, ranges);
         self.bdd.make(start, lo, hi)
+    }
+
+    /// Where variables have these values; sorted by variable.
+    pub(super) fn cube(&mut self, values: &[(u32, bool)]) -> Set {
+        values.iter().rev().fold(ALL, |below, (level, up)| {
+            if *up { self.bdd.make(*level, NONE, below) } else { self.bdd.make(*level, below, NONE) }
+        })
     }
 
     /// The bits of a field as sets, the most significant first.
@@ -548,6 +529,14 @@ impl Space {
                 left = better;
             }
         }
+        // The first address of a network is nobody's.
+        for field in [Field::Dst, Field::Src] {
+            let odd = self.masked(field, 1, 1);
+            let better = self.bdd.and(left, odd);
+            if !better.is_none() {
+                left = better;
+            }
+        }
         // A new flow begins with SYN, one that is open goes on with ACK.
         let new = self.equals(Field::Ct, 0);
         let flags = if self.bdd.within(left, new) { [2, 16] } else { [16, 2] };
@@ -561,8 +550,7 @@ impl Space {
         }
         let picked = self.bdd.pick(left)?;
         let path: HashMap<u32, bool> = picked.iter().copied().collect();
-        let (_, first_open) = self.edges();
-        let answers = picked.into_iter().filter(|(level, _)| *level >= first_open).collect();
+        let answers = picked.into_iter().filter(|(level, _)| self.tests().contains(level)).collect();
         Some((path, answers, support))
     }
 

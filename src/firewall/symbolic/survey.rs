@@ -6,7 +6,8 @@ use crate::firewall::overview::called;
 use crate::firewall::ruleset::{CtStates, CtTest, ElementPart, Field as Nft, Operand, Rule, Target, Test};
 use crate::firewall::walk::{ChainAt, Stack};
 
-use super::space::{Names, Space};
+use super::interfaces::Names;
+use super::space::Space;
 
 /// Variables for these hosts' rulesets. Later fragments are among the packets where rules ask about
 /// them; else packets are whole, as they are wherever conntrack works.
@@ -116,6 +117,68 @@ pub(super) fn called_once(stack: &Stack) -> HashSet<ChainAt> {
     }
     let once = calls.into_iter().filter(|(at, count)| *count == 1 && changing.contains(&(at.ruleset, at.table)));
     once.map(|(at, _)| at).collect()
+}
+
+/// Chains that do the same with a packet in PREROUTING and in OUTPUT, and whatever they call.
+pub(super) fn blind(stack: &Stack) -> HashSet<ChainAt> {
+    let sees_alike = |test: &Test| {
+        matches!(
+            test,
+            Test::Source(_)
+                | Test::Destination(_)
+                | Test::IpRange { .. }
+                | Test::Protocol(_)
+                | Test::Header(_)
+                | Test::Port { .. }
+                | Test::Multiport { .. }
+                | Test::TcpFlags { .. }
+                | Test::Icmp { .. }
+                | Test::Mark { .. }
+                | Test::AddrType { limit_iface: None, .. }
+                | Test::Stateful { .. }
+                | Test::Comment(_)
+        )
+    };
+    let does_alike = |target: &Target| {
+        matches!(
+            target,
+            Target::Accept
+                | Target::Drop
+                | Target::Reject(_)
+                | Target::Return
+                | Target::Jump(_)
+                | Target::Goto(_)
+                | Target::Mark { .. }
+                | Target::Dnat(_)
+        )
+    };
+    let mut callers: HashMap<ChainAt, Vec<ChainAt>> = HashMap::new();
+    let (mut blind, mut seeing) = (HashSet::new(), Vec::new());
+    for (at, _, table, chain) in stack.chains() {
+        let alike = |rule: &Rule| {
+            rule.statements.is_empty()
+                && rule.matches.iter().all(|m| sees_alike(&m.test))
+                && rule.target.iter().all(does_alike)
+        };
+        if chain.base.is_none() && chain.rules.iter().all(alike) {
+            blind.insert(at);
+        } else {
+            seeing.push(at);
+        }
+        for name in chain.rules.iter().flat_map(|rule| called(rule, table)) {
+            if let Some(to) = stack.sibling(at, name) {
+                callers.entry(to).or_default().push(at);
+            }
+        }
+    }
+    while let Some(at) = seeing.pop() {
+        for caller in callers.get(&at).into_iter().flatten() {
+            if blind.remove(caller) {
+                seeing.push(*caller);
+            }
+        }
+    }
+    blind
 }
 
 fn asks_fragments(stack: &Stack) -> bool {

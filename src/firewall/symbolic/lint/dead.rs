@@ -14,6 +14,8 @@ use super::{Finding, Severity, Sight};
 /// Pairs of rules are looked for in chains no longer, and no more of them told of one chain.
 const MAX_PAIRED: usize = 400;
 const MAX_PAIRS: usize = 8;
+/// With so many told of the whole ruleset, no more chains are searched for them.
+const MAX_ORDERED: usize = 40;
 
 /// The summaries of each chain that packets come to: which sight, which summary.
 type Entered = HashMap<ChainAt, Vec<(usize, usize)>>;
@@ -49,9 +51,9 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
         let alive: Vec<bool> = (0..chain.rules.len())
             .map(|index| {
                 uses.iter().any(|(n, id)| {
-                    let sight = &mut sights[*n];
+                    let sight = &sights[*n];
                     let hit = sight.model.summaries[*id].seen[index].hit;
-                    !hit.is_none() && !sight.model.space.bdd.and(sight.entered[*id], hit).is_none()
+                    sight.model.space.bdd.meet(sight.entered[*id], hit)
                 })
             })
             .collect();
@@ -59,7 +61,9 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
             found.extend(dead(stack, sights, uses, (at, index, rule)));
         }
         redundant(stack, sights, uses, at, &alive, found);
-        order(stack, sights, uses, at, &alive, found);
+        if found.iter().filter(|own| own.code == "order-dependent").count() < MAX_ORDERED {
+            order(stack, sights, uses, at, &alive, found);
+        }
     }
 }
 
@@ -131,7 +135,9 @@ fn dead(
         "no packet can match the rule: what it asks for excludes itself, or cannot be here".to_owned()
     };
     let lines = if any_match { callers(stack, at) } else { Vec::new() };
-    vec![Finding::new("contradiction", Severity::Error, message).at(stack, at, Some(index)).because(lines)]
+    // Generated rulesets have rules for what may come yet, as another network of containers.
+    let severity = if any_match { Severity::Warning } else { Severity::Error };
+    vec![Finding::new("contradiction", severity, message).at(stack, at, Some(index)).because(lines)]
 }
 
 fn place(index: usize, rule: &Rule) -> String {
@@ -190,6 +196,12 @@ fn redundant(
     found: &mut Vec<Finding>,
 ) {
     let Some((_, _, chain)) = stack.at(at) else { return };
+    // Jumps and what changes packets are never told: most chains of generated rulesets end here.
+    let told =
+        |rule: &Rule| matches!(rule.target, Some(Target::Accept | Target::Drop | Target::Reject(_) | Target::Return));
+    if !chain.rules.iter().any(told) {
+        return;
+    }
     let start: Vec<Suffix> = uses
         .iter()
         .map(|_| {
@@ -219,8 +231,11 @@ fn redundant(
             let seen = sight.model.summaries[id].seen[index];
             let hit = sight.model.space.bdd.and(sight.entered[id], seen.hit);
             let lines = later(sight, id, index, hit, chain.rules.len());
-            let what = if lines.is_empty() { "the policy does" } else { "later rules do" };
-            let base = if chain.base.is_some() { what } else { "later rules do" };
+            let base = match (lines.is_empty(), chain.base.is_some()) {
+                (false, _) => "later rules do",
+                (true, true) => "the policy does",
+                (true, false) => "the end of the chain does",
+            };
             let message = format!("{base} the same with all its packets: without this rule nothing changes");
             let example = example(sight, hit);
             let because = lines.iter().map(|n| chain.rules.get(*n).and_then(|rule| rule.line));
@@ -263,9 +278,11 @@ fn removable(
             then
         };
         let hit = sight.model.summaries[*id].seen[index].hit;
-        let hit = sight.model.space.bdd.and(sight.entered[*id], hit);
-        let Some((_, same)) = suffix.parts.iter().find(|(own, _)| *own == then) else { return hit.is_none() };
-        sight.model.space.bdd.within(hit, *same) && sight.model.space.bdd.and(hit, suffix.seen).is_none()
+        // What comes to the chain is by far the largest set: it is asked last, and not intersected.
+        let (entered, bdd) = (sight.entered[*id], &mut sight.model.space.bdd);
+        let Some((_, same)) = suffix.parts.iter().find(|(own, _)| *own == then) else { return !bdd.meet(entered, hit) };
+        let (others, seen) = (bdd.minus(hit, *same), bdd.and(hit, suffix.seen));
+        !bdd.meet(entered, others) && !bdd.meet(entered, seen)
     })
 }
 
@@ -294,7 +311,7 @@ fn before(sight: &mut Sight<'_, '_>, id: usize, index: usize, rule: &Rule, suffi
     if matched.is_none() {
         return;
     }
-    let (_, first_open) = model.space.edges();
+    let tests = model.space.tests();
     let remembers = rule.matches.iter().any(|m| matches!(m.test, Test::Stateful { .. }));
     let only = |suffix: &mut Suffix, then: Then, set: Set, model: &mut super::super::model::Model<'_>| {
         for (_, own) in &mut suffix.parts {
@@ -335,7 +352,7 @@ fn before(sight: &mut Sight<'_, '_>, id: usize, index: usize, rule: &Rule, suffi
         None => suffix.seen = model.space.bdd.or(suffix.seen, matched),
     }
     if remembers {
-        let asked = model.space.bdd.some(matched, &|level| level >= first_open);
+        let asked = model.space.bdd.some(matched, &|level| tests.contains(&level));
         suffix.seen = model.space.bdd.or(suffix.seen, asked);
     }
 }

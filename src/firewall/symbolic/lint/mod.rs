@@ -149,6 +149,7 @@ pub fn lint(stack: &Stack, warnings: &[Warning]) -> Vec<Finding> {
             let v6 = space.v6;
             let mut model = Model::new(stack, space);
             model.cautious = true;
+            model.verdicts_only = true;
             let fates = model.fates(true);
             let entered = model.entered();
             Sight { model, entered, fates, v6, marker: std::marker::PhantomData }

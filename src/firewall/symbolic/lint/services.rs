@@ -1,14 +1,16 @@
 //! Services: those that are not for everyone, published ports, and the two IP versions.
 
+use std::net::IpAddr;
+
 use crate::firewall::names::service_name;
-use crate::firewall::ruleset::Hook;
+use crate::firewall::ruleset::{Hook, Target, Test};
 use crate::firewall::walk::{Facts, Stack, walk};
 
 use super::super::bdd::{ALL, NONE, Set};
 use super::super::env::Addr;
 use super::super::model::Fate;
 use super::super::space::{Field, Way};
-use super::slips::{accepted, filter_chain, without_way};
+use super::slips::{accepted, all_of, filter_chain, without_way};
 use super::{Finding, Severity, Sight};
 
 /// Services that nobody means to offer to everyone.
@@ -44,8 +46,12 @@ pub(super) fn look(stack: &Stack, sights: &mut [Sight<'_, '_>], found: &mut Vec<
 fn new_tcp(sight: &mut Sight<'_, '_>, way: Way) -> Set {
     let space = &mut *sight.model.space;
     let not_lo = space.names.ranges(|name| name != "lo");
+    // Loopback addresses do not come by other interfaces (`net/ipv4/route.c`, `ip_route_input_slow`).
+    let own = if space.v6 { (1, 1) } else { (0x7f00_0000, 0x7fff_ffff) };
     let sets = [
         space.within(Field::In, &not_lo),
+        !space.within(Field::Dst, &[own]),
+        !space.within(Field::Src, &[own]),
         space.equals(Field::Proto, 6),
         space.equals(Field::Ct, 0),
         space.equals(Field::Flags, 0x02),
@@ -93,15 +99,31 @@ fn private(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>) {
     }
 }
 
+/// Whether containers are published here: by the chains that their engines make, or by their bridges.
+fn has_containers(stack: &Stack) -> bool {
+    let chain = |name: &str| {
+        let name = name.to_ascii_uppercase();
+        ["DOCKER", "NETAVARK", "CNI-"].iter().any(|begin| name.starts_with(begin))
+    };
+    let bridge = |name: &str| {
+        let made =
+            name.strip_prefix("br-").is_some_and(|id| id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit()));
+        made || ["docker", "podman", "cni-podman"].iter().any(|begin| name.starts_with(begin))
+    };
+    stack.chains().any(|(_, _, table, own)| {
+        chain(&own.name)
+            || table.name.starts_with("docker")
+            || own
+                .rules
+                .iter()
+                .flat_map(|rule| &rule.matches)
+                .any(|m| matches!(&m.test, Test::InInterface(iface) | Test::OutInterface(iface) if bridge(&iface.name)))
+    })
+}
+
 /// Ports that DNAT sends past INPUT to a container.
 fn published(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>) {
-    let docker = |name: &str| {
-        name == "DOCKER"
-            || name.starts_with("DOCKER-")
-            || name == "NETAVARK-HOSTPORT-DNAT"
-            || name == "CNI-HOSTPORT-DNAT"
-    };
-    if !stack.chains().any(|(_, _, _, chain)| docker(&chain.name)) {
+    if !has_containers(stack) {
         return;
     }
     let finals = sight.model.finals.clone();
@@ -126,33 +148,37 @@ fn published(stack: &Stack, sight: &mut Sight<'_, '_>, found: &mut Vec<Finding>)
             blocked = sight.model.space.bdd.or(blocked, set);
         }
     }
-    let mut left = sight.model.space.bdd.and(moved, blocked);
-    left = sight.model.space.bdd.and(left, asked);
-    for _ in 0..64 {
-        let Some((packet, _)) = sight.model.space.packet(left, Way::Forward) else { return };
-        let port = packet.dport.unwrap_or(0);
-        let of = sight.model.space.equals(Field::Dport, port.into());
-        left = sight.model.space.bdd.minus(left, of);
-        let outcome = walk(stack, &packet, &Facts::none());
-        let Some(step) = outcome.path.iter().find(|step| step.action == "dnat") else { continue };
-        let by = step.at.clone();
-        let out = &outcome.packet_out;
-        let message = format!(
-            "port {port} is published to {} and reachable, although INPUT would drop it: DNAT sends it through FORWARD. \
-             Rules for it belong into DOCKER-USER",
-            out.dport.map_or(out.dst.to_string(), |port| format!("{}:{port}", out.dst))
-        );
-        let mut finding = Finding::new("docker-bypass", Severity::Warning, message);
-        finding.family = Some(by.family);
-        finding.table = by.table;
-        finding.chain = by.chain;
-        finding.rule = by.rule;
-        finding.line = by.line;
-        finding.source = by.source;
-        finding.example = Some(packet.to_string());
-        finding.because =
-            filter_chain(stack, Hook::Input, sight.v6).and_then(|(at, _)| stack.at(at)?.2.line).into_iter().collect();
-        found.push(finding);
+    let left = all_of(sight, &[moved, blocked, asked]);
+    if left.is_none() {
+        return;
+    }
+    let input = filter_chain(stack, Hook::Input, sight.v6).and_then(|(at, _)| stack.at(at)?.2.line);
+    for id in 0..sight.model.summaries.len() {
+        let (at, entered) = (sight.model.summaries[id].at, sight.entered[id]);
+        let Some((_, _, chain)) = stack.at(at) else { continue };
+        for (index, rule) in chain.rules.iter().enumerate() {
+            let Some(Target::Dnat(to)) = &rule.target else { continue };
+            let hit = sight.model.summaries[id].seen[index].hit;
+            let own = all_of(sight, &[entered, hit, left]);
+            let Some((packet, _)) = sight.model.space.packet(own, Way::Forward) else { continue };
+            let (start, width) = sight.model.space.bits(Field::Dport);
+            let ports = sight.model.space.bdd.some(own, &|level| !(start..start + width).contains(&level));
+            let ports = sight.model.space.ranges_of(Field::Dport, ports, 8);
+            let ports: Vec<String> =
+                ports.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }).collect();
+            let place = to.addrs.map_or("another port".to_owned(), |(addr, _)| match (addr, to.ports) {
+                (addr, None) => addr.to_string(),
+                (IpAddr::V6(addr), Some(ports)) => format!("[{addr}]:{}", ports.from),
+                (addr, Some(ports)) => format!("{addr}:{}", ports.from),
+            });
+            let message = format!(
+                "TCP {} is published to {place} and reachable from elsewhere, although INPUT would drop it: DNAT sends it \
+                 through FORWARD, where DOCKER-USER (or a chain like it) is the place to block it",
+                ports.join(", "),
+            );
+            let finding = Finding::new("docker-bypass", Severity::Warning, message).at(stack, at, Some(index));
+            found.push(Finding { example: Some(packet.to_string()), ..finding.because([input]) });
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn accepted(sight: &Sight<'_, '_>, way: Way) -> Set {
     fates.iter().find(|(fate, _)| *fate == Fate::Accept).map_or(NONE, |(_, set)| *set)
 }
 
-fn all_of(sight: &mut Sight<'_, '_>, sets: &[Set]) -> Set {
+pub(super) fn all_of(sight: &mut Sight<'_, '_>, sets: &[Set]) -> Set {
     sets.iter().fold(ALL, |all, set| sight.model.space.bdd.and(all, *set))
 }
 
