@@ -69,7 +69,7 @@ $B iptables -A OUTPUT -p tcp --sport 8080 -j DROP
 echo "== both stopped"; $D $BOTH --fix-check; echo "exit $?"; echo "rules $(rules)"
 $D $BOTH --save $W/case.json >/dev/null
 echo "== replayed check"; $REACHWHY doctor --replay $W/case.json --fix-check --json; echo "exit $?"
-for signal in INT KILL; do
+for signal in TERM KILL; do
     echo "== $signal"
     $REACHWHY doctor 192.168.1.3:8080 --timeout 2.5 $BOTH --verify-fix > $W/said 2>&1 & P=$!
     wait_for '[ $(rules) = 1 ]'
@@ -111,8 +111,8 @@ fn a_fix_is_put_on_trial_and_a_watch_tells_what_changes() {
     has("both stopped", "it does not suffice");
     has("both stopped", "rules 0");
     has("replayed check", "\"newly_passes\": [");
-    has("INT", "exit 1");
-    has("INT", "the fix was taken back. The host is as it was.");
+    has("TERM", "exit 1");
+    has("TERM", "the fix was taken back. The host is as it was.");
     has("KILL", "exit 137");
     has("next", "this fault is gone and the next one shows");
     has("next", "exit 1 rules 1");
