@@ -118,7 +118,12 @@ pub(crate) fn shot(r: &mut Random, rules: &Rules) -> Shot {
     // Put together again before the rules see it.
     let joined = rules.joins();
     let body = shot.packet.length.unwrap_or(0).saturating_sub(if v6 { 40 } else { 20 });
-    let whole = shot.packet.protocol().0 != 6 || body >= 20;
+    // Of the others the pieces do not say what the whole is.
+    let whole = match shot.packet.protocol().0 {
+        6 => body >= 20,
+        33 | 132 => false,
+        _ => true,
+    };
     if joined && whole && shot.plan.headers.is_empty() && shot.packet.frag_offset.is_none() && body > 8 && r.chance(10)
     {
         let last = usize::try_from((body - 1) / 8).unwrap();

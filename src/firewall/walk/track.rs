@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, NatRange, Net, Side, Target, Test};
 use crate::firewall::state::{
-    Ask, Chosen, Dir, Look, Manip, Seen, Session, Status, Tracked, Tuple, Wanted, is_icmp_error,
+    Ask, Chosen, Dir, Look, Manip, Seen, Segment, Session, Status, Tracked, Tuple, Wanted, is_icmp_error,
 };
 use crate::host::Backend;
 use crate::wire::{HexBytes, IcmpFamily, Quoted};
@@ -61,7 +61,11 @@ impl Run<'_> {
         let loose = self.facts.host.and_then(|h| h.sysctl("net.netfilter.nf_conntrack_tcp_loose")) != Some(0);
         let by_lo = self.live.hook == Hook::Prerouting && self.live.packet.in_.as_deref() == Some("lo");
         let given = self.live.packet.ctstate;
-        let seen = Seen { flags, quoted, length, loose, given, by_lo };
+        let segment = (tuple.proto == 6).then(|| self.live.wire_now()).flatten().and_then(|octets| {
+            let at = usize::try_from(self.live.network_header()).ok()?;
+            Segment::of(octets.get(at..)?)
+        });
+        let seen = Seen { flags, quoted, length, loose, given, by_lo, segment };
         let Some(session) = &mut self.session else { return };
         let tracked = session.track(tuple, &seen);
         self.live.state = match tracked {
