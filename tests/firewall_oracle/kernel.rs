@@ -113,12 +113,16 @@ impl Kernel {
                 for tool in ["iptables-legacy-restore", "ip6tables-legacy-restore"] {
                     feed(tool, &[], &crate::rules::empty_tables(rules.nat))?;
                 }
+                // A list keeps its members.
+                feed("ipset", &["flush"], "")?;
                 feed("ipset", &["destroy"], "")?;
             }
             feed("nft", &["-f", "-"], TRACING)?;
         } else {
             feed("nft", &["-f", "-"], TRACING)?;
             if self.sets {
+                // A list keeps its members.
+                feed("ipset", &["flush"], "")?;
                 feed("ipset", &["destroy"], "")?;
             }
         }

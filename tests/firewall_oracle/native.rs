@@ -97,12 +97,39 @@ fn sets(r: &mut Random, place: Place) -> Vec<String> {
             addrs[0], ports[0], addrs[1], "4444"
         ),
         format!(
+            "set ac {{ type {kind} . inet_proto . inet_service; flags interval; elements = {{ {net} . tcp . {}-{}, {} . udp . 0-1023 }} }}",
+            1000, 2000, addrs[2]
+        ),
+        format!("set if {{ type ifname; elements = {{ \"eth0\", \"lo\" }} }}"),
+        format!("set mk {{ type mark; flags interval; elements = {{ 0x1-0xf, 0x10 }} }}"),
+        format!("set pr {{ type inet_proto; elements = {{ tcp, 47 }} }}"),
+        format!(
+            "map av {{ type {kind} : verdict; flags interval; elements = {{ {net} : {}, {} : {} }} }}",
+            target(r),
+            far(place),
+            target(r)
+        ),
+        format!(
+            "map cv {{ type {kind} . inet_service : verdict; elements = {{ {} . {} : {}, {} . 443 : {} }} }}",
+            addrs[1],
+            ports[0],
+            target(r),
+            addrs[2],
+            target(r)
+        ),
+        format!("map mm {{ type inet_service : mark; elements = {{ {} : 0x1, 5555 : 0x10 }} }}", ports[2]),
+        format!(
             "map pv {{ type inet_service : verdict; elements = {{ {} : {}, 5555 : {} }} }}",
             ports[1],
             target(r),
             target(r)
         ),
     ]
+}
+
+/// An address that lies in no other element.
+fn far(place: Place) -> &'static str {
+    if place.v6 { "2001:db8:ffff::1" } else { "100.64.0.1" }
 }
 
 fn unique(list: &[String]) -> String {
@@ -125,7 +152,12 @@ fn rule(r: &mut Random, place: Place) -> RuleDef {
         parts.push(transport(r, place));
     }
     if r.chance(35) {
-        parts.push(other(r, place));
+        let part = other(r, place);
+        // nft 1.0.6 cannot list a concatenation of a protocol that is already known.
+        let twice = parts.iter().any(|part| part.text.starts_with("meta l4proto") || !part.text.starts_with("ip"));
+        if !(twice && part.text.contains("th dport")) {
+            parts.push(part);
+        }
     }
     if r.chance(30) {
         parts.push(Part { text: "counter".to_owned(), ..Part::default() });
@@ -133,7 +165,13 @@ fn rule(r: &mut Random, place: Place) -> RuleDef {
     let target = if r.chance(12) && place.main && place.chains.0 <= place.chains.1 + 1 {
         // nft refuses two protocols in one rule.
         let free = parts.iter().all(|part| part.text.starts_with("ip") || part.text.starts_with("tcp"));
-        match r.below(3) {
+        let bare = parts.iter().all(|part| part.text.starts_with("ip") && !part.text.contains(" . "));
+        match r.below(6) {
+            3 => format!("{} {} vmap @av", ip(place.v6), r.pick(&["saddr", "daddr"])),
+            4 if free => format!("{} {} . tcp dport vmap @cv", ip(place.v6), r.pick(&["saddr", "daddr"])),
+            5 if bare => {
+                "meta l4proto . th dport vmap { tcp . 22 : drop, udp . 53 : accept, tcp . 80 : continue }".to_owned()
+            }
             _ if !free => {
                 format!("{} daddr vmap {{ {} : {} }}", ip(place.v6), any_address(r, place), verdict(r, place, true))
             }
@@ -180,7 +218,18 @@ fn verdict(r: &mut Random, place: Place, in_map: bool) -> String {
             r.pick(&both[..if place.inet { 4 } else { 2 }]).to_owned()
         }
         6 => "return".to_owned(),
-        7 => format!("meta mark set {}", r.pick(&["0x1", "0x10", "0x0"])),
+        7 => r
+            .pick(&[
+                "meta mark set 0x1",
+                "meta mark set 0x10",
+                "meta mark set 0x0",
+                "meta mark set meta mark or 0x10",
+                "meta mark set meta mark and 0x1",
+                "meta mark set meta mark xor 0x3",
+                "log prefix \"a b\" level info",
+                "log group 5",
+            ])
+            .to_owned(),
         _ => String::new(),
     }
 }
@@ -270,9 +319,51 @@ fn transport(r: &mut Random, place: Place) -> Part {
     }
 }
 
+impl Part {
+    fn only_where(self, there: bool) -> Self {
+        if there { self } else { Self { text: "meta mark 0x0".to_owned(), ..Self::default() } }
+    }
+}
+
 fn other(r: &mut Random, place: Place) -> Part {
     let ttl = r.pick(&[2u8, 63, 64]);
-    match r.below(7) {
+    let (name, v6) = (ip(place.v6), place.v6);
+    let plain = |text: String| Part { text, ..Part::default() };
+    match r.below(14) {
+        7 => plain(format!("{} {}{}", r.pick(&["iifname", "oifname"]), not(r), r.pick(&["@if", "{ \"eth1\" }"]))),
+        8 => Part {
+            text: format!(
+                "meta mark {}{}",
+                "",
+                r.pick(&["@mk", "0x1-0xf", "!= @mk", "& 0x11 == 0x1", "& 0x10 != 0x10"])
+            ),
+            inside: vec![Set::Mark(1)],
+            near: vec![Set::Mark(0), Set::Mark(0x10), Set::Mark(0x11)],
+        },
+        9 => plain(format!("meta l4proto {}@pr", not(r))),
+        10 => Part {
+            text: format!("{name} {} . meta l4proto . th dport {}@ac", r.pick(&["saddr", "daddr"]), not(r)),
+            inside: vec![Set::Proto(6), Set::Dport(1000)],
+            near: [999, 2000, 2001].map(Set::Dport).into_iter().chain([Set::Proto(17), Set::Dport(1023)]).collect(),
+        },
+        11 => plain(format!(
+            "fib {} type {}{}",
+            r.pick(&["saddr", "daddr"]),
+            not(r),
+            r.pick(&["local", "unicast", "{ local, broadcast }"])
+        ))
+        .only_where(!v6),
+        12 => plain(format!("meta pkttype {}{}", not(r), r.pick(&["unicast", "broadcast", "{ unicast, multicast }"]))),
+        13 => Part {
+            text: format!(
+                "{name} {} {}{}",
+                r.pick(&["saddr", "daddr"]),
+                "& ",
+                if v6 { "ffff:ffff:: == fd00:1::" } else { "255.0.0.255 == 10.0.0.2" }
+            ),
+            inside: vec![Set::Src(matches::source(r, v6))],
+            near: Vec::new(),
+        },
         0 => Part {
             text: format!(
                 "{} {} {ttl}",

@@ -371,7 +371,7 @@ fn build(plan: &Plan) -> Vec<u8> {
         _ if later => plan.payload.clone(),
         Some(octets) => {
             let mut octets = octets.clone();
-            if matches!(proto, 33 | 132) {
+            if matches!(proto, 33 | 132) && octets.len() >= 4 {
                 let ports = [packet.sport.unwrap_or(0).to_be_bytes(), packet.dport.unwrap_or(0).to_be_bytes()].concat();
                 octets[..4].copy_from_slice(&ports);
             }
