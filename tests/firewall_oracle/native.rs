@@ -13,6 +13,8 @@ struct Place {
     v6: bool,
     focus: Focus,
     nat: bool,
+    /// Packets are one history: some matches remember.
+    history: bool,
     /// The table sees both families.
     inet: bool,
     /// Chains that may be called: from this number on, up to that.
@@ -22,9 +24,10 @@ struct Place {
 }
 
 /// A random ruleset.
-pub(crate) fn ruleset(r: &mut Random, nat: bool) -> Rules {
+pub(crate) fn ruleset(r: &mut Random, nat: bool, history: bool) -> Rules {
     let v6 = r.chance(40);
     let focus = r.pick(&[Focus::Input, Focus::Forward, Focus::Forward, Focus::Output]);
+    let focus = if history { Focus::Forward } else { focus };
     let family = if r.chance(60) { "inet" } else { ip(v6) };
     let users = r.below(4);
     let hook = match focus {
@@ -32,7 +35,7 @@ pub(crate) fn ruleset(r: &mut Random, nat: bool) -> Rules {
         Focus::Forward => "forward",
         Focus::Output => "output",
     };
-    let place = Place { v6, focus, nat, inet: family == "inet", chains: (1, users), main: true };
+    let place = Place { v6, focus, nat, history, inet: family == "inet", chains: (1, users), main: true };
     let policy = |r: &mut Random| if r.chance(40) { "drop" } else { "accept" };
     let mut chains = Vec::new();
     let mut base = |r: &mut Random, name: &str, hook: &str, priority: i32, policy: &str, most: usize, place| {
@@ -63,6 +66,21 @@ pub(crate) fn ruleset(r: &mut Random, nat: bool) -> Rules {
         chains.push(ChainDef { name: format!("c{n}"), decl: String::new(), rules });
     }
     if nat {
+        let translates = |r: &mut Random, name: &str, hook: &str, priority: i32| ChainDef {
+            name: name.to_owned(),
+            decl: format!("type nat hook {hook} priority {priority};"),
+            rules: (0..=r.below(3)).map(|_| translation(r, early, hook)).collect(),
+        };
+        for (name, hook, priority) in [("dn", "prerouting", -100), ("sn", "postrouting", 100), ("on", "output", -100)] {
+            let met = match hook {
+                "prerouting" => focus != Focus::Output,
+                "postrouting" => focus != Focus::Input,
+                _ => focus == Focus::Output,
+            };
+            if met && r.chance(45) {
+                chains.push(translates(r, name, hook, priority));
+            }
+        }
         let rules =
             vec![RuleDef { parts: vec![Part { text: KEPT_NFT.to_owned(), ..Part::default() }], target: String::new() }];
         let aside = if focus == Focus::Input { "forward" } else { "input" };
@@ -159,6 +177,9 @@ fn rule(r: &mut Random, place: Place) -> RuleDef {
             parts.push(part);
         }
     }
+    if place.history && r.chance(40) {
+        parts.push(remembers(r));
+    }
     if r.chance(30) {
         parts.push(Part { text: "counter".to_owned(), ..Part::default() });
     }
@@ -194,6 +215,76 @@ fn rule(r: &mut Random, place: Place) -> RuleDef {
     };
     let target = if target.is_empty() && parts.is_empty() { "counter".to_owned() } else { target };
     RuleDef { parts, target }
+}
+
+/// A rule of a nat chain.
+fn translation(r: &mut Random, place: Place, hook: &str) -> RuleDef {
+    let mut parts = Vec::new();
+    if r.chance(50) {
+        parts.push(address(r, place));
+    }
+    let ported = r.chance(50);
+    if ported {
+        let (name, number) = r.pick(&[("tcp", 6), ("udp", 17)]);
+        let port = matches::port(r);
+        parts.push(Part {
+            text: format!("{name} dport {}{port}", not(r)),
+            inside: vec![Set::Proto(number), Set::Dport(port)],
+            near: vec![Set::Dport(80)],
+        });
+    }
+    let (family, v6) = (if place.inet { format!("{} ", ip(place.v6)) } else { String::new() }, place.v6);
+    let with = |addr: &str, port: &str| match (v6, ported && !port.is_empty()) {
+        (true, true) => format!("[{addr}]:{port}"),
+        (false, true) => format!("{addr}:{port}"),
+        _ => addr.to_owned(),
+    };
+    let target = match (hook, r.below(6)) {
+        (_, 0) => r.pick(&["accept", "return", "counter"]).to_owned(),
+        ("prerouting", 1) if !place.history => {
+            format!("redirect{}", if ported { " to :8081" } else { "" })
+        }
+        ("postrouting", 1) => "masquerade".to_owned(),
+        ("postrouting", 2) if ported => "masquerade to :2000".to_owned(),
+        ("postrouting", _) => {
+            let to = if v6 { r.pick(&["fd00:2::9", "fd00:2::1"]) } else { r.pick(&["10.2.0.9", "10.2.0.1"]) };
+            format!("snat {family}to {}", with(to, r.pick(&["", "3000"])))
+        }
+        (_, 2) => {
+            let range = if v6 { "fd00:2::5-fd00:2::9" } else { "10.2.0.5-10.2.0.9" };
+            format!("dnat {family}to {range}{}", r.pick(&["", " persistent"]))
+        }
+        _ => {
+            let to = match (v6, place.focus) {
+                (false, Focus::Input) => r.pick(&["10.1.0.1", "10.2.0.1", "10.2.0.6"]),
+                (false, _) => r.pick(&["10.2.0.5", "10.2.0.6", "172.16.5.1"]),
+                (true, Focus::Input) => r.pick(&["fd00:1::1", "fd00:2::1", "fd00:2::6"]),
+                (true, _) => r.pick(&["fd00:2::5", "fd00:2::6", "2001:db8::9"]),
+            };
+            format!("dnat {family}to {}", with(to, r.pick(&["", "8080", "22"])))
+        }
+    };
+    // In a table of both families the rule must say which.
+    if place.inet && !parts.iter().any(|part| part.text.starts_with("ip")) {
+        parts.insert(0, Part { text: format!("meta nfproto {}", if v6 { "ipv6" } else { "ipv4" }), ..Part::default() });
+    }
+    RuleDef { parts, target }
+}
+
+/// A match that remembers.
+fn remembers(r: &mut Random) -> Part {
+    let over = r.pick(&["", "over "]);
+    let text = match r.below(5) {
+        0 | 1 => format!(
+            "limit rate {over}{} burst {} packets",
+            r.pick(&["1/hour", "2/day", "1/minute"]),
+            r.pick(&[1, 2, 3, 5])
+        ),
+        2 => format!("quota {}{} bytes", r.pick(&["over ", ""]), r.pick(&[60, 100, 200, 500])),
+        3 => format!("ct state {}{}", not(r), r.pick(&["new", "established", "established,related", "invalid"])),
+        _ => format!("ct status {}", r.pick(&["dnat", "snat", "snat,dnat"])),
+    };
+    Part { text, ..Part::default() }
 }
 
 fn verdict(r: &mut Random, place: Place, in_map: bool) -> String {

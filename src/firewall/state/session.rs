@@ -132,6 +132,13 @@ impl<'h> Session<'h> {
         base.table.iter().filter(move |(id, flow)| flow.expires > now && !self.killed.contains(id))
     }
 
+    /// Flows whose first packet had the tuple's source, the newest first.
+    pub(crate) fn flows_of(&self, tuple: &Tuple) -> impl Iterator<Item = &'h Flow> {
+        let now = self.now();
+        let there = self.base.table.of_source(tuple);
+        there.filter(move |(id, flow)| flow.expires > now && !self.killed.contains(id)).map(|(_, flow)| flow)
+    }
+
     /// Finds the packet's flow or begins one (`nf_conntrack_in`).
     pub(crate) fn track(&mut self, tuple: Tuple, seen: &Seen) -> Tracked {
         if tuple.proto == 58 && matches!(tuple.icmp_type(), 130..=136 | 143) {

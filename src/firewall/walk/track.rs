@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, NatRange, Net, Side, Target, Test};
+use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, NatRange, Net, PortRange, Side, Target, Test};
 use crate::firewall::state::{
     Ask, Chosen, Dir, Look, Manip, Seen, Segment, Session, Status, Tracked, Tuple, Wanted, is_icmp_error,
 };
@@ -228,9 +228,29 @@ impl Run<'_> {
             Target::Netmap(net) => (NatRange::default(), Some(self.mapped_end(manip, net))),
             _ => return,
         };
+        let within = own.map(|own| (own, own)).or(range.addrs);
+        let as_others = self.as_others(manip, within, &range);
+        if let Some((addr, port)) = as_others {
+            let changed = self.live.packet.sport.is_some_and(|own| own != port);
+            let ports = changed.then_some(PortRange { from: port, to: port });
+            self.bind(manip, &Wanted { addr: Some(addr), ports, ..Wanted::default() });
+            return;
+        }
         let addr = own.or_else(|| self.address_of(manip, &range));
-        let random = range.flags.contains("--random") || range.flags.split(' ').any(|flag| flag == "random");
+        let random = range.flags.contains("random");
         self.bind(manip, &Wanted { addr, ports: range.ports, base: range.base, random });
+    }
+
+    /// What the source becomes since another flow of it became that; not where it may stay as it is.
+    fn as_others(&self, manip: Manip, within: Option<(IpAddr, IpAddr)>, range: &NatRange) -> Option<(IpAddr, u16)> {
+        let (from, to) = within?;
+        let packet = &self.live.packet;
+        let stays = (from..=to).contains(&packet.src)
+            && range.ports.is_none_or(|ports| packet.sport.is_some_and(|port| ports.contains(port)));
+        if manip != Manip::Source || stays || range.flags.contains("random") {
+            return None;
+        }
+        self.session.as_ref()?.source_of_others(within, range.ports)
     }
 
     fn mapped_end(&self, manip: Manip, net: &Net) -> IpAddr {

@@ -307,8 +307,15 @@ fn nat(name: &str, value: &Value, statement: &Value, maps: &OfTable<'_>) -> Targ
             None => return unknown(),
         }
     }
-    if value.get("flags").is_some_and(|flags| flags.to_string().contains("prefix")) {
-        return unknown();
+    if let Some(flags) = value.get("flags") {
+        let words = match flags {
+            Value::String(word) => vec![word.as_str()],
+            _ => flags.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
+        };
+        if words.iter().any(|word| word.contains("prefix")) {
+            return unknown();
+        }
+        range.flags = words.join(" ");
     }
     match name {
         "dnat" => Target::Dnat(range),
