@@ -32,6 +32,7 @@
 
 mod cases;
 mod check;
+mod coverage;
 mod generate;
 mod history;
 mod kernel;
@@ -315,6 +316,23 @@ fn texts_are_read_and_written_as_the_tools_do() {
                 println!("{differ}");
             }
             assert!(seen.bad.is_empty(), "{}", seen.bad.join("\n\n"));
+        }
+        Ok(Err(why)) => skip(&why),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+#[test]
+fn what_is_compared_is_written_down() {
+    if let Some(why) = missing() {
+        return skip(&why);
+    }
+    match std::thread::spawn(coverage::run).join() {
+        Ok(Ok((kept, now))) => {
+            let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+            let (kept, now) = (lines(&kept), lines(&now));
+            let (gone, new): (Vec<_>, Vec<_>) = (kept.difference(&now).collect(), now.difference(&kept).collect());
+            assert!(gone.is_empty() && new.is_empty(), "coverage.txt says {gone:?}; now it is {new:?}");
         }
         Ok(Err(why)) => skip(&why),
         Err(panic) => std::panic::resume_unwind(panic),

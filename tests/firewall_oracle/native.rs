@@ -217,6 +217,28 @@ fn rule(r: &mut Random, place: Place) -> RuleDef {
     RuleDef { parts, target }
 }
 
+/// The words of a rule that say what it looks at and does: no values, no names.
+pub(crate) fn words(rule: &str) -> Vec<String> {
+    const TWO: [&str; 17] = [
+        "ip", "ip6", "tcp", "udp", "th", "icmp", "icmpv6", "meta", "ct", "fib", "limit", "quota", "reject", "log",
+        "dnat", "snat", "redirect",
+    ];
+    const ONE: [&str; 10] =
+        ["vmap", "counter", "masquerade", "jump", "goto", "return", "continue", "accept", "drop", "persistent"];
+    let all: Vec<&str> = rule.split(' ').collect();
+    let pairs =
+        all.windows(2).filter(|pair| TWO.contains(&pair[0]) && pair[1].starts_with(|c: char| c.is_alphabetic()));
+    let known = pairs.map(|pair| format!("{} {}", pair[0], pair[1]));
+    let mut out: Vec<String> = known.collect();
+    out.extend(all.iter().filter(|word| ONE.contains(word) || word.starts_with('@')).map(|word| (*word).to_owned()));
+    for (mark, name) in [(" . ", "concatenation"), ("!= ", "!="), ("iifname", "iifname"), ("oifname", "oifname")] {
+        if rule.contains(mark) {
+            out.push(name.to_owned());
+        }
+    }
+    out
+}
+
 /// A rule of a nat chain.
 fn translation(r: &mut Random, place: Place, hook: &str) -> RuleDef {
     let mut parts = Vec::new();

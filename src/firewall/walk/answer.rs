@@ -27,8 +27,14 @@ impl Run<'_> {
             1 | 58 if self.live.wire.is_none() => 8,
             // Whether it is an error itself cannot be seen (net/ipv4/icmp.c, net/ipv6/icmp.c, is_ineligible).
             1 | 58 => 1,
+            // Over IPv6 something must follow the headers (nf_reject_v6_csum_ok).
+            _ if self.live.v6 && self.live.wire.is_some() => 1,
             _ => 0,
         };
+        // ipv6_skip_exthdr ends at "no next header".
+        if self.live.v6 && self.live.proto == 59 {
+            return None;
+        }
         if !self.live.has_octets(header) || self.live.wire_now().is_some_and(|octets| !sum_is_right(&octets)) {
             return None;
         }
@@ -83,6 +89,9 @@ impl Run<'_> {
     /// What the sender of a packet that cannot be forwarded is told: time exceeded.
     pub(super) fn expired(&mut self) -> Option<Reply> {
         if self.live.packet.pkttype.is_some_and(|kind| kind != PktType::Unicast) {
+            return None;
+        }
+        if self.live.wire.is_some() && matches!(self.live.proto, 1 | 58) && !self.live.has_octets(1) {
             return None;
         }
         let kind = if self.live.v6 { 3 } else { 11 };

@@ -75,6 +75,8 @@ pub(in crate::firewall) struct Live {
     pub(in crate::firewall) hot_but_matching: bool,
     /// A rule has given the packet a template: it is kept from conntrack no more (`xt_CT.c`).
     pub(in crate::firewall) template: bool,
+    /// The packet that it quotes, an ICMP error, was translated too: its octets are not known.
+    pub(in crate::firewall) quote_open: bool,
     /// The flow that this host's answer belongs to.
     pub(in crate::firewall) about: Option<About>,
 }
@@ -110,6 +112,7 @@ impl Live {
             hotdrop: false,
             hot_but_matching: false,
             template: false,
+            quote_open: false,
             about: None,
             packet: packet.clone(),
         };

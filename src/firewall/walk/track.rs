@@ -185,6 +185,7 @@ impl Run<'_> {
             }
         }
         if error && self.live.packet.payload.is_some() {
+            self.live.quote_open = true;
             self.live.assume("the packet that the ICMP error quotes is translated too, which is not shown");
         }
     }
