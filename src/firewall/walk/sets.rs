@@ -126,7 +126,12 @@ impl Run<'_> {
             ElementPart::Net(net) => Truth::of(net.contains(addr)),
             ElementPart::Range(from, to) => Truth::of(in_range(addr, *from, *to)),
             ElementPart::Port { proto, range } => {
-                if proto.is_some_and(|proto| proto != live.proto) || live.is_later_fragment() {
+                if proto.is_some_and(|proto| proto != live.proto) {
+                    return Truth::No;
+                }
+                // Over IPv4 a later fragment of a protocol without ports still has the port 0 (ip_set_getport.c).
+                let without = !live.v6 && proto.is_some() && !matches!(live.proto, 1 | 6 | 17 | 132 | 136);
+                if live.is_later_fragment() && !without {
                     return Truth::No;
                 }
                 // ip_set_getport.c, get_port: without its whole header a packet has no port.
