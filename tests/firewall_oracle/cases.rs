@@ -12,6 +12,7 @@ use reachwhy::host::{HostFacts, RulesetDump};
 use serde::{Deserialize, Serialize};
 
 use crate::check::{self, Fate};
+use crate::history::HistoryCase;
 use crate::packets::Shot;
 use crate::rules::{Focus, Kind, Rules};
 
@@ -86,6 +87,51 @@ fn read(name: String) -> Read {
     };
     let dumps = check::dumps_of(&rules, &listed, &rules.sets_text());
     Read { name, case, rules, dumps }
+}
+
+/// A named history with its files read.
+#[derive(Debug)]
+pub(crate) struct ReadHistory {
+    pub name: String,
+    pub case: HistoryCase,
+    pub rules: Rules,
+    pub dumps: Vec<RulesetDump>,
+}
+
+/// All histories (`cases/NAME.history`, with `.rules`, `.nft` and `.ipset` as for cases), by name.
+pub(crate) fn histories() -> Vec<ReadHistory> {
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .filter_map(|entry| {
+            entry.unwrap().file_name().into_string().unwrap().strip_suffix(".history").map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    let read = |name: String| {
+        let text = |end: &str| std::fs::read_to_string(folder().join(format!("{name}.{end}"))).ok();
+        let case: HistoryCase = serde_json::from_str(&text("history").unwrap()).unwrap();
+        let listed = text("rules").unwrap_or_else(|| panic!("{name}.rules is missing"));
+        let loaded = if case.kind == Kind::Native { text("nft").unwrap() } else { listed.clone() };
+        let sets = text("ipset").map_or(Vec::new(), |text| text.lines().map(str::to_owned).collect());
+        let rules = Rules {
+            kind: case.kind,
+            v6: case.v6,
+            focus: Focus::Forward,
+            nat: true,
+            tables: Vec::new(),
+            sets,
+            verbatim: Some(loaded),
+        };
+        let dumps = check::dumps_of(&rules, &listed, &rules.sets_text());
+        ReadHistory { name, case, rules, dumps }
+    };
+    names.into_iter().map(read).collect()
+}
+
+/// Keeps what the kernel did now with a history (REACHWHY_ORACLE_RECORD=1).
+pub(crate) fn record_history(name: &str, case: &HistoryCase) {
+    let text = serde_json::to_string_pretty(case).unwrap() + "\n";
+    std::fs::write(folder().join(format!("{name}.history")), text).unwrap();
 }
 
 /// The files of a new case, as text to be saved; also saved, where REACHWHY_ORACLE_SAVE names a folder.

@@ -260,7 +260,8 @@ pub(crate) fn level(rules: &Rules, shot: &Shot, ours: &mut Fate, theirs: &mut Fa
         (ours.answer, theirs.answer) = (None, None);
     }
     // What a closed port of the host's own says is no reject of the rules.
-    let arrived = ours.path.iter().any(|place| place.contains(" INPUT "));
+    // The chain that keeps conntrack running is at input where packets are forwarded.
+    let arrived = ours.path.iter().any(|place| place.contains(" INPUT ") || place.starts_with("t kept"));
     if ours.answer.is_none() && (rules.focus == Focus::Input || arrived) {
         theirs.answer = None;
     }

@@ -13,9 +13,16 @@ pub(crate) fn ruleset(r: &mut Random, kind: Kind, nat: bool, history: bool) -> R
     let mut commands = Vec::new();
     if r.chance(30) {
         for n in 0..=r.below(2) {
-            let (kind, lines) = set(r, &format!("s{n}"), v6, focus);
+            let (kind, lines) = crate::sets::set(r, &format!("s{n}"), v6, focus);
             sets.push((format!("s{n}"), kind));
             commands.extend(lines);
+        }
+        if r.chance(25) {
+            // A list of those, with as many directions as its longest member has dimensions.
+            let longest = sets.iter().map(|(_, kind)| *kind).max_by_key(|kind| kind.split(',').count());
+            commands.push("create s9 list:set size 4".to_owned());
+            commands.extend(sets.iter().map(|(name, _)| format!("add s9 {name} -exist")));
+            sets.push(("s9".to_owned(), longest.unwrap_or("hash:ip")));
         }
     }
     let mut all = Vec::new();
@@ -39,45 +46,6 @@ pub(crate) const KEPT_NFT: &str = "ct state new comment \"kept\"";
 
 /// A rule that only keeps conntrack running.
 pub(crate) const KEPT: &str = "-m conntrack --ctstate NEW -m comment --comment kept";
-
-/// An ipset with its elements: the commands that make it.
-fn set(r: &mut Random, name: &str, v6: bool, focus: Focus) -> (&'static str, Vec<String>) {
-    let kind = r.pick(&[
-        "hash:ip",
-        "hash:net",
-        "hash:net",
-        "hash:ip,port",
-        "bitmap:port",
-        "hash:net,port",
-        "hash:ip,port,ip",
-        "hash:net,iface",
-    ]);
-    let family = if v6 { " family inet6" } else { "" };
-    let create = match kind {
-        "bitmap:port" => format!("create {name} bitmap:port range 0-65535"),
-        _ => format!("create {name} {kind}{family}"),
-    };
-    let mut lines = vec![create];
-    for _ in 0..=r.below(5) {
-        let addr = |r: &mut Random| {
-            if r.chance(50) { matches::source(r, v6) } else { matches::destination(r, v6, focus) }
-        };
-        let proto = r.pick(&["tcp", "udp"]);
-        let (one, port) = (addr(r), matches::port(r));
-        let length = if v6 { r.pick(&[128, 64, 48, 127]) } else { r.pick(&[32, 24, 16, 25, 31]) };
-        let element = match kind {
-            "hash:ip" => one.to_string(),
-            "hash:net" => format!("{one}/{length}{}", if r.chance(30) { " nomatch" } else { "" }),
-            "hash:ip,port" => format!("{one},{proto}:{port}"),
-            "bitmap:port" => port.to_string(),
-            "hash:net,port" => format!("{one}/{length},{proto}:{port}"),
-            "hash:ip,port,ip" => format!("{one},{proto}:{port},{}", addr(r)),
-            _ => format!("{one}/{length},{}", r.pick(&["eth0", "eth1"])),
-        };
-        lines.push(format!("add {name} {element} -exist"));
-    }
-    (kind, lines)
-}
 
 /// The chains of a table that the packets of this focus meet.
 fn busy(table: &str, focus: Focus) -> Vec<&'static str> {

@@ -27,7 +27,7 @@ use crate::rules::{Focus, Kind, Rules};
 const SETTLED: Duration = Duration::from_millis(9);
 
 /// One packet of a history.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Event {
     /// By the server's cable; else by the client's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -41,7 +41,7 @@ pub(crate) struct Event {
 }
 
 /// A named history.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HistoryCase {
     pub about: String,
     pub kind: Kind,
@@ -298,7 +298,7 @@ pub(crate) fn run(line: &Line, kernel: &mut Kernel, rules: &Rules, stack: &Stack
         events.last_mut().unwrap().kernel = Some(b.clone());
         level(&mut a, &mut b);
         // What the host itself says to it is no part of the history.
-        if a.path.iter().any(|place| place.contains(" INPUT ")) {
+        if a.path.iter().any(|place| place.contains(" INPUT ") || place.starts_with("t kept")) {
             return End::Agreed(n, true);
         }
         if a != b {
@@ -332,6 +332,30 @@ fn replay(line: &Line, kernel: &mut Kernel, rules: &Rules, events: &[Event]) -> 
         }
     }
     None
+}
+
+/// A named history with what the walk makes of it: the first packet where it differs from what is kept.
+pub(crate) fn replayed(case: &HistoryCase, stack: &Stack, facts: &HostFacts) -> Option<String> {
+    let mut history = History::new();
+    case.events.iter().enumerate().find_map(|(n, event)| {
+        let mut kept = event.kernel.clone().unwrap();
+        let Some(mut walk) = ours(stack, &mut history, event, facts) else {
+            return Some(format!("packet {} is left open", n + 1));
+        };
+        level(&mut walk, &mut kept);
+        (walk != kept).then(|| format!("packet {}: the walk says {walk:?}\nthe kernel said {kept:?}", n + 1))
+    })
+}
+
+/// The same packets through the kernel again, in their own time.
+pub(crate) fn recorded(line: &Line, kernel: &mut Kernel, rules: &Rules, case: &HistoryCase) -> HistoryCase {
+    let begun = Instant::now();
+    let mut case = case.clone();
+    for event in &mut case.events {
+        std::thread::sleep(Duration::from_millis(event.at_ms).saturating_sub(begun.elapsed()));
+        event.kernel = Some(theirs(line, kernel, rules, event, SETTLED));
+    }
+    case
 }
 
 /// The mismatch at its smallest, told in full and saved; `None` where it does not come again: the kernel

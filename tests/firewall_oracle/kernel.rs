@@ -113,12 +113,16 @@ impl Kernel {
                 for tool in ["iptables-legacy-restore", "ip6tables-legacy-restore"] {
                     feed(tool, &[], &crate::rules::empty_tables(rules.nat))?;
                 }
+                // A list keeps its members.
+                feed("ipset", &["flush"], "")?;
                 feed("ipset", &["destroy"], "")?;
             }
             feed("nft", &["-f", "-"], TRACING)?;
         } else {
             feed("nft", &["-f", "-"], TRACING)?;
             if self.sets {
+                // A list keeps its members.
+                feed("ipset", &["flush"], "")?;
                 feed("ipset", &["destroy"], "")?;
             }
         }
@@ -177,15 +181,19 @@ impl Kernel {
     pub(crate) fn drain(&mut self, id: u32) -> Vec<Met> {
         // Of a later fragment over IPv6 the notices show no header.
         let (mut met, mut ours) = (Vec::new(), true);
+        // An answer may be traced in the midst of the packet that it answers.
+        let mut whose: HashMap<u32, bool> = HashMap::new();
         while let Some(bytes) = receive(&self.notices) {
             for (kind, body) in messages(&bytes) {
                 if kind != NFTABLES << 8 | TRACE || body.len() < 4 {
                     continue;
                 }
                 let attributes = attributes(&body[4..]);
+                let trace = number32(&attributes, 6).unwrap_or(0);
                 if let Some((_, header)) = attributes.iter().find(|(kind, _)| *kind == 8) {
-                    ours = packet_id(header) == id;
+                    whose.insert(trace, packet_id(header) == id);
                 }
+                ours = whose.get(&trace).copied().unwrap_or(ours);
                 if ours {
                     self.notice(body[0], &attributes, &mut met);
                 }

@@ -40,6 +40,8 @@ fn neighbours() -> Vec<String> {
             .to_vec();
     all.extend((4..16).map(|n| format!("10.2.0.{n}")));
     all.extend((2..16).map(|n| format!("fd00:2::{n:x}")));
+    // What NETMAP makes of the sources.
+    all.extend(["fd00:2::102", "fd00:2::104", "fd00:2::107", "fd00:2::177"].map(str::to_owned));
     all
 }
 

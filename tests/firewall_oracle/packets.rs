@@ -118,7 +118,12 @@ pub(crate) fn shot(r: &mut Random, rules: &Rules) -> Shot {
     // Put together again before the rules see it.
     let joined = rules.joins();
     let body = shot.packet.length.unwrap_or(0).saturating_sub(if v6 { 40 } else { 20 });
-    let whole = shot.packet.protocol().0 != 6 || body >= 20;
+    // Of the others the pieces do not say what the whole is.
+    let whole = match shot.packet.protocol().0 {
+        6 => body >= 20,
+        33 | 132 => false,
+        _ => true,
+    };
     if joined && whole && shot.plan.headers.is_empty() && shot.packet.frag_offset.is_none() && body > 8 && r.chance(10)
     {
         let last = usize::try_from((body - 1) / 8).unwrap();
@@ -366,7 +371,7 @@ fn build(plan: &Plan) -> Vec<u8> {
         _ if later => plan.payload.clone(),
         Some(octets) => {
             let mut octets = octets.clone();
-            if matches!(proto, 33 | 132) {
+            if matches!(proto, 33 | 132) && octets.len() >= 4 {
                 let ports = [packet.sport.unwrap_or(0).to_be_bytes(), packet.dport.unwrap_or(0).to_be_bytes()].concat();
                 octets[..4].copy_from_slice(&ports);
             }

@@ -251,6 +251,10 @@ impl Members {
         if sides.len() < shape.len() || shape.first().is_none_or(|part| *part == Part::Other) {
             return;
         }
+        // To whom the frame went is not in the packet.
+        if shape.iter().zip(sides).any(|(part, side)| *part == Part::Mac && *side != Side::Source) {
+            return;
+        }
         let shape = if first_only { &shape[..1] } else { shape.as_slice() };
         let variants = if first_only { &self.firsts } else { &self.variants };
         let source = Elements { elements, shape };

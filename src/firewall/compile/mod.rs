@@ -63,12 +63,24 @@ impl<'s> Compiled<'s> {
 
     /// What becomes of the packet, with what the host remembers where there is a history.
     pub fn answer(&self, packet: &Packet, facts: &Facts<'_>, history: Option<&mut History>) -> Answer<'_> {
-        run(self.stack, packet, *facts, history, Mode { index: Some(&self.index), near: false, one_hook: false })
+        run(
+            self.stack,
+            packet,
+            *facts,
+            history,
+            Mode { index: Some(&self.index), near: false, one_hook: false, about: None },
+        )
     }
 
     /// The same with the nearest miss, for which every rule on the way is asked.
     pub fn explain(&self, packet: &Packet, facts: &Facts<'_>, history: Option<&mut History>) -> Answer<'_> {
-        run(self.stack, packet, *facts, history, Mode { index: Some(&self.index), near: true, one_hook: false })
+        run(
+            self.stack,
+            packet,
+            *facts,
+            history,
+            Mode { index: Some(&self.index), near: true, one_hook: false, about: None },
+        )
     }
 }
 

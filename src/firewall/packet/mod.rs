@@ -16,8 +16,8 @@ use crate::wire::MacAddr;
 use super::ruleset::{CtStates, CtStatuses, Hook, PktType, TcpFlags};
 
 pub use expr::BadPacket;
-pub(crate) use octets::{Layout, hex, patched, sum_is_right, unhex};
-pub(crate) use reply::{NatEnds, icmp_error};
+pub(crate) use octets::{Layout, hex, patched, sum_is_right, tcp_options, unhex};
+pub(crate) use reply::{About, NatEnds, icmp_error};
 pub use reply::{Reply, reply};
 pub use values::Proto;
 

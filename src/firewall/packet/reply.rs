@@ -44,6 +44,8 @@ pub struct Reply {
     /// The ends that it gets when it leaves.
     #[serde(skip)]
     pub(crate) before_nat: Option<NatEnds>,
+    #[serde(skip)]
+    pub(crate) about: Option<About>,
     /// Whether the host's own rules let it leave; `None` where its source is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -57,6 +59,22 @@ pub struct Reply {
 pub(crate) struct NatEnds {
     pub(crate) from: Option<(IpAddr, Option<u16>)>,
     pub(crate) to: Option<(IpAddr, Option<u16>)>,
+}
+
+/// Source, destination and their ports.
+pub(crate) type Ends = (IpAddr, IpAddr, Option<u16>, Option<u16>);
+
+/// The flow of the packet that is answered: the answer is RELATED to it (`nf_ct_attach`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct About {
+    /// Its directions; `None` where not known.
+    pub(crate) tuples: Option<[Ends; 2]>,
+    pub(crate) proto: u8,
+    /// The answer goes the way of the flow's answers.
+    pub(crate) reply: Option<bool>,
+    /// SNAT and DNAT.
+    pub(crate) states: u8,
+    pub(crate) mark: u32,
 }
 
 impl Reply {
@@ -74,6 +92,7 @@ impl Reply {
             related: false,
             tos: 0,
             before_nat: None,
+            about: None,
             verdict: None,
             blocked_by: None,
         }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::values::Net;
+
 /// What nf_tables loads into a register.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
@@ -156,6 +158,8 @@ pub enum Operand {
     NumberRange(u64, u64),
     /// Addresses from and to, both included.
     AddrRange(IpAddr, IpAddr),
+    /// An address, of which some bits are looked at.
+    AddrMasked(Net),
     /// A name, or the beginning of one where it ends with `*`.
     Name(String),
     /// A named set of the table.

@@ -364,6 +364,7 @@ impl fmt::Display for Operand {
             Self::NumberRange(from, to) => write!(f, "{from}-{to}"),
             Self::AddrRange(from, to) if from == to => write!(f, "{from}"),
             Self::AddrRange(from, to) => write!(f, "{from}-{to}"),
+            Self::AddrMasked(net) => write!(f, "& {} == {}", net.mask, net.addr),
             Self::Name(name) => write!(f, "\"{name}\""),
             Self::Set(name) => write!(f, "@{name}"),
             Self::Any => f.write_str("*"),

@@ -1,6 +1,7 @@
 //! The table of flows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::tcp::Tcp;
@@ -73,6 +74,8 @@ impl Flow {
 pub(crate) struct Table {
     flows: BTreeMap<u64, Flow>,
     index: HashMap<Tuple, (u64, Dir)>,
+    /// Flows by their source, protocol and source port (`nf_nat_bysource`), the newest last.
+    sources: HashMap<(IpAddr, u8, u16), Vec<u64>>,
     /// Which flow is forgotten when.
     ends: BTreeSet<(Duration, u64)>,
     next: u64,
@@ -95,6 +98,7 @@ impl Table {
         }
         let id = self.next;
         self.next += 1;
+        self.sources.entry(flow.tuples[0].source()).or_default().push(id);
         self.index.insert(flow.tuples[1], (id, Dir::Reply));
         self.index.insert(flow.tuples[0], (id, Dir::Original));
         self.ends.insert((flow.expires, id));
@@ -113,6 +117,13 @@ impl Table {
     pub(crate) fn remove(&mut self, id: u64) {
         if let Some(flow) = self.flows.remove(&id) {
             self.ends.remove(&(flow.expires, id));
+            let source = flow.tuples[0].source();
+            if let Some(ids) = self.sources.get_mut(&source) {
+                ids.retain(|other| *other != id);
+                if ids.is_empty() {
+                    self.sources.remove(&source);
+                }
+            }
             for tuple in flow.tuples {
                 if self.index.get(&tuple).is_some_and(|(at, _)| *at == id) {
                     self.index.remove(&tuple);
@@ -126,6 +137,12 @@ impl Table {
         while let Some((_, id)) = self.ends.first().copied().filter(|(end, _)| *end <= now) {
             self.remove(id);
         }
+    }
+
+    /// The flows of a source, the newest first.
+    pub(crate) fn of_source(&self, tuple: &Tuple) -> impl Iterator<Item = (u64, &Flow)> {
+        let ids = self.sources.get(&tuple.source()).map_or(&[][..], Vec::as_slice);
+        ids.iter().rev().filter_map(|id| Some((*id, self.flows.get(id)?)))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Flow)> {

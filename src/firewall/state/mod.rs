@@ -4,7 +4,8 @@
 //! packet after packet, and conntrack, NAT bindings, `recent` lists, limits, quotas and counters
 //! live on. Time is what [`History::at`] says; it never runs by itself.
 //!
-//! Sequence numbers are not part of a packet: TCP segments are taken to be within their windows.
+//! TCP segments that are given by their octets are compared with their windows; others are taken to be
+//! within.
 
 mod conntrack;
 mod memory;
@@ -14,6 +15,7 @@ mod rules;
 mod session;
 mod tcp;
 mod tuple;
+mod window;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -29,6 +31,7 @@ pub(crate) use memory::{Key, SetChange, Value};
 pub(crate) use nat::{Chosen, Manip, Wanted};
 pub(crate) use rules::{Ask, Look};
 pub(crate) use session::{Seen, Session, Tracked, is_icmp_error};
+pub(crate) use window::Segment;
 
 use session::Draft;
 

@@ -74,6 +74,24 @@ impl Session<'_> {
         chosen
     }
 
+    /// The source that another flow of the packet's own source got, where that is within the range and free:
+    /// it is kept (`find_appropriate_src`).
+    pub(crate) fn source_of_others(
+        &self,
+        addrs: Option<(IpAddr, IpAddr)>,
+        ports: Option<PortRange>,
+    ) -> Option<(IpAddr, u16)> {
+        let now = self.current.as_ref()?.flow.tuples[1].invert()?;
+        let mapped = self.flows_of(&now).find_map(|flow| {
+            let other = flow.tuples[1].invert()?;
+            let fits = addrs.is_none_or(|(from, to)| (from..=to).contains(&other.src))
+                && ports.is_none_or(|ports| ports.contains(other.sport));
+            fits.then_some(Tuple { src: other.src, sport: other.sport, ..now })
+        })?;
+        let free = mapped.invert().is_some_and(|reply| !self.taken(&reply));
+        free.then_some((mapped.src, mapped.sport))
+    }
+
     /// `get_unique_tuple`
     fn unique(&self, now: Tuple, manip: Manip, wanted: &Wanted) -> (Tuple, Chosen) {
         let mut new = now;

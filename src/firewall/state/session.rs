@@ -9,8 +9,9 @@ use crate::firewall::ruleset::{CtStates, TcpFlags};
 use super::History;
 use super::conntrack::{Flow, Status};
 use super::memory::{Key, Value};
-use super::tcp::{Fate, Tcp, TcpState, valid_flags};
+use super::tcp::{Fate, Known, Tcp, TcpState, valid_flags};
 use super::tuple::{Dir, Tuple};
+use super::window::Segment;
 
 /// The flow a packet belongs to, as it is changed by it.
 #[derive(Debug, Clone)]
@@ -64,6 +65,8 @@ pub(crate) struct Seen {
     pub(crate) given: Option<CtStates>,
     /// It comes back from the loopback link.
     pub(crate) by_lo: bool,
+    /// The numbers of a TCP segment, where its octets are given.
+    pub(crate) segment: Option<Segment>,
 }
 
 #[derive(Debug, Clone)]
@@ -129,6 +132,13 @@ impl<'h> Session<'h> {
         base.table.iter().filter(move |(id, flow)| flow.expires > now && !self.killed.contains(id))
     }
 
+    /// Flows whose first packet had the tuple's source, the newest first.
+    pub(crate) fn flows_of(&self, tuple: &Tuple) -> impl Iterator<Item = &'h Flow> {
+        let now = self.now();
+        let there = self.base.table.of_source(tuple);
+        there.filter(move |(id, flow)| flow.expires > now && !self.killed.contains(id)).map(|(_, flow)| flow)
+    }
+
     /// Finds the packet's flow or begins one (`nf_conntrack_in`).
     pub(crate) fn track(&mut self, tuple: Tuple, seen: &Seen) -> Tracked {
         if tuple.proto == 58 && matches!(tuple.icmp_type(), 130..=136 | 143) {
@@ -177,7 +187,7 @@ impl<'h> Session<'h> {
             }
         }
         let flow = &mut current.flow;
-        if !current.killed && !current.idle {
+        if !current.idle {
             flow.packets[current.dir.index()] += 1;
             flow.bytes[current.dir.index()] += seen.length;
         }
@@ -210,7 +220,7 @@ impl<'h> Session<'h> {
         if known {
             let bits = Status::SEEN_REPLY | Status::ASSURED | Status::SRC_NAT_DONE | Status::DST_NAT_DONE;
             flow.status.set(bits);
-            flow.tcp.state = TcpState::Established;
+            flow.tcp = Tcp::midway();
         }
         Some(Current { id: None, flow, dir: Dir::Original, error: false, killed: false, idle: false })
     }
@@ -224,7 +234,8 @@ impl<'h> Session<'h> {
         let seconds = match flow.tuples[0].proto {
             6 => {
                 let assured = flow.status.has(Status::ASSURED);
-                match flow.tcp.packet(current.dir, seen.flags, answered, assured, seen.loose) {
+                let known = Known { seen_reply: answered, assured, loose: seen.loose };
+                match flow.tcp.packet(current.dir, seen.flags, known, seen.segment.as_ref()) {
                     Fate::Invalid => return Some(false),
                     Fate::Reopen => return None,
                     Fate::Belongs { timeout, assured, killed } => {

@@ -1,11 +1,12 @@
-//! The TCP state machine of conntrack (`net/netfilter/nf_conntrack_proto_tcp.c`), for segments
-//! that are within their windows: sequence numbers are not part of a packet here.
+//! The TCP state machine of conntrack (`net/netfilter/nf_conntrack_proto_tcp.c`). Where packets are
+//! given by their octets, windows are compared ([`super::window`]); else segments are taken to be within.
 
 use std::time::Duration;
 
 use crate::firewall::ruleset::TcpFlags;
 
 use super::tuple::Dir;
+use super::window::{Action, Segment, Windows};
 
 /// `enum tcp_conntrack`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,6 +175,19 @@ pub struct Tcp {
     simultaneous: bool,
     /// A SYN was let through in LAST_ACK, the answer to which may be an ACK (RFC 5961).
     challenge: bool,
+    /// The windows, as long as every segment was given by its octets.
+    windows: Windows,
+    /// One was not.
+    blind: bool,
+}
+
+/// What is known of the flow beside its state.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    pub(crate) seen_reply: bool,
+    pub(crate) assured: bool,
+    /// `nf_conntrack_tcp_loose`
+    pub(crate) loose: bool,
 }
 
 /// What a segment does to its flow.
@@ -188,10 +202,160 @@ pub(crate) enum Fate {
 }
 
 impl Tcp {
-    /// The next segment of the flow. `loose`: `nf_conntrack_tcp_loose`.
-    pub(crate) fn packet(&mut self, dir: Dir, flags: TcpFlags, seen_reply: bool, assured: bool, loose: bool) -> Fate {
+    /// A connection whose beginning was not seen.
+    pub(crate) fn midway() -> Self {
+        Self { state: TcpState::Established, blind: true, ..Self::default() }
+    }
+
+    /// The next segment of the flow.
+    pub(crate) fn packet(&mut self, dir: Dir, flags: TcpFlags, flow: Known, segment: Option<&Segment>) -> Fate {
+        if let Some(segment) = segment.filter(|_| !self.blind) {
+            return self.exact(dir, flags, flow, segment);
+        }
+        self.blind = true;
+        self.within(dir, flags, flow)
+    }
+
+    /// `nf_conntrack_tcp_packet`
+    fn exact(&mut self, dir: Dir, flags: TcpFlags, flow: Known, segment: &Segment) -> Fate {
         let kind = Kind::of(flags);
         let reply = dir == Dir::Reply;
+        let Known { seen_reply, assured, loose } = flow;
+        let mut old = self.state;
+        if !valid_flags(flags) {
+            return Fate::Invalid;
+        }
+        if old == TcpState::None && !self.windows.begun {
+            // tcp_new
+            match cell(Dir::Original, kind, TcpState::None) {
+                Cell::To(TcpState::SynSent) => self.windows.begin(segment),
+                Cell::To(_) if loose => self.windows.begin_midway(segment),
+                _ => return Fate::Invalid,
+            }
+        }
+        let keep = Fate::Belongs { timeout: None, assured: false, killed: false };
+        let last_from_here = self.last_reply == reply;
+        let mut to = match cell(dir, kind, old) {
+            Cell::Invalid => return Fate::Invalid,
+            Cell::To(TcpState::SynSent) if old >= TcpState::TimeWait => {
+                if self.closing || self.last == Kind::Rst && last_from_here {
+                    return Fate::Reopen;
+                }
+                None
+            }
+            Cell::To(to) => Some(to),
+            Cell::Ignore => None,
+        };
+        let w = &mut self.windows;
+        if to.is_none()
+            && kind == Kind::SynAck
+            && self.last == Kind::Syn
+            && !last_from_here
+            && segment.ack == w.last_end
+        {
+            // It answers a SYN that was let through: client and server agree, so does conntrack.
+            (old, to) = (TcpState::SynSent, Some(TcpState::SynRecv));
+            w.agree(self.last_reply, reply);
+            (self.challenge, self.closing) = (false, false);
+        }
+        let Some(mut to) = to else {
+            (self.last, self.last_reply) = (kind, reply);
+            w.let_through(segment, kind == Kind::Syn && !reply);
+            if kind == Kind::Syn && !reply {
+                (self.challenge, self.simultaneous) = (old == TcpState::LastAck, false);
+            }
+            if old == TcpState::SynSent && kind == Kind::Ack && reply {
+                w.last_ack = segment.ack;
+            }
+            return keep;
+        };
+        let mut compared = true;
+        match to {
+            TcpState::TimeWait
+                if old == TcpState::LastAck
+                    && kind == Kind::Ack
+                    && !last_from_here
+                    && self.last == Kind::Syn
+                    && self.challenge =>
+            {
+                self.challenge = false;
+                return keep;
+            }
+            TcpState::SynSent2 => self.simultaneous = true,
+            TcpState::SynRecv if reply && kind == Kind::Ack && self.simultaneous => to = TcpState::Established,
+            TcpState::Close if kind == Kind::Rst => {
+                let established = old == TcpState::Established && assured;
+                if (TcpState::FinWait..=TcpState::Close).contains(&old) {
+                    compared = false;
+                } else {
+                    let acked = w.acked(!reply).filter(|_| self.last != Kind::Syn);
+                    let train = self.last == Kind::Ack && last_from_here && segment.seq == w.last_end;
+                    let mut answers = true;
+                    match acked {
+                        Some(_) if segment.seq == 0 && !established => answers = false,
+                        Some(acked) if super::window::before(segment.seq, acked) => return Fate::Invalid,
+                        Some(acked) if !established || segment.seq == acked || train => answers = false,
+                        // A challenge may follow.
+                        Some(_) => to = old,
+                        None => (),
+                    }
+                    let through = seen_reply && self.last == Kind::Syn || !assured && self.last == Kind::Ack;
+                    let challenged = old == TcpState::SynSent
+                        && self.last == Kind::Ack
+                        && self.last_reply
+                        && segment.seq == w.last_ack;
+                    compared = !(answers && (through && segment.ack == w.last_end || challenged));
+                }
+            }
+            _ => (),
+        }
+        if compared {
+            w.last_reply = self.last_reply;
+            match w.compare(reply, flags, kind == Kind::Ack, segment, old) {
+                Action::Accept => (),
+                Action::Ignore => return keep,
+                Action::Invalid => {
+                    let ends = matches!(kind, Kind::Rst | Kind::Fin);
+                    if assured && ends && (last_from_here || !matches!(self.last, Kind::Fin | Kind::Rst)) {
+                        (self.last, self.last_reply) = (kind, reply);
+                    }
+                    return Fate::Invalid;
+                }
+            }
+        }
+        (self.last, self.last_reply) = (kind, reply);
+        self.state = to;
+        if old != to && to == TcpState::FinWait {
+            self.closing = true;
+        }
+        let mut timeout = to.timeout();
+        if kind == Kind::Rst {
+            timeout = TcpState::Close.timeout();
+        } else if w.waits() {
+            timeout = timeout.min(UNACK);
+        }
+        if !seen_reply {
+            if kind == Kind::Rst {
+                return Fate::Belongs { timeout: Some(timeout), assured: false, killed: true };
+            }
+            if kind == Kind::Syn && old == TcpState::SynSent {
+                return keep;
+            }
+            if to == TcpState::Established {
+                timeout = timeout.min(UNACK);
+            }
+            return Fate::Belongs { timeout: Some(timeout), assured: false, killed: false };
+        }
+        let assured =
+            !assured && matches!(old, TcpState::SynRecv | TcpState::Established) && to == TcpState::Established;
+        Fate::Belongs { timeout: Some(timeout), assured, killed: false }
+    }
+
+    /// The same of a segment whose numbers are not given.
+    fn within(&mut self, dir: Dir, flags: TcpFlags, flow: Known) -> Fate {
+        let kind = Kind::of(flags);
+        let reply = dir == Dir::Reply;
+        let Known { seen_reply, assured, loose } = flow;
         let mut old = self.state;
         if !valid_flags(flags) || old == TcpState::None && kind == Kind::Ack && !loose {
             return Fate::Invalid;
@@ -256,7 +420,7 @@ impl Tcp {
         }
         if !seen_reply {
             if kind == Kind::Rst {
-                return Fate::Belongs { timeout: None, assured: false, killed: true };
+                return Fate::Belongs { timeout: Some(TcpState::Close.timeout()), assured: false, killed: true };
             }
             if kind == Kind::Syn && old == TcpState::SynSent {
                 return keep;

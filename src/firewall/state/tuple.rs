@@ -41,6 +41,11 @@ impl Tuple {
         Some(Self { sport: self.sport, dport: u16::from(other) << 8 | self.dport & 0xff, ..swapped })
     }
 
+    /// Source, protocol and source port.
+    pub(crate) fn source(self) -> (IpAddr, u8, u16) {
+        (self.src, self.proto, self.sport)
+    }
+
     /// The ICMP type, where the protocol is ICMP or ICMPv6.
     pub fn icmp_type(self) -> u8 {
         (self.dport >> 8) as u8

@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::packet::{Packet, Reply, icmp_error, reply, sum_is_right};
+use crate::firewall::packet::{About, Packet, Reply, icmp_error, reply, sum_is_right};
 use crate::firewall::ruleset::{CtStates, Hook, PktType, RejectWith, TcpFlags};
+use crate::firewall::state::Dir;
 use crate::host::fib::{Flow, explain_flow, source_for};
 
 use super::flow::{Mode, Run, is_local, run};
@@ -24,8 +25,16 @@ impl Run<'_> {
             6 => 20,
             17 => 8,
             1 | 58 if self.live.wire.is_none() => 8,
+            // Whether it is an error itself cannot be seen (net/ipv4/icmp.c, net/ipv6/icmp.c, is_ineligible).
+            1 | 58 => 1,
+            // Over IPv6 something must follow the headers (nf_reject_v6_csum_ok).
+            _ if self.live.v6 && self.live.wire.is_some() => 1,
             _ => 0,
         };
+        // ipv6_skip_exthdr ends at "no next header".
+        if self.live.v6 && self.live.proto == 59 {
+            return None;
+        }
         if !self.live.has_octets(header) || self.live.wire_now().is_some_and(|octets| !sum_is_right(&octets)) {
             return None;
         }
@@ -55,7 +64,7 @@ impl Run<'_> {
             if flags.0 & TcpFlags::ACK.0 != 0 {
                 (answer.seq, answer.ack) = (number(8), Some(0));
             } else {
-                let header = self.live.tcp_header()?;
+                let header = usize::from(octets.get(at + 12)? >> 4) * 4;
                 let data = octets.len().saturating_sub(at + header);
                 let one = u32::from(flags.0 & TcpFlags::SYN.0 != 0) + u32::from(flags.0 & TcpFlags::FIN.0 != 0);
                 let data = u32::try_from(data).unwrap_or(0);
@@ -80,6 +89,9 @@ impl Run<'_> {
     /// What the sender of a packet that cannot be forwarded is told: time exceeded.
     pub(super) fn expired(&mut self) -> Option<Reply> {
         if self.live.packet.pkttype.is_some_and(|kind| kind != PktType::Unicast) {
+            return None;
+        }
+        if self.live.wire.is_some() && matches!(self.live.proto, 1 | 58) && !self.live.has_octets(1) {
             return None;
         }
         let kind = if self.live.v6 { 3 } else { 11 };
@@ -112,6 +124,7 @@ impl Run<'_> {
     fn measure(&mut self, answer: &mut Reply) {
         // It belongs to the packet's flow, where that has one (nf_ct_attach).
         answer.related = self.live.has_flow_now();
+        answer.about = answer.related.then(|| self.about());
         // net/ipv4/icmp.c, __icmp_send: internetwork control, with the packet's own bits of service.
         if answer.icmp.is_some() && !self.live.v6 {
             answer.tos = self.live.tos & 0x1e | 0xc0;
@@ -128,6 +141,29 @@ impl Run<'_> {
         };
     }
 
+    fn about(&self) -> About {
+        let live = &self.live;
+        let states = live.state.0 & (CtStates::SNAT.0 | CtStates::DNAT.0);
+        if let Some(current) = self.session.as_ref().and_then(|session| session.current.as_ref()) {
+            let ends = |dir| {
+                let tuple = current.flow.tuple(dir);
+                (tuple.src, tuple.dst, Some(tuple.sport), Some(tuple.dport))
+            };
+            return About {
+                tuples: Some([ends(Dir::Original), ends(Dir::Reply)]),
+                proto: current.flow.tuples[0].proto,
+                reply: Some(current.dir == Dir::Original),
+                states,
+                mark: live.connmark,
+            };
+        }
+        let fresh = live.state.intersects(CtStates::NEW);
+        let packet = &live.packet;
+        let back = (packet.dst, packet.src, packet.dport, packet.sport);
+        let tuples = fresh.then_some([live.original, back]);
+        About { tuples, proto: live.proto, reply: fresh.then_some(true), states, mark: live.connmark }
+    }
+
     fn is_own(&self, addr: IpAddr) -> bool {
         addr.is_loopback()
             || self.facts.host.is_some_and(|host| host.addresses.iter().flatten().any(|own| own.address == addr))
@@ -141,7 +177,11 @@ pub(super) fn leaves(stack: &Stack, facts: Facts<'_>, reply: &mut Reply) {
     packet.proto = Some(reply.proto);
     packet.length = Some(reply.length);
     (packet.tos, packet.ttl) = (Some(reply.tos), Some(64));
-    packet.ctstate = Some(if reply.related { CtStates::RELATED } else { CtStates::INVALID });
+    packet.ctstate = Some(match reply.about {
+        Some(about) => CtStates(CtStates::RELATED.0 | about.states),
+        None => CtStates::INVALID,
+    });
+    packet.connmark = reply.about.map(|about| about.mark);
     if let Some((kind, code)) = reply.icmp {
         (packet.icmp_type, packet.icmp_code) = (Some(kind), Some(code));
     } else {
@@ -151,7 +191,7 @@ pub(super) fn leaves(stack: &Stack, facts: Facts<'_>, reply: &mut Reply) {
         packet.tcp_options = Some(Vec::new());
     }
     packet.mark = Some(0);
-    let mode = Mode { index: None, near: false, one_hook: false };
+    let mode = Mode { index: None, near: false, one_hook: false, about: reply.about.take() };
     let outcome = run(stack, &packet, facts, None, mode).outcome();
     reply.blocked_by = if outcome.verdict.blocks() || outcome.verdict == Verdict::Unknown {
         outcome.decided_by.map(Box::new)

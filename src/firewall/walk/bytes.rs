@@ -76,7 +76,13 @@ impl Live {
     pub(super) fn octets_and_headers(&mut self) -> (Octets, usize) {
         if let Some(octets) = self.wire_now() {
             let headers = self.headers(&octets);
-            return (octets.into_iter().map(Octet::known).collect(), headers);
+            let mut octets: Octets = octets.into_iter().map(Octet::known).collect();
+            if self.quote_open {
+                // The checksum, and all that is quoted.
+                let from = usize::try_from(self.network_header()).unwrap_or(0) + 2;
+                octets.iter_mut().skip(from).for_each(|octet| *octet = Octet::OPEN);
+            }
+            return (octets, headers);
         }
         let total = usize::try_from(self.length()).unwrap_or(MAX).min(MAX);
         let mut out: Octets = Vec::with_capacity(total.min(2048));

@@ -68,7 +68,16 @@ impl<'a> Run<'a> {
                 }
                 continue;
             }
+            let hot = std::mem::take(&mut self.live.hotdrop);
             match self.apply(at, next, rule, base) {
+                applied if hot => {
+                    let mut end = self.hotdrop(at, next);
+                    end.by = Some(self.place(at, next));
+                    if let Next::End(own) = applied {
+                        end.reply = own.reply;
+                    }
+                    return Some(end);
+                }
                 // The rule may have changed the packet.
                 Next::Go if !cursor.chooses() => continue,
                 Next::Go => (),
@@ -154,6 +163,9 @@ impl<'a> Run<'a> {
             }
             match self.holds(at, m) {
                 Truth::Yes => (),
+                // x_tables goes on with a rule whose negated test holds by failing, and drops the packet after it.
+                Truth::Absent if std::mem::take(&mut self.live.hot_but_matching) && m.negated && self.is_legacy(at) => {
+                }
                 // The rule's earlier matches, where not known, decide whether it got so far.
                 Truth::Absent if self.live.hotdrop => {
                     let held = maybe.into_iter().all(|(index, why)| {
@@ -166,9 +178,11 @@ impl<'a> Run<'a> {
                 }
                 Truth::No | Truth::Absent => {
                     if self.near {
+                        let hot = self.live.hotdrop;
                         self.musing = true;
                         self.note_miss(at, number, rule);
                         self.musing = false;
+                        self.live.hotdrop = hot;
                     }
                     return false;
                 }
@@ -207,6 +221,10 @@ impl<'a> Run<'a> {
             self.step(place, Action::Is("drop"));
         }
         End { verdict: Verdict::Drop, reject_with: None, reply: None, by, reason: Some(reason.into()) }
+    }
+
+    fn is_legacy(&self, at: ChainAt) -> bool {
+        self.stack.at(at).is_some_and(|(ruleset, _, _)| ruleset.backend == Backend::Legacy)
     }
 
     /// A question's key and words: whether the test (not negated) holds.
@@ -346,7 +364,10 @@ impl<'a> Run<'a> {
                 live.mark = (live.mark & !nfmask) ^ (live.connmark & ctmask);
             }
             // Only a packet that has no flow yet can be kept from getting one (xt_CT.c).
-            Target::Notrack if live.priority < -200 => (live.state, live.notrack) = (CtStates::UNTRACKED, true),
+            Target::Notrack if live.priority < -200 && !live.template => {
+                (live.state, live.notrack) = (CtStates::UNTRACKED, true);
+            }
+            Target::Ct { .. } => live.template = true,
             Target::Ttl { op, value, .. } => {
                 live.ttl = match op {
                     TtlOp::Set => *value,

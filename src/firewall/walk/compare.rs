@@ -174,6 +174,7 @@ impl<'a> Run<'a> {
                 Truth::of((*from..=*to).contains(&(n & mask.unwrap_or(u64::MAX))))
             }
             (Value::Addr(addr), Operand::AddrRange(from, to)) => Truth::of(in_range(addr, *from, *to)),
+            (Value::Addr(addr), Operand::AddrMasked(net)) => Truth::of(net.contains(addr)),
             (Value::Name(name), Operand::Name(pattern)) => {
                 let iface = match pattern.strip_suffix('*') {
                     Some(begin) => Iface { name: begin.to_owned(), prefix: true },

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::firewall::compile::Index;
-use crate::firewall::packet::{Packet, Reply, To};
+use crate::firewall::packet::{About, Packet, Reply, To};
 use crate::firewall::ruleset::{ChainKind, Hook};
 use crate::firewall::state::{History, Session};
 use crate::host::{Address, HostFacts, RouteKind};
@@ -48,6 +48,8 @@ pub(in crate::firewall) struct Mode<'a> {
     pub(in crate::firewall) near: bool,
     /// Only the first hook.
     pub(in crate::firewall) one_hook: bool,
+    /// The packet is this host's answer to one of this flow.
+    pub(in crate::firewall) about: Option<About>,
 }
 
 /// One question that the walk could not answer, and the answer tried.
@@ -109,6 +111,7 @@ pub(in crate::firewall) fn run<'s>(
     let mut kept = None;
     loop {
         let mut run = begin(stack, packet, facts, history.as_deref(), choices, mode.index, near);
+        run.live.about = mode.about;
         let end = run.go(mode.one_hook);
         run.settle();
         let draft = run.session.take().map(Session::draft);

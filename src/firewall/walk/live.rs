@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::firewall::packet::{Layout, Packet, Proto, hex, patched, unhex};
+use crate::firewall::packet::{About, Layout, Packet, Proto, hex, patched, unhex};
 use crate::firewall::ruleset::{CtStates, Hook, PktType, TcpFlags};
 
 /// Whether a test holds.
@@ -71,6 +71,14 @@ pub(in crate::firewall) struct Live {
     pub(in crate::firewall) wire: Option<(Vec<u8>, Layout)>,
     /// A module dropped the packet while it looked (`xt_action_param.hotdrop`).
     pub(in crate::firewall) hotdrop: bool,
+    /// It did so where its negation still lets the rule match (`xt_sctp.c`, `xt_dccp.c`).
+    pub(in crate::firewall) hot_but_matching: bool,
+    /// A rule has given the packet a template: it is kept from conntrack no more (`xt_CT.c`).
+    pub(in crate::firewall) template: bool,
+    /// The packet that it quotes, an ICMP error, was translated too: its octets are not known.
+    pub(in crate::firewall) quote_open: bool,
+    /// The flow that this host's answer belongs to.
+    pub(in crate::firewall) about: Option<About>,
 }
 
 impl Live {
@@ -102,6 +110,10 @@ impl Live {
             assumed: Vec::new(),
             wire,
             hotdrop: false,
+            hot_but_matching: false,
+            template: false,
+            quote_open: false,
+            about: None,
             packet: packet.clone(),
         };
         live.packet.proto = Some(Proto(proto));

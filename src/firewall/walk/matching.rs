@@ -208,14 +208,17 @@ impl Run<'_> {
         let unknown = |what: &str| Truth::Maybe(format!("the {what} of its flow is not known"));
         match test {
             CtTest::State(_) => Truth::Yes,
-            CtTest::Proto(number) => Truth::of(live.proto == *number),
+            CtTest::Proto(number) => Truth::of(live.about.map_or(live.proto, |about| about.proto) == *number),
             CtTest::Status(statuses) => match live.packet.ctstatus {
                 Some(own) if statuses.0 == 0 => Truth::of(own.0 == 0),
                 Some(own) => Truth::of(own.0 & statuses.0 != 0),
                 None => unknown("status"),
             },
             CtTest::Direction(reply) if fresh => Truth::of(!reply),
-            CtTest::Direction(_) => unknown("direction"),
+            CtTest::Direction(reply) => match live.about.and_then(|about| about.reply) {
+                Some(own) => Truth::of(own == *reply),
+                None => unknown("direction"),
+            },
             CtTest::Expire(_) => unknown("timeout"),
             // A new flow's reply is expected from where the packet now goes.
             CtTest::Addr { reply, side, net } if fresh => {
@@ -227,7 +230,13 @@ impl Run<'_> {
                 };
                 Truth::of(net.contains(addr))
             }
-            CtTest::Addr { .. } => unknown("original addresses"),
+            CtTest::Addr { reply, side, net } => match live.about.and_then(|about| about.tuples) {
+                Some(tuples) => {
+                    let (src, dst, ..) = tuples[usize::from(*reply)];
+                    Truth::of(net.contains(if *side == Side::Source { src } else { dst }))
+                }
+                None => unknown("original addresses"),
+            },
             CtTest::Port { reply, side, range } if fresh => {
                 let port = match (reply, side) {
                     (false, Side::Source) => sport,
@@ -237,7 +246,14 @@ impl Run<'_> {
                 };
                 port.map_or_else(|| unknown("ports"), |port| Truth::of(range.contains(port)))
             }
-            CtTest::Port { .. } => unknown("original ports"),
+            CtTest::Port { reply, side, range } => {
+                let tuples = live.about.and_then(|about| about.tuples);
+                let port = tuples.and_then(|tuples| {
+                    let (_, _, sport, dport) = tuples[usize::from(*reply)];
+                    if *side == Side::Source { sport } else { dport }
+                });
+                port.map_or_else(|| unknown("original ports"), |port| Truth::of(range.contains(port)))
+            }
         }
     }
 

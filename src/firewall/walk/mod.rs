@@ -202,7 +202,7 @@ pub struct Outcome {
 }
 
 /// The walk that asks every rule, and so knows the nearest miss.
-const PLAIN: Mode<'_> = Mode { index: None, near: true, one_hook: false };
+const PLAIN: Mode<'_> = Mode { index: None, near: true, one_hook: false, about: None };
 
 /// Walks the packet from its first hook to its last: prerouting → input, or prerouting → forward →
 /// postrouting, or output → postrouting.

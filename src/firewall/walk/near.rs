@@ -110,13 +110,13 @@ impl Run<'_> {
                 Truth::No | Truth::Absent if failed.is_none() => failed = Some(m),
                 Truth::No | Truth::Absent => {
                     self.live.assumed.truncate(assumed);
-                    self.live.hotdrop = false;
+                    (self.live.hotdrop, self.live.hot_but_matching) = (false, false);
                     return;
                 }
             }
         }
         self.live.assumed.truncate(assumed);
-        self.live.hotdrop = false;
+        (self.live.hotdrop, self.live.hot_but_matching) = (false, false);
         let Some(m) = failed else { return };
         // A rule that has nothing in common with the packet (`-o lo -j ACCEPT`) is not near.
         let weak = matches!(m.test, Test::InInterface(_) | Test::OutInterface(_) | Test::Protocol(_));

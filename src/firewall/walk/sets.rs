@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::firewall::compile::Cursor;
-use crate::firewall::ruleset::{Element, ElementPart, Set, Side};
+use crate::firewall::ruleset::{Element, ElementPart, PktType, Set, Side};
 
 use super::changing::SetNow;
 use super::flow::Run;
@@ -126,7 +126,12 @@ impl Run<'_> {
             ElementPart::Net(net) => Truth::of(net.contains(addr)),
             ElementPart::Range(from, to) => Truth::of(in_range(addr, *from, *to)),
             ElementPart::Port { proto, range } => {
-                if proto.is_some_and(|proto| proto != live.proto) || live.is_later_fragment() {
+                if proto.is_some_and(|proto| proto != live.proto) {
+                    return Truth::No;
+                }
+                // Over IPv4 a later fragment of a protocol without ports still has the port 0 (ip_set_getport.c).
+                let without = !live.v6 && proto.is_some() && !matches!(live.proto, 1 | 6 | 17 | 132 | 136);
+                if live.is_later_fragment() && !without {
                     return Truth::No;
                 }
                 // ip_set_getport.c, get_port: without its whole header a packet has no port.
@@ -163,10 +168,21 @@ impl Run<'_> {
                     IfaceName::NotLoopback => Truth::Maybe("the interface is not given".to_owned()),
                 }
             }
-            ElementPart::Mac(mac) => match live.packet.mac_src {
+            // A packet of this host's own has no such header yet.
+            ElementPart::Mac(_) if !live.came_in => Truth::No,
+            ElementPart::Mac(mac) if source => match live.packet.mac_src {
                 Some(own) => Truth::of(own == *mac),
                 None => Truth::Maybe("the source hardware address is not given".to_owned()),
             },
+            ElementPart::Mac(mac) => {
+                let own = live.packet.in_.clone().filter(|_| live.packet.pkttype == Some(PktType::Unicast));
+                let links = self.facts.host.and_then(|host| host.links.as_deref()).unwrap_or_default();
+                let own = own.and_then(|name| links.iter().find(|link| link.name == name)?.mac);
+                match own {
+                    Some(own) => Truth::of(own == *mac),
+                    None => Truth::Maybe("the destination hardware address is not given".to_owned()),
+                }
+            }
             ElementPart::Mark(mark) => Truth::of(live.mark == *mark),
             ElementPart::Set(name) => Truth::Maybe(format!("set {name} within {}", set.name)),
         }

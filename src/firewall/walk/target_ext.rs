@@ -40,8 +40,13 @@ impl Run<'_> {
             // Never increased.
             (_, Some(old)) => live.packet.mss = Some(old.min(new)),
             (Some(false), None) => {
+                if live.packet.length.is_none() && live.packet.payload.is_none() {
+                    // A fresh segment of a handshake carries no data.
+                    live.length();
+                }
                 let whole = live.after_network().and_then(|n| usize::try_from(n).ok());
-                if header.is_some_and(|header| header < 60) && whole == header {
+                let bare = live.packet.length.is_none() && live.packet.payload.is_none();
+                if header.is_some_and(|header| header < 60) && (bare || whole == header) {
                     // RFC 1122 and RFC 8200 say what a segment without the option means.
                     live.packet.mss = Some(new.min(if live.v6 { 1220 } else { 536 }));
                     live.packet.tcp_options.get_or_insert_default().insert(0, 2);

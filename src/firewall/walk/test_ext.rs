@@ -134,11 +134,11 @@ impl Run<'_> {
             first = false;
             let Some([kind, flags, high, low]) = payload.get(at..at + 4).and_then(|c| <[u8; 4]>::try_from(c).ok())
             else {
-                return live.hot();
+                return live.hot_inside();
             };
             let length = usize::from(u16::from_be_bytes([high, low]));
             if length == 0 {
-                return live.hot();
+                return live.hot_inside();
             }
             at += length.next_multiple_of(4);
             let asked = test.chunks.iter().find(|chunk| chunk.kind == kind);

@@ -31,10 +31,21 @@ impl Live {
         Truth::Absent
     }
 
+    /// The same of a test that fails in its middle: negated it holds, where x_tables' own code runs.
+    pub(super) fn hot_inside(&mut self) -> Truth {
+        self.hot_but_matching = true;
+        self.hot()
+    }
+
     /// `width` octets at `at` after the IP header, as nf_tables loads them: `None` where the packet
-    /// ends before. In a later fragment they are the payload's.
+    /// ends before. In a later fragment they are the payload's over IPv4; over IPv6 the IP header's own:
+    /// `ipv6_find_hdr` leaves where the transport header is at 0 (`net/ipv6/exthdrs_core.c`).
     pub(super) fn transport(&mut self, at: u32, width: u8) -> Option<Bits> {
-        if self.v6 && self.is_later_fragment() || !self.has_octets(at + u32::from(width)) {
+        if self.v6 && self.is_later_fragment() {
+            let octets = self.octets();
+            return Bits::read(&octets, at, usize::from(width));
+        }
+        if !self.has_octets(at + u32::from(width)) {
             return None;
         }
         let octets = self.octets();

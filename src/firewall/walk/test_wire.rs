@@ -135,7 +135,7 @@ impl Run<'_> {
             return Truth::Maybe("the DCCP header is not given".to_owned());
         };
         let upper = octets.get(layout.transport..).unwrap_or_default();
-        let (Some(doff), Some(kind)) = (upper.get(4), upper.get(8)) else { return self.live.hot() };
+        let (Some(doff), Some(kind)) = (upper.get(4), upper.get(8)) else { return self.live.hot_inside() };
         // The basic header, 16 octets with a long sequence number, and what each packet type adds
         // (include/linux/dccp.h, __dccp_hdr_len).
         let basic = 12 + if kind & 1 == 1 { 4 } else { 0 };
@@ -150,7 +150,7 @@ impl Run<'_> {
             return Truth::No;
         }
         if to < from || upper.len() < to {
-            return self.live.hot();
+            return self.live.hot_inside();
         }
         let (list, mut at) = (upper.get(from..to).unwrap_or_default(), 0);
         while let Some(kind) = list.get(at) {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, NatRange, Net, Side, Target, Test};
+use crate::firewall::ruleset::{Base, ChainKind, CtStates, CtTest, Hook, NatRange, Net, PortRange, Side, Target, Test};
 use crate::firewall::state::{
-    Ask, Chosen, Dir, Look, Manip, Seen, Session, Status, Tracked, Tuple, Wanted, is_icmp_error,
+    Ask, Chosen, Dir, Look, Manip, Seen, Segment, Session, Status, Tracked, Tuple, Wanted, is_icmp_error,
 };
 use crate::host::Backend;
 use crate::wire::{HexBytes, IcmpFamily, Quoted};
@@ -61,7 +61,11 @@ impl Run<'_> {
         let loose = self.facts.host.and_then(|h| h.sysctl("net.netfilter.nf_conntrack_tcp_loose")) != Some(0);
         let by_lo = self.live.hook == Hook::Prerouting && self.live.packet.in_.as_deref() == Some("lo");
         let given = self.live.packet.ctstate;
-        let seen = Seen { flags, quoted, length, loose, given, by_lo };
+        let segment = (tuple.proto == 6).then(|| self.live.wire_now()).flatten().and_then(|octets| {
+            let at = usize::try_from(self.live.network_header()).ok()?;
+            Segment::of(octets.get(at..)?)
+        });
+        let seen = Seen { flags, quoted, length, loose, given, by_lo, segment };
         let Some(session) = &mut self.session else { return };
         let tracked = session.track(tuple, &seen);
         self.live.state = match tracked {
@@ -181,6 +185,7 @@ impl Run<'_> {
             }
         }
         if error && self.live.packet.payload.is_some() {
+            self.live.quote_open = true;
             self.live.assume("the packet that the ICMP error quotes is translated too, which is not shown");
         }
     }
@@ -224,9 +229,29 @@ impl Run<'_> {
             Target::Netmap(net) => (NatRange::default(), Some(self.mapped_end(manip, net))),
             _ => return,
         };
+        let within = own.map(|own| (own, own)).or(range.addrs);
+        let as_others = self.as_others(manip, within, &range);
+        if let Some((addr, port)) = as_others {
+            let changed = self.live.packet.sport.is_some_and(|own| own != port);
+            let ports = changed.then_some(PortRange { from: port, to: port });
+            self.bind(manip, &Wanted { addr: Some(addr), ports, ..Wanted::default() });
+            return;
+        }
         let addr = own.or_else(|| self.address_of(manip, &range));
-        let random = range.flags.contains("--random") || range.flags.split(' ').any(|flag| flag == "random");
+        let random = range.flags.contains("random");
         self.bind(manip, &Wanted { addr, ports: range.ports, base: range.base, random });
+    }
+
+    /// What the source becomes since another flow of it became that; not where it may stay as it is.
+    fn as_others(&self, manip: Manip, within: Option<(IpAddr, IpAddr)>, range: &NatRange) -> Option<(IpAddr, u16)> {
+        let (from, to) = within?;
+        let packet = &self.live.packet;
+        let stays = (from..=to).contains(&packet.src)
+            && range.ports.is_none_or(|ports| packet.sport.is_some_and(|port| ports.contains(port)));
+        if manip != Manip::Source || stays || range.flags.contains("random") {
+            return None;
+        }
+        self.session.as_ref()?.source_of_others(within, range.ports)
     }
 
     fn mapped_end(&self, manip: Manip, net: &Net) -> IpAddr {

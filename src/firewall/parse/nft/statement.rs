@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use crate::firewall::ruleset::{
-    CompareOp, Comparison, ConnmarkOp, Family, Field, Match, NatRange, PortRange, RejectWith, Target, Test, TtlOp,
-    VerdictMap,
+    CompareOp, Comparison, ConnmarkOp, Family, Field, Match, NatRange, Net, Operand, PortRange, RejectWith, Target,
+    Test, TtlOp, VerdictMap,
 };
 
 use super::maps::{self, OfTable};
@@ -76,12 +76,29 @@ fn unknown_match(value: &Value) -> Match {
     Match::is(Test::Unknown { module: String::new(), options: text::statement(value) })
 }
 
+/// `ip saddr & 255.0.0.255 == 10.0.0.5`
+fn masked_address(field: &Field, mask: &Value, right: &Value, op: &str) -> Option<Match> {
+    if !matches!(field, Field::Saddr { .. } | Field::Daddr { .. }) || !matches!(op, "==" | "!=") {
+        return None;
+    }
+    let address = |value: &Value| value.as_str()?.parse::<std::net::IpAddr>().ok();
+    let value = address(right)?;
+    // With bits beyond the mask it never holds.
+    let net = Net::masked(value, address(mask)?).filter(|net| net.addr == value)?;
+    let operands = vec![vec![Operand::AddrMasked(net)]];
+    let test = Test::Compare(Comparison { fields: vec![field.clone()], mask: None, op: CompareOp::Eq, operands });
+    Some(Match::new(op == "!=", test))
+}
+
 fn comparison(value: &Value) -> Match {
     let (Some(left), Some(right)) = (value.get("left"), value.get("right")) else { return unknown_match(value) };
     let op = value.get("op").and_then(Value::as_str).unwrap_or("==");
     let (left, mask) = match left.get("&").and_then(Value::as_array).map(Vec::as_slice) {
         Some([inner, mask]) => {
             let field = expr::field(inner);
+            if let Some(masked) = masked_address(&field, mask, right, op) {
+                return masked;
+            }
             match expr::number(&field, mask) {
                 Some(mask) => (inner, Some(mask)),
                 None => return unknown_match(&serde_json::json!({ "match": value })),
@@ -95,7 +112,7 @@ fn comparison(value: &Value) -> Match {
     let listed = right.as_array().is_some_and(|list| has_flags && list.iter().all(|v| v.is_string() || v.is_number()));
     let operands = match (listed, fields.as_slice()) {
         (true, [field]) => match expr::number(field, right) {
-            Some(number) => vec![vec![crate::firewall::ruleset::Operand::Number(number)]],
+            Some(number) => vec![vec![Operand::Number(number)]],
             None => return unknown_match(&serde_json::json!({ "match": value })),
         },
         _ => expr::operands(&fields, right),
@@ -290,8 +307,15 @@ fn nat(name: &str, value: &Value, statement: &Value, maps: &OfTable<'_>) -> Targ
             None => return unknown(),
         }
     }
-    if value.get("flags").is_some_and(|flags| flags.to_string().contains("prefix")) {
-        return unknown();
+    if let Some(flags) = value.get("flags") {
+        let words = match flags {
+            Value::String(word) => vec![word.as_str()],
+            _ => flags.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
+        };
+        if words.iter().any(|word| word.contains("prefix")) {
+            return unknown();
+        }
+        range.flags = words.join(" ");
     }
     match name {
         "dnat" => Target::Dnat(range),
