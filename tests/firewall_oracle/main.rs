@@ -229,7 +229,9 @@ fn one(line: &Line, kernel: &mut Kernel, rules: &Rules, shots: &[Shot], seed: u6
                 break;
             }
             if patience > 0 {
-                tally.mismatches.push(shrink::told(line, kernel, rules, shot, seed));
+                let told = shrink::told(line, kernel, rules, shot, seed);
+                let first = format!("packet {id}: the walk says {a:?}\nthe kernel {b:?}\n");
+                tally.mismatches.push(if told.starts_with("a mismatch") { first + &told } else { told });
                 return;
             }
         }

@@ -229,7 +229,10 @@ impl Sum {
     /// `csum_replace2` (RFC 1624).
     fn replace(&mut self, old: u16, new: u16) {
         self.0 = self.0.wrapping_add(u32::from(!old)).wrapping_add(u32::from(new));
-        self.0 = (self.0 & 0xffff) + (self.0 >> 16);
+        // The first carry may bring another.
+        for _ in 0..2 {
+            self.0 = (self.0 & 0xffff) + (self.0 >> 16);
+        }
     }
 }
 
