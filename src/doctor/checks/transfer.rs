@@ -369,13 +369,13 @@ fn resent(known: &Evidence<'_>) -> Option<String> {
 
 /// Losses that cost time.
 fn lossy(round: &Round<'_>, connect_ms: f64, http: Option<&HttpReport>) -> Option<Finding> {
-    if connect_ms < 900.0 && http.is_none_or(|http| http.ms < SLOW_ANSWER_MS) {
+    let both = round.known.server.is_some();
+    if connect_ms < 900.0 && http.is_none_or(|http| http.ms < SLOW_ANSWER_MS) && !heavy(round.known) {
         return None;
     }
-    let both = round.known.server.is_some();
-    let says = resent(round.known)?;
+    let says = resent(round.known).or_else(|| out_of_order(round.known).filter(|_| !both))?;
     let took = http.map_or(connect_ms, |http| http.ms + connect_ms);
-    let finding = loss(round, &format!("which cost this connection {:.1} s", took / 1e3));
+    let finding = loss(round, &format!("which cost this connection time ({:.1} s in all)", took / 1e3));
     Some(finding.seen(says, if both { "captures on both ends" } else { "capture on the client" }))
 }
 
@@ -385,41 +385,62 @@ pub(super) fn lossy_alone(round: &Round<'_>) -> Option<Finding> {
     let known = round.known;
     let again = resent(known);
     let muddle = muddle(known);
-    let holes = segments(known, &known.client, Direction::Reply).map_or(0_usize, |came| {
-        let mut next = None;
-        let mut holes = 0;
-        for one in came {
-            if next.is_some_and(|next: u32| after(one.seq, next)) {
-                holes += 1;
-            }
-            let end = one.end();
-            next = Some(next.map_or(end, |next: u32| if after(end, next) { end } else { next }));
-        }
-        holes
-    });
-    let copies = segments(known, &known.client, Direction::Reply).map_or(0, |came| {
-        came.iter().enumerate().filter(|(at, one)| came[..*at].iter().any(|before| one.is_in(before))).count()
-    });
-    if again.is_none() && !muddle && holes + copies < 2 {
+    let odd = out_of_order(known);
+    if again.is_none() && !muddle && odd.is_none() {
         return None;
     }
     let mut finding = loss(round, "and this answer never came to its end");
-    if let Some(again) = again {
-        finding = finding.seen(again, "capture on the client");
-    }
-    if holes + copies > 0 {
-        finding = finding.seen(
-            format!(
-                "the server's data came with {} in it, {copies} of its segments came twice",
-                several(holes as u64, "hole")
-            ),
-            "capture on the client",
-        );
+    for says in again.into_iter().chain(odd) {
+        finding = finding.seen(says, "capture on the client");
     }
     if muddle {
         finding = finding.seen("echoes of some sizes were answered, smaller ones were not", "probes from the client");
     }
     Some(finding.but(Confidence::Likely, &[Code::AppSlow, Code::PathMtuBlackhole], Some(with_both_ends(known))))
+}
+
+/// Holes in what came from the server, and copies of what had come, in a sentence; `None` below two of them, which
+/// may be a mere change of order.
+fn out_of_order(known: &Evidence<'_>) -> Option<String> {
+    let came = segments(known, &known.client, Direction::Reply)?;
+    let holes = holes(&came);
+    let copies = came.iter().enumerate().filter(|(at, one)| came[..*at].iter().any(|before| one.is_in(before))).count();
+    (holes + copies >= 2).then(|| {
+        let holes = several(holes as u64, "hole");
+        format!("the server's data came with {holes} in it, {copies} of its segments came twice")
+    })
+}
+
+/// How often something came that should have come after what had not come yet.
+fn holes(came: &[Segment]) -> usize {
+    let (mut next, mut holes): (Option<u32>, usize) = (None, 0);
+    for one in came {
+        let end = one.end();
+        holes += usize::from(next.is_some_and(|next| after(one.seq, next)));
+        next = Some(next.map_or(end, |next| if after(end, next) { end } else { next }));
+    }
+    holes
+}
+
+/// Whether one in twenty is lost, or more: a fault even where it once cost little.
+fn heavy(known: &Evidence<'_>) -> bool {
+    let much = |lost: usize, of: usize| lost >= 3 && lost * 20 >= of;
+    // What was too large was lost too, until a router said so (ICMP type 3 code 4, ICMPv6 type 2).
+    let too_large = |frame: &Sighting| {
+        matches!(&frame.what, Seen::Icmp { src, kind, code, .. }
+            if if src.is_ipv4() { (*kind, *code) == (3, 4) } else { *kind == 2 })
+    };
+    let sides = std::iter::once(&known.client).chain(&known.server);
+    if sides.filter_map(|side| side.frames.as_ref()).flatten().any(too_large) {
+        return false;
+    }
+    match &known.server {
+        Some(_) => [Direction::Request, Direction::Reply]
+            .into_iter()
+            .filter_map(|direction| tally(known, direction))
+            .any(|tally| much(tally.lost.unwrap_or(0), tally.sent)),
+        None => segments(known, &known.client, Direction::Reply).is_some_and(|came| much(holes(&came), came.len())),
+    }
 }
 
 /// Whether echoes of some sizes were answered and smaller ones were not.
