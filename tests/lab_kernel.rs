@@ -228,6 +228,18 @@ fn expected(fault: &str) -> Seen {
         "server-stuck" | "no-response" => Seen::NoAnswer,
         "http-500" => Seen::Status(500, true),
         "http-404" => Seen::Status(404, true),
+        "bad-gateway" => Seen::Status(502, true),
+        "misframed" => Seen::Status(200, false),
+        "slow-answer" => Seen::NoAnswer,
+        // The address is asked here, and what is wrong is the name.
+        "hosts-override"
+        | "no-resolver"
+        | "resolver-gone"
+        | "nsswitch-without-dns"
+        | "name-unknown"
+        | "name-servfail"
+        | "name-refused"
+        | "name-slow" => Seen::Status(200, true),
         "reset" | "reset-mid-response" => Seen::Reset,
         "truncated" => Seen::Status(200, false),
         "not-http" => Seen::Other,
