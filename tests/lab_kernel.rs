@@ -225,12 +225,10 @@ fn expected(fault: &str) -> Seen {
         | "port-closed"
         | "loopback-only"
         | "wrong-address" => Seen::Errno(libc::ECONNREFUSED),
-        "server-stuck" | "no-response" => Seen::NoAnswer,
+        "server-stuck" | "no-response" | "slow-answer" => Seen::NoAnswer,
         "http-500" => Seen::Status(500, true),
         "http-404" => Seen::Status(404, true),
         "bad-gateway" => Seen::Status(502, true),
-        "misframed" => Seen::Status(200, false),
-        "slow-answer" => Seen::NoAnswer,
         // The address is asked here, and what is wrong is the name.
         "hosts-override"
         | "no-resolver"
@@ -241,7 +239,7 @@ fn expected(fault: &str) -> Seen {
         | "name-refused"
         | "name-slow" => Seen::Status(200, true),
         "reset" | "reset-mid-response" => Seen::Reset,
-        "truncated" => Seen::Status(200, false),
+        "truncated" | "misframed" => Seen::Status(200, false),
         "not-http" => Seen::Other,
         // Everything else is silence within the time that is waited here.
         _ => Seen::Silence,
