@@ -1,5 +1,5 @@
 //! Drives a port scan ([`crate::port::scan`]) with real sockets: one thread decides and reads, and sends in batches,
-//! large raw scans with the help of others ([`crew`]).
+//! large raw scans with the help of others (`crew`).
 //!
 //! Three ways to ask: raw packets (answers are taken from a packet socket behind a filter, before any local
 //! firewall rule sees them; the kernel itself resets the connections that a SYN opens), datagrams whose
