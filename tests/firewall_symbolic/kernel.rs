@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::sched::{CloneFlags, unshare};
 use reachwhy::firewall::symbolic::lint;
@@ -110,13 +111,23 @@ fn rules(r: &mut Random) -> String {
     out
 }
 
+/// A socket on a port of `source` that no pass had before. A port chosen by the system comes again
+/// after some hundred passes, and then an entry of connection tracking from an earlier ruleset still
+/// says whether, and where to, the datagram is rewritten.
+fn sender(source: Ipv4Addr) -> UdpSocket {
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    let port = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!((10_000..u16::MAX).contains(&port), "more passes than ports: entries would be met again");
+    UdpSocket::bind(SocketAddrV4::new(source, port)).unwrap()
+}
+
 /// What becomes of a datagram from each address to each address and port: whether it was sent, and
 /// where it came out.
 fn fates(sockets: &[(SocketAddrV4, UdpSocket)]) -> Vec<String> {
     let mut fates = Vec::new();
     let mut buffer = [0; 64];
     for source in HOSTS {
-        let sender = UdpSocket::bind(SocketAddrV4::new(source, 0)).unwrap();
+        let sender = sender(source);
         for dst in HOSTS {
             for port in PORTS {
                 let sent = sender.send_to(b"x", SocketAddrV4::new(dst, port));
