@@ -14,6 +14,8 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
 use serde::Serialize;
 
+use crate::wire::calendar;
+
 /// What RFC 4035 4.3 has of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -374,16 +376,8 @@ fn span(seconds: u32) -> String {
 
 /// `2026-11-24 02:40 UTC`.
 fn utc(seconds: u32) -> String {
-    // Civil from days: Howard Hinnant's algorithm, years counted from March.
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u32::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", second / 3600, second / 60 % 60)
+    let second = seconds % 86_400;
+    format!("{} {:02}:{:02} UTC", calendar::date_of(seconds.into()), second / 3600, second / 60 % 60)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::certificate::{Certificate, date};
+use super::certificate::Certificate;
+use crate::wire::calendar::date_of;
 
 /// A service's own words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -194,8 +195,8 @@ impl Banner {
                 format!("signed by {}", certificate.issuer.as_deref().unwrap_or("nobody named"))
             };
             let until = match (certificate.not_after, tls.days_left) {
-                (Some(at), Some(days)) if days < 0 => format!(", expired on {} ({} days ago)", date(at), -days),
-                (Some(at), Some(days)) => format!(", valid until {} ({days} days)", date(at)),
+                (Some(at), Some(days)) if days < 0 => format!(", expired on {} ({} days ago)", date_of(at), -days),
+                (Some(at), Some(days)) => format!(", valid until {} ({days} days)", date_of(at)),
                 _ => String::new(),
             };
             facts.push(format!("certificate for {whom}, {issuer}{until}"));

@@ -6,6 +6,7 @@
 //! [`Decoded`] puts the layers together and keeps what it could read of a packet that is cut short.
 
 mod arp;
+pub mod calendar;
 pub mod capture;
 pub mod checksum;
 mod decode;

@@ -10,7 +10,7 @@ use super::super::{Failure, Global, print_json};
 use crate::arp::vendor::{self, Vendors, read_ieee_csv};
 use crate::os::{clock, files};
 use crate::view::Style;
-use crate::wire::MacAddr;
+use crate::wire::{MacAddr, calendar};
 
 /// What to do with the table.
 #[derive(Debug, clap::Args)]
@@ -79,8 +79,9 @@ fn update(args: &VendorsArgs, global: &Global) -> anyhow::Result<u8> {
     }
     let names: Vec<String> =
         args.update.iter().filter_map(|file| Some(file.file_name()?.to_string_lossy().into_owned())).collect();
+    let today = i64::try_from(clock::wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
     let head = [
-        format!("date: {}", day(clock::wall_ns())),
+        format!("date: {}", calendar::date_of(today)),
         format!("source: the IEEE Registration Authority's public listing ({})", names.join(", ")),
         "licence: the IEEE does not assert any copyright in the OUI Public Listing or attempt to restrict its"
             .to_owned(),
@@ -105,19 +106,6 @@ fn update(args: &VendorsArgs, global: &Global) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Days since 1970 as a date (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn day(wall_ns: u64) -> String {
-    let days = wall_ns / 86_400_000_000_000 + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 fn own_table() -> Option<PathBuf> {
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let data = data.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")))?;
@@ -140,16 +128,4 @@ fn load(path: &Path) -> anyhow::Result<Vendors> {
     let bytes = files::read_whole(path).map_err(|error| bad(error.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|_| bad("it is no text".to_owned()))?;
     Vendors::parse(text).map_err(|error| bad(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::day;
-
-    #[test]
-    fn days_are_dates() {
-        for (seconds, date) in [(0, "1970-01-01"), (951_782_400, "2000-02-29"), (1_795_392_000, "2026-11-23")] {
-            assert_eq!(day(seconds * 1_000_000_000), date);
-        }
-    }
 }

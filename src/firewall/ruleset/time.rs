@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::wire::calendar;
+
 /// The last second that `time` can name (`INT_MAX`), which stands for "for ever".
 const FOR_EVER: u32 = 0x7fff_ffff;
 const DAY: u32 = 86_400;
@@ -74,7 +76,7 @@ impl TimeTest {
         if self.week_days & (1 << weekday) == 0 {
             return false;
         }
-        self.month_days == 0xffff_fffe || self.month_days & (1 << civil(days).2) != 0
+        self.month_days == 0xffff_fffe || self.month_days & (1 << calendar::date(days.into()).day()) != 0
     }
 
     /// `2024-01-31T10:00:00`, or less of it, in seconds since 1970 (`time_parse_date`).
@@ -91,7 +93,11 @@ impl TimeTest {
             return None;
         }
         let second = time.map_or(Some(0), Self::clock)?;
-        days_from(year, month, day).checked_mul(DAY)?.checked_add(second).filter(|n| *n <= FOR_EVER)
+        u32::try_from(calendar::days(year.into(), month.into(), day.into()))
+            .ok()?
+            .checked_mul(DAY)?
+            .checked_add(second)
+            .filter(|n| *n <= FOR_EVER)
     }
 
     /// `hh:mm[:ss]` in seconds of the day (`time_parse_minutes`).
@@ -127,30 +133,8 @@ impl TimeTest {
     }
 }
 
-/// Days since 1970 of a date (proleptic Gregorian).
-fn days_from(year: u32, month: u32, day: u32) -> u32 {
-    let (y, m) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let era = y / 400;
-    let of_era = y % 400;
-    let of_year = (153 * m + 2) / 5 + day - 1;
-    (era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year).saturating_sub(719_468)
-}
-
-/// Year, month and day of a day since 1970.
-fn civil(days: u32) -> (u32, u32, u32) {
-    let z = days + 719_468;
-    let (era, of_era) = (z / 146_097, z % 146_097);
-    let y = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * y + y / 4 - y / 100);
-    let m = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * m + 2) / 5 + 1;
-    let month = if m < 10 { m + 3 } else { m - 9 };
-    (y + era * 400 + u32::from(month <= 2), month, day)
-}
-
 fn stamp(seconds: u32) -> String {
-    let (year, month, day) = civil(seconds / DAY);
-    format!("{year:04}-{month:02}-{day:02}T{}", clock(seconds % DAY))
+    format!("{}T{}", calendar::date_of(seconds.into()), clock(seconds % DAY))
 }
 
 fn clock(second: u32) -> String {
